@@ -1,0 +1,118 @@
+//! Identifiers, parsed once at the edge.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why an identifier was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text is not exactly 32 lower-case hexadecimal digits.
+    #[error("expected {expected} lower-case hexadecimal digits")]
+    NotHex {
+        /// Digits that the identifier has.
+        expected: usize,
+    },
+}
+
+/// Reads `2 * N` lower-case hexadecimal digits; upper case is refused, so one value has one text.
+pub(crate) fn hex_array<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
+    let error = IdError::NotHex { expected: 2 * N };
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        _ => Err(error),
+    };
+    let bytes = text.as_bytes();
+    if bytes.len() != 2 * N {
+        return Err(error);
+    }
+    let mut out = [0_u8; N];
+    for (slot, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+        if let [high, low] = pair {
+            *slot = digit(*high)? << 4 | digit(*low)?;
+        }
+    }
+    Ok(out)
+}
+
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name([u8; $bytes]);
+
+        impl $name {
+            /// Wraps bytes that came from a random source or from a file.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes as stored.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                hex_array(text).map(Self)
+            }
+        }
+    };
+}
+
+random_id!(
+    /// The random name of one ledger (16 bytes), in every frame, seal and checkpoint of it.
+    ///
+    /// ```
+    /// use palyra_ledger::LedgerId;
+    /// let id: LedgerId = "000102030405060708090a0b0c0d0e0f".parse()?;
+    /// assert_eq!(id.to_string(), "000102030405060708090a0b0c0d0e0f");
+    /// # Ok::<(), palyra_ledger::IdError>(())
+    /// ```
+    LedgerId,
+    16
+);
+random_id!(
+    /// Ties the events of one request together across commands and domains (16 bytes).
+    CorrelationId,
+    16
+);
+random_id!(
+    /// The random name of one key slot (4 bytes, eight hexadecimal digits for a person to type).
+    SlotId,
+    4
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_has_exactly_one_text() {
+        let text = "00ff02030405060708090a0b0c0d0e0f";
+        let id: LedgerId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        for bad in ["", "00", &text.to_uppercase(), &text[1..], &format!("{text}0"), &format!("{}é", &text[2..])] {
+            assert_eq!(bad.parse::<LedgerId>(), Err(IdError::NotHex { expected: 32 }), "{bad}");
+        }
+    }
+}

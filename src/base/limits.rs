@@ -1,0 +1,93 @@
+//! Every bound of the program, each with its reason.
+//!
+//! A bound that is part of a format is marked "format": changing it needs a migration.
+
+/// Longest secret name in bytes (format). Long enough for `team/service/key` paths.
+pub const NAME_MAX: usize = 128;
+/// Longest scope segment in bytes (format), for example a principal or skill id.
+pub const SCOPE_SEGMENT_MAX: usize = 256;
+/// Default bound on a secret's value in bytes: certificates chains and service-account files fit.
+pub const VALUE_MAX_DEFAULT: usize = 64 * 1024;
+/// Highest value bound the configuration may set, in bytes. A frame must stay far below a segment.
+pub const VALUE_MAX_CEILING: usize = 1024 * 1024;
+/// Longest description in bytes: one paragraph, shown in tables.
+pub const DESCRIPTION_MAX: usize = 1024;
+/// Most labels on one secret, so that one index entry stays within a block.
+pub const LABELS_MAX: usize = 32;
+/// Longest label key in bytes.
+pub const LABEL_KEY_MAX: usize = 64;
+/// Longest label value in bytes.
+pub const LABEL_VALUE_MAX: usize = 256;
+/// Longest actor name in bytes: a user name, a device id or a service name.
+pub const ACTOR_MAX: usize = 256;
+/// Longest recorded reason in bytes.
+pub const REASON_MAX: usize = 512;
+/// Most versions of one secret. A rotation every minute for a century stays below it.
+pub const VERSIONS_MAX: u32 = 100_000_000;
+
+/// Largest sealed body of a frame in bytes (format): the value ceiling and its event around it.
+pub const BODY_MAX: usize = VALUE_MAX_CEILING + 64 * 1024;
+/// Most events in one batch (format: a 16-bit count).
+pub const BATCH_EVENTS_MAX: usize = 4096;
+/// Size in bytes at which a journal segment is closed and the next one begun.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Smallest segment size the configuration may set, in bytes; small ones are for tests.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
+/// Largest segment in bytes (format: offsets within a segment are 32-bit).
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Most bytes one group commit gathers before it syncs, so that latency and memory stay bounded.
+pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of commands waiting for a sync before callers are held back.
+pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A clock further behind the last event than this, in milliseconds, is recorded as an event.
+pub const CLOCK_SKEW_TOLERANCE_MS: u64 = 1_000;
+
+/// Most key slots: each is an independent way in, and each must be found again by a person.
+pub const KEY_SLOTS_MAX: usize = 16;
+/// Most epoch keys: one a day for two centuries.
+pub const EPOCHS_MAX: usize = 73_000;
+/// Longest passphrase in bytes; Argon2 would take more, a prompt should not.
+pub const PASSPHRASE_MAX: usize = 1024;
+/// Shortest passphrase in bytes that a new slot accepts.
+pub const PASSPHRASE_MIN: usize = 8;
+/// Largest key ring file in bytes that is read.
+pub const KEYRING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Fresh DEK slots written at a time: two syncs are shared by this many puts.
+pub const KEY_TABLE_FILL: usize = 512;
+/// Most fresh DEK slots written at a time when puts are fast.
+pub const KEY_TABLE_FILL_MAX: usize = 8192;
+
+/// Largest `config.toml` in bytes that is read.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// Largest read spool in bytes before a reader must wait for a writer to fold it in.
+pub const SPOOL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most distinct reads kept in memory before they are recorded as one event.
+pub const READS_BATCH_MAX: usize = 2048;
+/// Longest time in milliseconds that a batched read waits to be recorded: the stated loss window.
+pub const READS_WINDOW_MS: u64 = 1_000;
+
+/// Index entries kept in memory before they are written as a run.
+pub const MEMTABLE_ENTRIES_MAX: usize = 32 * 1024;
+/// Bytes of index entries kept in memory before they are written as a run.
+pub const MEMTABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events that may follow the last index run at a clean close: the next open folds them in.
+pub const INDEX_TAIL_AT_CLOSE: u64 = 256;
+/// Plain bytes of one sealed index block: small enough that one lookup opens little.
+pub const INDEX_BLOCK_BYTES: usize = 1024;
+/// Bytes of opened index blocks kept in memory.
+pub const INDEX_CACHE_BYTES: usize = 24 * 1024 * 1024;
+/// Longest index key in bytes.
+pub const INDEX_KEY_MAX: usize = 1024;
+/// Largest index value in bytes: a secret's head with every label at its bound fits.
+pub const INDEX_VALUE_MAX: usize = 64 * 1024;
+
+/// Bytes of frames packed into one value of the sled log. sled moves a leaf above 131,020 bytes
+/// to a blob file of its own, which it never syncs; values of this size stay clear of that.
+pub const SLED_VALUE_BYTES: usize = 8 * 1024;
+/// sled's page cache in bytes; it is a second copy, not the read path.
+pub const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Most frames that one step of the follower moves to sled.
+pub const FOLLOW_STEP_FRAMES: u64 = 8192;
+
+/// Default time in milliseconds that a command waits for another process.
+pub const LOCK_WAIT_MS_DEFAULT: u64 = 5_000;

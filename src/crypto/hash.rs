@@ -1,0 +1,95 @@
+//! BLAKE3 for chains, digests and MACs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+
+/// A 32-byte BLAKE3 output: a frame's hash, a digest or a state root (stored).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// `derive_key` hash of the parts run together, under a context from [`super::labels`].
+    /// The parts must have fixed lengths or be unambiguous by themselves.
+    #[must_use]
+    pub fn of(context: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = Hasher::new(context);
+        for part in parts {
+            hasher.update(part);
+        }
+        hasher.finish()
+    }
+
+    /// The bytes as stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hash({self})")
+    }
+}
+
+impl std::str::FromStr for Hash {
+    type Err = crate::base::IdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        crate::base::hex_array(text).map(Self)
+    }
+}
+
+/// A running BLAKE3 `derive_key` hash.
+#[derive(Clone)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Starts a hash under a context from [`super::labels`].
+    #[must_use]
+    pub fn new(context: &str) -> Self {
+        Self(blake3::Hasher::new_derive_key(context))
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of everything added so far.
+    #[must_use]
+    pub fn finish(&self) -> Hash {
+        Hash(*self.0.finalize().as_bytes())
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher(..)")
+    }
+}
+
+/// BLAKE3 keyed hash of the parts run together: a MAC.
+#[must_use]
+pub fn keyed_hash(key: &Key, parts: &[&[u8]]) -> Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key.expose());
+    for part in parts {
+        hasher.update(part);
+    }
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// Whether a MAC is right, in constant time.
+#[must_use]
+pub fn verify_mac(key: &Key, parts: &[&[u8]], mac: &[u8; 32]) -> bool {
+    subtle::ConstantTimeEq::ct_eq(&keyed_hash(key, parts).0[..], &mac[..]).into()
+}

@@ -1,0 +1,48 @@
+//! Every BLAKE3 `derive_key` context of the program, in one file: versioned, never reused.
+//!
+//! A context is part of the format; changing one is a format change.
+
+/// Hash of one frame: the chain.
+pub const FRAME_HASH: &str = "palyra-ledger 2026-11 v1 frame hash";
+/// The value that stands before the first frame.
+pub const GENESIS: &str = "palyra-ledger 2026-11 v1 genesis";
+/// Header of a journal segment.
+pub const SEGMENT_HEADER: &str = "palyra-ledger 2026-11 v1 segment header";
+/// Digest of a closed segment's frames.
+pub const SEGMENT_DIGEST: &str = "palyra-ledger 2026-11 v1 segment digest";
+/// AEAD key of an epoch, from the epoch secret.
+pub const EPOCH_SEAL: &str = "palyra-ledger 2026-11 v1 epoch seal key";
+/// Commitment key of an epoch, from the epoch secret.
+pub const EPOCH_COMMIT: &str = "palyra-ledger 2026-11 v1 epoch commitment key";
+/// AEAD key of any wrapped small object (keys, index blocks, spool), from its own key.
+pub const WRAP_SEAL: &str = "palyra-ledger 2026-11 v1 wrap seal key";
+/// Commitment key of any wrapped small object, from its own key.
+pub const WRAP_COMMIT: &str = "palyra-ledger 2026-11 v1 wrap commitment key";
+/// MAC key of the key ring, from the root key.
+pub const KEYRING_MAC: &str = "palyra-ledger 2026-11 v1 key ring mac key";
+/// Digest of a key ring file, named by the event that commits it.
+pub const KEYRING_DIGEST: &str = "palyra-ledger 2026-11 v1 key ring digest";
+/// Key that wraps epoch keys, from the root key.
+pub const ROOT_WRAP: &str = "palyra-ledger 2026-11 v1 root wrapping key";
+/// MAC key of the head file, from the ledger key.
+pub const HEAD_MAC: &str = "palyra-ledger 2026-11 v1 head mac key";
+/// Key of the index, from the ledger key.
+pub const INDEX: &str = "palyra-ledger 2026-11 v1 index key";
+/// Key of one index run, from the index key and the run's random id.
+pub const INDEX_RUN: &str = "palyra-ledger 2026-11 v1 index run key";
+/// MAC key of the index manifest, from the index key.
+pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac key";
+/// Key of the read spool, from the ledger key.
+pub const SPOOL: &str = "palyra-ledger 2026-11 v1 read spool key";
+/// KEK, from the CA private key, the ledger id and the KEK salt.
+pub const KEK: &str = "palyra-ledger 2026-11 v1 key encryption key";
+/// Check of a key table slot's bytes.
+pub const SLOT_CHECK: &str = "palyra-ledger 2026-11 v1 key table slot check";
+/// DEK of one secret version, from the slot key, ledger id, scope, name and version.
+pub const DEK: &str = "palyra-ledger 2026-11 v1 data encryption key";
+/// Digest of an envelope.
+pub const ENVELOPE_DIGEST: &str = "palyra-ledger 2026-11 v1 envelope digest";
+/// State root over the projections.
+pub const STATE_ROOT: &str = "palyra-ledger 2026-11 v1 state root";
+/// Digest of bytes set aside as evidence.
+pub const EVIDENCE: &str = "palyra-ledger 2026-11 v1 evidence digest";

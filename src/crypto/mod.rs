@@ -1,0 +1,13 @@
+//! Cryptography, composed from named crates: XChaCha20-Poly1305, BLAKE3, Argon2id.
+//!
+//! Nothing here is an algorithm of our own. The room holds key types that wipe themselves, every
+//! domain-separation string in one file, committing AEAD, and the hash of the chain.
+
+mod aead;
+mod hash;
+mod keys;
+pub mod labels;
+
+pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
+pub use hash::{Hash, Hasher, keyed_hash, verify_mac};
+pub use keys::{KEY_LEN, Key};

@@ -1,0 +1,7 @@
+#![doc = "WIP"]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+pub mod base;
+pub mod crypto;
+pub mod store;
+pub use base::*;

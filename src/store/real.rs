@@ -1,0 +1,118 @@
+//! The operating system's file system.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Medium, MediumFile, OpenMode, StoreError, StoreOp};
+
+/// The operating system's file system: files mode 0600, folders mode 0700, no symbolic link
+/// followed at the last component.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealMedium;
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl Medium for RealMedium {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn MediumFile>, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(no_follow());
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true).mode(0o600);
+            }
+        }
+        let file = options.open(path).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
+        Ok(Box::new(RealFile { file, path: path.to_owned() }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        std::fs::rename(from, to).map_err(|error| StoreError::new(StoreOp::Rename, to, error))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        std::fs::remove_file(path).map_err(|error| StoreError::new(StoreOp::Remove, path, error))
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<(), StoreError> {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.map_err(|error| StoreError::new(StoreOp::Folder, path, error)),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), StoreError> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::new(StoreOp::Sync, path, error))
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, StoreError> {
+        let failed = |error| StoreError::new(StoreOp::Folder, path, error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, StoreError> {
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::new(StoreOp::Open, path, error)),
+        }
+    }
+}
+
+fn no_follow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
+}
+
+impl RealFile {
+    fn failed(&self, op: StoreOp) -> impl FnOnce(io::Error) -> StoreError + '_ {
+        move |error| StoreError::new(op, &self.path, error)
+    }
+}
+
+impl MediumFile for RealFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(StoreOp::Read)(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all_at(bytes, offset).map_err(self.failed(StoreOp::Write))
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), StoreError> {
+        self.file.set_len(len).map_err(self.failed(StoreOp::Truncate))
+    }
+
+    fn len(&self) -> Result<u64, StoreError> {
+        self.file.metadata().map(|meta| meta.len()).map_err(self.failed(StoreOp::Read))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(self.failed(StoreOp::Sync))
+    }
+}
