@@ -1,1 +1,2 @@
+//! The `palyra-ledger` command.
 fn main() {}
