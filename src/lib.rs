@@ -5,3 +5,6 @@ pub mod base;
 pub mod crypto;
 pub mod store;
 pub use base::*;
+pub mod keys;
+pub mod projection;
+pub mod testing;
