@@ -3,8 +3,11 @@
 #![deny(missing_docs)]
 pub mod base;
 pub mod crypto;
+pub mod event;
 pub mod store;
 pub use base::*;
 pub mod keys;
+pub mod log;
 pub mod projection;
 pub mod testing;
+pub mod vault;

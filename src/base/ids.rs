@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// Why an identifier was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -37,10 +35,32 @@ pub(crate) fn hex_array<const N: usize>(text: &str) -> Result<[u8; N], IdError> 
     Ok(out)
 }
 
+/// Serialises a byte array as hexadecimal text for people and as bare bytes for storage.
+macro_rules! bytes_or_hex {
+    ($name:ident, $bytes:literal) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                } else {
+                    <[u8; $bytes]>::deserialize(deserializer).map(Self)
+                }
+            }
+        }
+    };
+}
+pub(crate) use bytes_or_hex;
+
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; $bytes]);
 
         impl $name {
@@ -68,6 +88,8 @@ macro_rules! random_id {
                 write!(f, concat!(stringify!($name), "({})"), self)
             }
         }
+
+        $crate::base::bytes_or_hex!($name, $bytes);
 
         impl FromStr for $name {
             type Err = IdError;

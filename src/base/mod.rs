@@ -6,12 +6,16 @@ mod context;
 mod ids;
 pub mod limits;
 mod random;
+mod refs;
 mod secret;
+mod state;
 mod time;
 
 pub use context::{Actor, ActorError, Caller, Context, Origin, Reason};
-pub(crate) use ids::hex_array;
 pub use ids::{CorrelationId, IdError, LedgerId, SlotId};
+pub(crate) use ids::{bytes_or_hex, hex_array};
 pub use random::{OsRandom, Random, RandomError};
+pub use refs::{RefError, Scope, ScopePrefix, SecretName, SecretRef};
 pub use secret::SecretBytes;
+pub use state::{Change, Delta, StateError, StateRead, Visit, prefix_end};
 pub use time::{Clock, SystemClock, TimeError, Timestamp};

@@ -65,6 +65,13 @@ impl Opener {
         Self { cipher: XChaCha20Poly1305::new(seal.expose().into()), commit: secret.subkey(commit_context) }
     }
 
+    /// Derives both keys from a context and parts in one step; see [`Key::derive`] for the parts.
+    #[must_use]
+    pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
+        let [seal, commit] = Key::derive_pair(context, parts);
+        Self { cipher: XChaCha20Poly1305::new(seal.expose().into()), commit }
+    }
+
     /// For small wrapped objects: [`labels::WRAP_SEAL`] and [`labels::WRAP_COMMIT`].
     #[must_use]
     pub fn wrapping(secret: &Key) -> Self {

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::Key;
 
 /// A 32-byte BLAKE3 output: a frame's hash, a digest or a state root (stored).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
@@ -40,6 +38,8 @@ impl fmt::Debug for Hash {
         write!(f, "Hash({self})")
     }
 }
+
+crate::base::bytes_or_hex!(Hash, 32);
 
 impl std::str::FromStr for Hash {
     type Err = crate::base::IdError;

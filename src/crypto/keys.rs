@@ -45,17 +45,31 @@ impl Key {
     /// parts are each preceded by their length, so that two lists of parts never read the same.
     #[must_use]
     pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
+        let [key] = Self::derive_many(context, parts);
+        key
+    }
+
+    /// Two keys from one derivation: the first 64 bytes of the extended output.
+    #[must_use]
+    pub(crate) fn derive_pair(context: &str, parts: &[&[u8]]) -> [Self; 2] {
+        Self::derive_many(context, parts)
+    }
+
+    fn derive_many<const N: usize>(context: &str, parts: &[&[u8]]) -> [Self; N] {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        let mut out = Self(Box::new([0; KEY_LEN]));
         let mut reader = hasher.finalize_xof();
-        reader.fill(out.0.as_mut_slice());
+        let keys = std::array::from_fn(|_| {
+            let mut key = Self(Box::new([0; KEY_LEN]));
+            reader.fill(key.0.as_mut_slice());
+            key
+        });
         hasher.zeroize();
         reader.zeroize();
-        out
+        keys
     }
 
     /// A key derived from this one; see [`Key::derive`].

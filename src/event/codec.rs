@@ -1,0 +1,72 @@
+//! The one place that knows bincode.
+//!
+//! bincode 2.0.1 in serde mode, little endian, fixed-width integers, bounded; what is left over is
+//! refused. FORMAT.md describes the resulting bytes, so that a reader without bincode can be
+//! written. Hashes and seals always cover stored bytes, never a re-encoding.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::limits::BODY_MAX;
+
+/// Why a body did not encode or decode.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The kind number is not assigned in this version of the program.
+    #[error("event kind {kind} is not known to this version: use the version that wrote it, or a newer one")]
+    UnknownKind {
+        /// The number in the header.
+        kind: u16,
+    },
+    /// The schema version of this kind is not known to this version of the program.
+    #[error("schema version {schema} of event kind {kind} is not known to this version")]
+    UnknownSchema {
+        /// The kind number.
+        kind: u16,
+        /// The schema version in the header.
+        schema: u16,
+    },
+    /// The bytes are not such an event.
+    #[error("the bytes are not an event of their kind: {0}")]
+    Decode(#[source] Box<bincode::error::DecodeError>),
+    /// Bytes follow the event.
+    #[error("{left} bytes follow the event")]
+    Trailing {
+        /// How many.
+        left: usize,
+    },
+    /// The bytes decode but are not the one way to write that event.
+    #[error("the bytes are not the canonical encoding of the event")]
+    NotCanonical,
+    /// The event is larger than a body may be.
+    #[error("the event does not fit a frame: {0}")]
+    Encode(#[source] Box<bincode::error::EncodeError>),
+}
+
+type Config = Configuration<LittleEndian, Fixint, Limit<BODY_MAX>>;
+
+const fn config() -> Config {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<BODY_MAX>()
+}
+
+/// Encodes a value.
+///
+/// # Errors
+/// [`CodecError::Encode`] where it cannot be written or is too large.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    bincode::serde::encode_to_vec(value, config()).map_err(|error| CodecError::Encode(Box::new(error)))
+}
+
+/// Decodes a value and refuses what follows it.
+///
+/// # Errors
+/// [`CodecError::Decode`] or [`CodecError::Trailing`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) =
+        bincode::serde::decode_from_slice(bytes, config()).map_err(|error| CodecError::Decode(Box::new(error)))?;
+    match bytes.len().saturating_sub(used) {
+        0 => Ok(value),
+        left => Err(CodecError::Trailing { left }),
+    }
+}

@@ -1,0 +1,170 @@
+//! The kind numbers (stored in the clear in every frame; never reused, never renumbered).
+
+/// The domain that a kind belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KindClass {
+    /// The ledger itself: 1 to 31.
+    System,
+    /// The vault: 32 to 63.
+    Vault,
+    /// Device trust, reserved: 64 to 95.
+    Identity,
+    /// Service credentials, reserved: 96 to 127.
+    Auth,
+    /// Unassigned.
+    Unknown,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// What kind of event a frame holds.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Kind {
+            /// Every kind, in order of number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The kind with this number, if it is assigned.
+            #[must_use]
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The name, stable as the number is.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The kind with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A ledger came into being.
+    LedgerCreated = 1, "ledger_created";
+    /// A new epoch key seals from here on.
+    EpochStarted = 2, "epoch_started";
+    /// A way to open the ledger was added.
+    KeySlotAdded = 3, "key_slot_added";
+    /// A way to open the ledger was removed.
+    KeySlotRemoved = 4, "key_slot_removed";
+    /// Another slot than the pinned one opened the ledger and is pinned now.
+    KeySlotPinned = 5, "key_slot_pinned";
+    /// The root key and the KEK were replaced, every DEK slot re-wrapped.
+    RootRotated = 6, "root_rotated";
+    /// A torn batch at the end of the journal was dropped.
+    TailDropped = 7, "tail_dropped";
+    /// The sled copy was set aside as evidence.
+    WitnessSetAside = 8, "witness_set_aside";
+    /// The sled copy was rebuilt from the journal.
+    WitnessRebuilt = 9, "witness_rebuilt";
+    /// The clock was found behind the log.
+    ClockStepped = 10, "clock_stepped";
+    /// A command was refused.
+    CommandRefused = 11, "command_refused";
+    /// Damaged journal frames were restored from the sled copy.
+    JournalRestored = 12, "journal_restored";
+    /// A missing or damaged head file was written anew on a person's word.
+    HeadRestored = 13, "head_restored";
+    /// Slots of the key table were repaired from their second copy.
+    KeyTableRepaired = 14, "key_table_repaired";
+    /// Part of the read spool could not be read.
+    SpoolDropped = 15, "spool_dropped";
+    /// A secret version was written.
+    SecretPut = 32, "secret_put";
+    /// Secret versions were hidden.
+    SecretDeleted = 33, "secret_deleted";
+    /// Secret versions were shown again.
+    SecretUndeleted = 34, "secret_undeleted";
+    /// Secret versions were destroyed.
+    SecretShredded = 35, "secret_shredded";
+    /// A secret's description, labels or expiry changed.
+    SecretDescribed = 36, "secret_described";
+    /// Secret values were read.
+    SecretsRead = 37, "secrets_read";
+}
+
+impl Kind {
+    /// The number, as stored.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The name for any number, known or not.
+    #[must_use]
+    pub fn display_name(number: u16) -> String {
+        Self::from_number(number).map_or_else(|| format!("unknown_{number}"), |kind| kind.name().to_owned())
+    }
+}
+
+impl KindClass {
+    /// The domain of a kind number.
+    #[must_use]
+    pub const fn of(number: u16) -> Self {
+        match number {
+            1..=31 => Self::System,
+            32..=63 => Self::Vault,
+            64..=95 => Self::Identity,
+            96..=127 => Self::Auth,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Invariant I4: this table is the promise. A line may be added; none may change.
+    #[test]
+    fn i4_kind_numbers_are_frozen() {
+        let table: Vec<(u16, &str)> = Kind::ALL.iter().map(|kind| (kind.number(), kind.name())).collect();
+        let frozen = [
+            (1, "ledger_created"),
+            (2, "epoch_started"),
+            (3, "key_slot_added"),
+            (4, "key_slot_removed"),
+            (5, "key_slot_pinned"),
+            (6, "root_rotated"),
+            (7, "tail_dropped"),
+            (8, "witness_set_aside"),
+            (9, "witness_rebuilt"),
+            (10, "clock_stepped"),
+            (11, "command_refused"),
+            (12, "journal_restored"),
+            (13, "head_restored"),
+            (14, "key_table_repaired"),
+            (15, "spool_dropped"),
+            (32, "secret_put"),
+            (33, "secret_deleted"),
+            (34, "secret_undeleted"),
+            (35, "secret_shredded"),
+            (36, "secret_described"),
+            (37, "secrets_read"),
+        ];
+        assert_eq!(table, frozen);
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind.number()), Some(*kind));
+            assert_eq!(Kind::from_name(kind.name()), Some(*kind));
+        }
+        assert_eq!(Kind::from_number(0), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! What can happen: the event types of every domain, their kind numbers and their bytes.
+//!
+//! An event is a fact in the past tense. Its kind number stands in the clear header of its frame;
+//! its fields stand in the sealed body, encoded by [`codec`]. Numbers are never reused, fields are
+//! never reordered: a changed event is a new schema version with an upcast from the old one.
+//!
+//! | invariant | kept by |
+//! |---|---|
+//! | I4 a kind number is never reused; an unknown kind stops projection, never verification | [`Kind`], [`decode`] |
+//! | I6 secret bytes never stand in an event except inside an envelope | [`vault::SecretPut`] |
+
+pub mod codec;
+mod kind;
+pub mod system;
+pub mod vault;
+
+use crate::base::Caller;
+
+pub use codec::CodecError;
+pub use kind::{Kind, KindClass};
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident($payload:ty) = $kind:ident,)*) => {
+        /// One event of any domain.
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+        #[serde(untagged)]
+        pub enum Event {
+            $($(#[$doc])* $variant($payload),)*
+        }
+
+        impl Event {
+            /// The kind, whose number stands in the frame's header.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$variant(_) => Kind::$kind,)*
+                }
+            }
+        }
+
+        /// Encodes a caller and an event as the plain text of a frame's body.
+        ///
+        /// # Errors
+        /// [`CodecError`] where the encoding would exceed the body's bound.
+        pub fn encode(caller: &Caller, event: &Event) -> Result<Vec<u8>, CodecError> {
+            match event {
+                $(Event::$variant(payload) => codec::encode(&(caller, payload)),)*
+            }
+        }
+
+        /// Decodes the plain text of a frame's body.
+        ///
+        /// # Errors
+        /// [`CodecError`] for an unknown kind or schema version, and for bytes that are no such
+        /// event, or that are followed by others.
+        pub fn decode(kind: u16, schema: u16, body: &[u8]) -> Result<(Caller, Event), CodecError> {
+            let known = Kind::from_number(kind).ok_or(CodecError::UnknownKind { kind })?;
+            if schema != SCHEMA {
+                return Err(CodecError::UnknownSchema { kind, schema });
+            }
+            match known {
+                $(Kind::$kind => codec::decode::<(Caller, $payload)>(body).map(|(caller, payload)| (caller, Event::$variant(payload))),)*
+            }
+        }
+    };
+}
+
+/// Schema version of every event so far.
+pub const SCHEMA: u16 = 1;
+
+events! {
+    /// See [`system::LedgerCreated`].
+    LedgerCreated(system::LedgerCreated) = LedgerCreated,
+    /// See [`system::EpochStarted`].
+    EpochStarted(system::EpochStarted) = EpochStarted,
+    /// See [`system::KeySlotAdded`].
+    KeySlotAdded(system::KeySlotAdded) = KeySlotAdded,
+    /// See [`system::KeySlotRemoved`].
+    KeySlotRemoved(system::KeySlotRemoved) = KeySlotRemoved,
+    /// See [`system::KeySlotPinned`].
+    KeySlotPinned(system::KeySlotPinned) = KeySlotPinned,
+    /// See [`system::RootRotated`].
+    RootRotated(system::RootRotated) = RootRotated,
+    /// See [`system::TailDropped`].
+    TailDropped(system::TailDropped) = TailDropped,
+    /// See [`system::WitnessSetAside`].
+    WitnessSetAside(system::WitnessSetAside) = WitnessSetAside,
+    /// See [`system::WitnessRebuilt`].
+    WitnessRebuilt(system::WitnessRebuilt) = WitnessRebuilt,
+    /// See [`system::ClockStepped`].
+    ClockStepped(system::ClockStepped) = ClockStepped,
+    /// See [`system::CommandRefused`].
+    CommandRefused(system::CommandRefused) = CommandRefused,
+    /// See [`system::JournalRestored`].
+    JournalRestored(system::JournalRestored) = JournalRestored,
+    /// See [`system::HeadRestored`].
+    HeadRestored(system::HeadRestored) = HeadRestored,
+    /// See [`system::KeyTableRepaired`].
+    KeyTableRepaired(system::KeyTableRepaired) = KeyTableRepaired,
+    /// See [`system::SpoolDropped`].
+    SpoolDropped(system::SpoolDropped) = SpoolDropped,
+    /// See [`vault::SecretPut`].
+    SecretPut(vault::SecretPut) = SecretPut,
+    /// See [`vault::SecretDeleted`].
+    SecretDeleted(vault::SecretDeleted) = SecretDeleted,
+    /// See [`vault::SecretUndeleted`].
+    SecretUndeleted(vault::SecretUndeleted) = SecretUndeleted,
+    /// See [`vault::SecretShredded`].
+    SecretShredded(vault::SecretShredded) = SecretShredded,
+    /// See [`vault::SecretDescribed`].
+    SecretDescribed(vault::SecretDescribed) = SecretDescribed,
+    /// See [`vault::SecretsRead`].
+    SecretsRead(vault::SecretsRead) = SecretsRead,
+}
+
+impl Event {
+    /// The secrets that this event is about, as `<scope>/<name>` texts.
+    #[must_use]
+    pub fn secret_refs(&self) -> Vec<String> {
+        let one = |scope: &crate::base::Scope, name: &crate::base::SecretName| vec![format!("{scope}/{name}")];
+        match self {
+            Self::SecretPut(event) => one(&event.scope, &event.name),
+            Self::SecretDeleted(event) => one(&event.scope, &event.name),
+            Self::SecretUndeleted(event) => one(&event.scope, &event.name),
+            Self::SecretShredded(event) => one(&event.scope, &event.name),
+            Self::SecretDescribed(event) => one(&event.scope, &event.name),
+            Self::SecretsRead(event) => {
+                event.reads.iter().map(|read| format!("{}/{}", read.scope, read.name)).collect()
+            }
+            Self::CommandRefused(event) => event.target.iter().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Events of the ledger itself: creation, keys, recovery, refusals. All are stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{LedgerId, SlotId, Timestamp};
+use crate::crypto::Hash;
+
+/// What a key slot is, as events record it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotNote {
+    /// The slot.
+    pub slot: SlotId,
+    /// `file`, `passphrase` or `os-keystore`.
+    pub kind: String,
+    /// The label a person gave it.
+    pub label: String,
+}
+
+/// A ledger came into being. Always event 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerCreated {
+    /// The ledger's random id, as in every header.
+    pub ledger_id: LedgerId,
+    /// Version of the program that made it.
+    pub program: String,
+    /// Public key of the device CA (DER `SubjectPublicKeyInfo`).
+    #[serde(with = "serde_bytes")]
+    pub ca_public_key: Vec<u8>,
+    /// The first slots.
+    pub slots: Vec<SlotNote>,
+    /// Digest of the key ring file.
+    pub keyring: Hash,
+}
+
+/// Why an epoch began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpochCause {
+    /// Somebody asked for it.
+    Requested,
+    /// The last epoch had reached its age.
+    Age,
+    /// The root key was rotated.
+    RootRotated,
+}
+
+/// A new epoch key seals from the next batch on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochStarted {
+    /// Number of the epoch.
+    pub epoch: u32,
+    /// Why.
+    pub cause: EpochCause,
+    /// Digest of the key ring file that holds its key.
+    pub keyring: Hash,
+}
+
+/// A way to open the ledger was added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlotAdded {
+    /// The slot.
+    pub slot: SlotNote,
+    /// Digest of the key ring file.
+    pub keyring: Hash,
+}
+
+/// A way to open the ledger was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlotRemoved {
+    /// The slot.
+    pub slot: SlotNote,
+    /// Digest of the key ring file.
+    pub keyring: Hash,
+}
+
+/// Another slot than the pinned one opened the ledger; it is the pinned one now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlotPinned {
+    /// The slot that opened.
+    pub slot: SlotId,
+    /// The slot that was pinned before.
+    pub previous: SlotId,
+    /// Digest of the key ring file.
+    pub keyring: Hash,
+}
+
+/// The root key and the KEK were replaced and every DEK slot re-wrapped, in one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRotated {
+    /// Generation of the new root key.
+    pub root_generation: u32,
+    /// Generation of the new key table.
+    pub table_generation: u32,
+    /// DEK slots carried over.
+    pub rewrapped: u64,
+    /// Key slots that were dropped.
+    pub dropped: Vec<SlotId>,
+    /// Digest of the key ring file.
+    pub keyring: Hash,
+}
+
+/// A torn batch at the end of the journal was dropped whole: it was never acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailDropped {
+    /// First sequence number of the segment.
+    pub segment: u64,
+    /// Where in the segment the torn bytes began.
+    pub offset: u64,
+    /// How many bytes were dropped.
+    pub bytes: u64,
+    /// Digest of those bytes.
+    pub digest: Hash,
+    /// File in the quarantine folder that keeps them; empty where they held only zeros.
+    pub saved_as: String,
+}
+
+/// Why the sled copy was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WitnessFault {
+    /// It could not be opened, or returned an error.
+    Failed,
+    /// It panicked.
+    Panicked,
+    /// It held other frames than the journal.
+    Differed,
+    /// It held more than the journal.
+    Ahead,
+    /// It was not there although the ledger had one.
+    Missing,
+}
+
+/// The sled copy was set aside untouched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessSetAside {
+    /// Why.
+    pub fault: WitnessFault,
+    /// Folder below the quarantine folder; empty where there was nothing to keep.
+    pub saved_as: String,
+}
+
+/// The sled copy was rebuilt from the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessRebuilt {
+    /// Last sequence number it then held.
+    pub through: u64,
+}
+
+/// The clock was found behind the last event; times are clamped so that they never run backwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStepped {
+    /// What the clock said.
+    pub observed: Timestamp,
+    /// What was recorded instead.
+    pub recorded: Timestamp,
+}
+
+/// A command was refused in a way that matters to an auditor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRefused {
+    /// Which command.
+    pub command: String,
+    /// What it was about, for example a secret's reference.
+    pub target: Option<String>,
+    /// The refusal's stable code.
+    pub code: String,
+    /// The refusal in words; never a secret value.
+    pub what: String,
+}
+
+/// Damaged journal frames were restored from the sled copy on a person's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalRestored {
+    /// First restored sequence number.
+    pub first: u64,
+    /// Last restored sequence number.
+    pub last: u64,
+    /// Where the damaged segment is kept.
+    pub saved_as: String,
+}
+
+/// A missing or damaged head file was written anew on a person's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRestored {
+    /// Last sequence number found then.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+/// Slots of the key table were repaired from their second copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyTableRepaired {
+    /// The slots' numbers.
+    pub slots: Vec<u64>,
+}
+
+/// Part of the read spool could not be read: reads of the stated window may be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolDropped {
+    /// How many bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,836 @@
+//! The journal: segment files of frames, written and synced before anything is acknowledged.
+//!
+//! Order of a roll, and what a crash leaves: the old segment gets its trailer and is synced (a crash
+//! leaves a closed last segment: the next append begins a new one); then the new file is created
+//! with its header, synced, and its folder synced (a crash leaves a last file without a whole header,
+//! which holds no frame and is removed).
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::base::limits::{BODY_MAX, SEGMENT_BYTES_MAX};
+use crate::base::{LedgerId, Timestamp};
+use crate::crypto::Hash;
+use crate::store::{Medium, MediumFile, OpenMode, StoreError};
+
+use super::frame::{self, FRAME_OVERHEAD, Frame, FrameError, HEADER_LEN, Header, MAGIC};
+use super::segment::{
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+};
+
+const READ_AHEAD: usize = 1024 * 1024;
+const FIRST_READ: usize = 1024;
+
+/// Why the journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An earlier write or sync failed; the writer is dead until the ledger is opened again.
+    #[error("the journal failed earlier and takes no more writes: open the ledger again")]
+    Dead,
+    /// A frame that was acknowledged is damaged.
+    #[error("{} is damaged at byte {offset} (event {seq}): {why}", path.display())]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// The sequence number expected there.
+        seq: u64,
+        /// What is wrong.
+        why: FrameError,
+    },
+    /// A frame is whole but does not follow the one before it.
+    #[error("event {seq} in {} does not follow the event before it: the chain is broken", path.display())]
+    Chain {
+        /// The segment file.
+        path: PathBuf,
+        /// The sequence number expected there.
+        seq: u64,
+    },
+    /// A segment's header or trailer is damaged.
+    #[error("{}: {why}", path.display())]
+    Segment {
+        /// The segment file.
+        path: PathBuf,
+        /// What is wrong.
+        why: SegmentError,
+    },
+    /// A segment is not there.
+    #[error("the journal has no segment that holds event {seq}")]
+    Missing {
+        /// The sequence number.
+        seq: u64,
+    },
+}
+
+/// The place of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Sequence number.
+    pub seq: u64,
+    /// The frame's hash.
+    pub hash: Hash,
+    /// First sequence number of its segment.
+    pub segment: u64,
+    /// Where the frame begins in the segment's file, in bytes.
+    pub offset: u64,
+}
+
+/// A torn end of the journal: bytes behind the last whole batch that were never acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// First sequence number of the segment.
+    pub segment: u64,
+    /// Where the torn bytes begin.
+    pub offset: u64,
+    /// How many there are.
+    pub bytes: u64,
+}
+
+/// The end of the journal as found when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The last whole batch's last frame.
+    pub last: Option<Last>,
+    /// What lies behind it.
+    pub torn: Option<Torn>,
+}
+
+/// The last frame of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// Sequence number.
+    pub seq: u64,
+    /// The frame's hash.
+    pub hash: Hash,
+    /// Its time.
+    pub time: Timestamp,
+}
+
+struct Segment {
+    first_seq: u64,
+    prev: Hash,
+    path: PathBuf,
+    file: Box<dyn MediumFile>,
+    offsets: RwLock<Offsets>,
+}
+
+/// Where the frames of a segment begin: the older part in a file beside the index, the newer part in
+/// memory. Both are hints: a frame found through them must carry the right sequence number.
+#[derive(Default)]
+struct Offsets {
+    saved: u64,
+    file: Option<Box<dyn MediumFile>>,
+    recent: Vec<u32>,
+}
+
+struct WriteState {
+    /// Where the next frame goes in the last segment; nothing where a new segment must begin.
+    offset: Option<u64>,
+    last: Option<Last>,
+    dead: bool,
+}
+
+/// The journal, open.
+pub struct Journal {
+    medium: Arc<dyn Medium>,
+    dir: PathBuf,
+    offsets_dir: PathBuf,
+    ledger_id: LedgerId,
+    segment_bytes: u64,
+    segments: RwLock<Vec<Arc<Segment>>>,
+    write: Mutex<WriteState>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("dir", &self.dir).field("ledger_id", &self.ledger_id).finish_non_exhaustive()
+    }
+}
+
+/// Frames sealed and ready to be written as one group.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The frames' bytes, one after another.
+    pub bytes: Vec<u8>,
+    /// Where each begins in `bytes`.
+    pub starts: Vec<u32>,
+    /// The last of them.
+    pub last: Option<Last>,
+}
+
+impl Journal {
+    /// Makes an empty journal: its folder and nothing else.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`].
+    pub fn create(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        offsets_dir: &Path,
+        ledger_id: LedgerId,
+        segment_bytes: u64,
+    ) -> Result<Self, JournalError> {
+        medium.create_dir(dir)?;
+        Ok(Self::handle(medium, dir, offsets_dir, ledger_id, segment_bytes))
+    }
+
+    /// Opens the journal and scans the end of its last segment, from `hint` where that lies there.
+    ///
+    /// Nothing is changed; see [`Journal::drop_torn`].
+    ///
+    /// # Errors
+    /// [`JournalError`] where acknowledged frames are damaged or segments are missing.
+    pub fn open(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        offsets_dir: &Path,
+        ledger_id: LedgerId,
+        segment_bytes: u64,
+        hint: Option<Position>,
+        writable: bool,
+    ) -> Result<(Self, Tail), JournalError> {
+        let journal = Self::handle(medium, dir, offsets_dir, ledger_id, segment_bytes);
+        let segments = journal.open_segments(writable)?;
+        *journal.segments.write().unwrap_or_else(PoisonError::into_inner) = segments;
+        let tail = journal.scan_tail(hint)?;
+        Ok((journal, tail))
+    }
+
+    fn handle(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        offsets_dir: &Path,
+        ledger_id: LedgerId,
+        segment_bytes: u64,
+    ) -> Self {
+        Self {
+            medium,
+            dir: dir.to_owned(),
+            offsets_dir: offsets_dir.to_owned(),
+            ledger_id,
+            segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
+            segments: RwLock::new(Vec::new()),
+            write: Mutex::new(WriteState { offset: None, last: None, dead: false }),
+        }
+    }
+
+    fn open_segments(&self, writable: bool) -> Result<Vec<Arc<Segment>>, JournalError> {
+        let mut firsts: Vec<u64> =
+            self.medium.list(&self.dir)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
+        firsts.sort_unstable();
+        let mode = if writable { OpenMode::ReadWrite } else { OpenMode::Read };
+        let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(firsts.len());
+        for (index, first_seq) in firsts.iter().copied().enumerate() {
+            let path = self.dir.join(segment::file_name(first_seq));
+            let file = self.medium.open(&path, mode)?;
+            let mut bytes = [0; SEGMENT_HEADER_LEN];
+            let got = file.read_at(0, &mut bytes)?;
+            let header = match SegmentHeader::parse(bytes.get(..got).unwrap_or_default()) {
+                Ok(header) if header.first_seq == first_seq && header.ledger_id == self.ledger_id => header,
+                Ok(_) => return Err(JournalError::Segment { path, why: SegmentError::Check }),
+                // A crash during a roll: the file holds no frame yet, for frames are written
+                // only after the header was synced.
+                Err(_) if index > 0 && index + 1 == firsts.len() && file.len()? <= SEGMENT_HEADER_LEN as u64 => {
+                    drop(file);
+                    if writable {
+                        self.medium.remove(&path)?;
+                        self.medium.sync_dir(&self.dir)?;
+                    }
+                    break;
+                }
+                Err(why) => return Err(JournalError::Segment { path, why }),
+            };
+            match segments.last() {
+                None if first_seq != 0 => return Err(JournalError::Missing { seq: 0 }),
+                None if header.prev != frame::genesis(self.ledger_id) => {
+                    return Err(JournalError::Segment { path, why: SegmentError::Check });
+                }
+                None => {}
+                Some(before) => check_closed(before, &header)?,
+            }
+            let offsets = RwLock::new(self.open_offsets(first_seq, mode)?);
+            segments.push(Arc::new(Segment { first_seq, prev: header.prev, path, file, offsets }));
+        }
+        // A gap is found by the check of the trailer before it; a missing end by the head file.
+        Ok(segments)
+    }
+
+    fn offsets_path(&self, first_seq: u64) -> PathBuf {
+        self.offsets_dir.join(format!("{first_seq:020}.off"))
+    }
+
+    fn open_offsets(&self, first_seq: u64, mode: OpenMode) -> Result<Offsets, JournalError> {
+        let path = self.offsets_path(first_seq);
+        if !self.medium.exists(&path)? {
+            return Ok(Offsets::default());
+        }
+        let file = self.medium.open(&path, mode)?;
+        Ok(Offsets { saved: file.len()? / 4, file: Some(file), recent: Vec::new() })
+    }
+
+    fn scan_tail(&self, hint: Option<Position>) -> Result<Tail, JournalError> {
+        let Some(segment) = self.last_segment() else {
+            return Ok(Tail { last: None, torn: None });
+        };
+        let before = segment.first_seq.checked_sub(1).map(|seq| Last {
+            seq,
+            hash: segment.prev,
+            time: Timestamp::from_millis(0),
+        });
+        let start = hint.filter(|hint| hint.segment == segment.first_seq).and_then(|hint| resume_at(&segment, &hint));
+        let mut scan = match start {
+            Some((offset, last)) => Scan::new(offset, Some(last)),
+            None => Scan::new(SEGMENT_HEADER_LEN as u64, before),
+        };
+        let mut offsets = segment.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = scan.last.map_or(0, |last| last.seq + 1) - segment.first_seq;
+        if offsets.saved < known {
+            // The table does not reach the hint: scan the whole segment and make it anew.
+            scan = Scan::new(SEGMENT_HEADER_LEN as u64, before);
+            known = 0;
+        }
+        let end = scan.run(&segment)?;
+        offsets.saved = known;
+        offsets.recent = std::mem::take(&mut scan.offsets);
+        drop(offsets);
+        let mut write = self.write_state();
+        write.last = scan.last;
+        // The time of an event before this segment is not at hand; the engine reads it if needed.
+        write.offset = if end.closed { None } else { Some(end.offset) };
+        Ok(Tail { last: scan.last, torn: end.torn })
+    }
+
+    fn write_state(&self) -> MutexGuard<'_, WriteState> {
+        self.write.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_segment(&self) -> Option<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    /// The last frame.
+    #[must_use]
+    pub fn last(&self) -> Option<Last> {
+        self.write_state().last
+    }
+
+    /// Cuts a torn end off, after copying it to `keep` (synced) for whoever wants to look at it.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`]; the torn end then still stands.
+    pub fn drop_torn(&self, torn: &Torn, keep: Option<&Path>) -> Result<Hash, JournalError> {
+        let segment = self.segment_of(torn.segment)?;
+        let mut bytes = vec![0; usize::try_from(torn.bytes).unwrap_or(0)];
+        let got = segment.file.read_at(torn.offset, &mut bytes)?;
+        bytes.truncate(got);
+        let digest = Hash::of(crate::crypto::labels::EVIDENCE, &[&bytes]);
+        if let Some(path) = keep {
+            let file = self.medium.open(path, OpenMode::CreateNew)?;
+            file.write_at(0, &bytes)?;
+            file.sync()?;
+            drop(file);
+            if let Some(parent) = path.parent() {
+                self.medium.sync_dir(parent)?;
+            }
+        }
+        segment.file.set_len(torn.offset)?;
+        segment.file.sync()?;
+        Ok(digest)
+    }
+
+    /// Whether the torn bytes are all zero: a size that was extended and data that never came.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`].
+    pub fn torn_is_zeros(&self, torn: &Torn) -> Result<bool, JournalError> {
+        let segment = self.segment_of(torn.segment)?;
+        let mut bytes = vec![0; usize::try_from(torn.bytes).unwrap_or(0)];
+        let got = segment.file.read_at(torn.offset, &mut bytes)?;
+        Ok(bytes.iter().take(got).all(|byte| *byte == 0))
+    }
+
+    /// Writes a group and syncs it: on return it is durable. After an error the journal is dead
+    /// (invariant I8): no write and no sync is ever tried again.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`] the first time, [`JournalError::Dead`] after it.
+    pub fn append(&self, group: &Group) -> Result<(), JournalError> {
+        let mut write = self.write_state();
+        if write.dead {
+            return Err(JournalError::Dead);
+        }
+        let Some(last) = group.last else { return Ok(()) };
+        // Dead until proved alive: an early return below leaves it so.
+        write.dead = true;
+        if write.offset.is_some_and(|offset| {
+            offset > SEGMENT_HEADER_LEN as u64 && offset + group.bytes.len() as u64 > self.segment_bytes
+        }) {
+            self.close_segment(&mut write)?;
+        }
+        if write.offset.is_none() {
+            self.begin_segment(&mut write)?;
+        }
+        let (Some(segment), Some(offset)) = (self.last_segment(), write.offset) else { return Err(JournalError::Dead) };
+        segment.file.write_at(offset, &group.bytes)?;
+        segment.file.sync()?;
+        let mut offsets = segment.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        // Offsets fit: a segment ends far below 4 GiB.
+        offsets
+            .recent
+            .extend(group.starts.iter().map(|start| u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(*start)));
+        drop(offsets);
+        write.offset = Some(offset + group.bytes.len() as u64);
+        write.last = Some(last);
+        write.dead = false;
+        Ok(())
+    }
+
+    fn begin_segment(&self, write: &mut WriteState) -> Result<(), JournalError> {
+        let (first_seq, prev) = match write.last {
+            Some(last) => (last.seq + 1, last.hash),
+            None => (0, frame::genesis(self.ledger_id)),
+        };
+        let path = self.dir.join(segment::file_name(first_seq));
+        let file = self.medium.open(&path, OpenMode::CreateNew)?;
+        file.write_at(0, &SegmentHeader { ledger_id: self.ledger_id, first_seq, prev }.encode())?;
+        file.sync()?;
+        self.medium.sync_dir(&self.dir)?;
+        let segment = Segment { first_seq, prev, path, file, offsets: RwLock::default() };
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(segment));
+        write.offset = Some(SEGMENT_HEADER_LEN as u64);
+        Ok(())
+    }
+
+    fn close_segment(&self, write: &mut WriteState) -> Result<(), JournalError> {
+        let (Some(segment), Some(end), Some(last)) = (self.last_segment(), write.offset, write.last) else {
+            return Ok(());
+        };
+        let mut digest = segment::digest();
+        let mut at = 0;
+        let mut buffer = vec![0; READ_AHEAD];
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(READ_AHEAD).min(READ_AHEAD);
+            let got = segment.file.read_at(at, buffer.get_mut(..want).unwrap_or_default())?;
+            if got == 0 {
+                break;
+            }
+            digest.update(buffer.get(..got).unwrap_or_default());
+            at += got as u64;
+        }
+        let trailer = SegmentTrailer {
+            ledger_id: self.ledger_id,
+            first_seq: segment.first_seq,
+            last_seq: last.seq,
+            frames_len: end - SEGMENT_HEADER_LEN as u64,
+            last_hash: last.hash,
+            digest: digest.finish(),
+        };
+        segment.file.write_at(end, &trailer.encode())?;
+        segment.file.sync()?;
+        write.offset = None;
+        Ok(())
+    }
+
+    fn segment_of(&self, seq: u64) -> Result<Arc<Segment>, JournalError> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let after = segments.partition_point(|segment| segment.first_seq <= seq);
+        after.checked_sub(1).and_then(|index| segments.get(index)).cloned().ok_or(JournalError::Missing { seq })
+    }
+
+    /// Reads one frame; its hash is checked, its place in the chain is not.
+    ///
+    /// # Errors
+    /// [`JournalError::Missing`] beyond the end, [`JournalError::Damaged`] where it is not whole.
+    pub fn read(&self, seq: u64, buffer: &mut Vec<u8>) -> Result<(), JournalError> {
+        let segment = self.segment_of(seq)?;
+        if self.last().is_none_or(|last| seq > last.seq) {
+            return Err(JournalError::Missing { seq });
+        }
+        if let Some(offset) = segment.offset_of(seq)?
+            && read_frame(&segment, offset, seq, buffer).is_ok()
+        {
+            return Ok(());
+        }
+        // No hint or a wrong one: scan the segment once and remember.
+        self.rebuild_offsets(&segment)?;
+        let offset = segment.offset_of(seq)?.ok_or(JournalError::Missing { seq })?;
+        read_frame(&segment, offset, seq, buffer).map_err(|why| JournalError::Damaged {
+            path: segment.path.clone(),
+            offset,
+            seq,
+            why,
+        })
+    }
+
+    /// The place of a frame.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn position(&self, seq: u64) -> Result<Position, JournalError> {
+        let mut buffer = Vec::new();
+        self.read(seq, &mut buffer)?;
+        let segment = self.segment_of(seq)?;
+        let offset = segment.offset_of(seq)?.ok_or(JournalError::Missing { seq })?;
+        let hash = Frame::parse(&buffer)
+            .map_err(|why| JournalError::Damaged { path: segment.path.clone(), offset, seq, why })?
+            .hash;
+        Ok(Position { seq, hash, segment: segment.first_seq, offset })
+    }
+
+    /// Scans a segment and replaces its table, keeping the table's length: appends go on behind it.
+    fn rebuild_offsets(&self, segment: &Arc<Segment>) -> Result<(), JournalError> {
+        let next = {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            segments.iter().map(|other| other.first_seq).find(|first| *first > segment.first_seq)
+        };
+        let mut offsets = segment.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        let frames = match next {
+            Some(next) => usize::try_from(next - segment.first_seq).unwrap_or(0),
+            None => usize::try_from(offsets.saved).unwrap_or(0) + offsets.recent.len(),
+        };
+        let mut found = Vec::with_capacity(frames.min(READ_AHEAD));
+        let mut walk = Walk::new(Arc::clone(segment), SEGMENT_HEADER_LEN as u64);
+        // A damaged frame ends the scan: what lies behind it is not found by number.
+        while found.len() < frames
+            && let Ok(Some((offset, _))) = walk.next_frame()
+        {
+            found.push(u32::try_from(offset).unwrap_or(u32::MAX));
+        }
+        found.resize(frames, u32::MAX);
+        offsets.saved = 0;
+        offsets.recent = found;
+        Ok(())
+    }
+
+    /// Visits frames from `from` to `to` (both inclusive) in order, checking hashes, numbers and
+    /// chain; returns the number of frames visited.
+    ///
+    /// # Errors
+    /// [`JournalError`] at the first frame that is damaged or does not follow.
+    pub fn read_range(
+        &self,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+    ) -> Result<u64, JournalError> {
+        let to = match self.last() {
+            Some(last) => to.min(last.seq),
+            None => return Ok(0),
+        };
+        if from > to {
+            return Ok(0);
+        }
+        let mut seq = from;
+        let mut prev: Option<Hash> = None;
+        while seq <= to {
+            let segment = self.segment_of(seq)?;
+            let offset = if seq == segment.first_seq {
+                prev = Some(segment.prev);
+                SEGMENT_HEADER_LEN as u64
+            } else {
+                self.position(seq)?.offset
+            };
+            let path = segment.path.clone();
+            let mut walk = Walk::new(segment, offset);
+            let begun = seq;
+            while seq <= to {
+                let Some((offset, bytes)) = walk.next_bytes()? else { break };
+                let frame = Frame::parse(bytes).map_err(|why| JournalError::Damaged {
+                    path: path.clone(),
+                    offset,
+                    seq,
+                    why,
+                })?;
+                if frame.header.seq != seq
+                    || frame.header.ledger_id != self.ledger_id
+                    || prev.is_some_and(|prev| prev != frame.header.prev)
+                {
+                    return Err(JournalError::Chain { path, seq });
+                }
+                prev = Some(frame.hash);
+                seq += 1;
+                if visit(&frame).is_break() {
+                    return Ok(seq - from);
+                }
+            }
+            if seq == begun {
+                return Err(JournalError::Missing { seq });
+            }
+        }
+        Ok(seq - from)
+    }
+
+    /// Writes the newer part of the offset tables to their files. They are hints: nothing is synced,
+    /// and a failure costs a scan at the next open, no more.
+    pub fn save_offsets(&self) {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for segment in segments {
+            if self.save_segment_offsets(&segment).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn save_segment_offsets(&self, segment: &Segment) -> Result<(), StoreError> {
+        let mut offsets = segment.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        if offsets.recent.is_empty() {
+            return Ok(());
+        }
+        if offsets.file.is_none() {
+            let path = self.offsets_path(segment.first_seq);
+            if self.medium.exists(&path)? {
+                self.medium.remove(&path)?;
+            }
+            offsets.file = Some(self.medium.open(&path, OpenMode::CreateNew)?);
+        }
+        let bytes: Vec<u8> = offsets.recent.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        if let Some(file) = &offsets.file {
+            file.write_at(4 * offsets.saved, &bytes)?;
+        }
+        offsets.saved += offsets.recent.len() as u64;
+        offsets.recent = Vec::new();
+        Ok(())
+    }
+
+    /// Bytes of all segment files.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`].
+    pub fn bytes(&self) -> Result<u64, JournalError> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner).clone();
+        segments.iter().try_fold(0, |sum, segment| Ok(sum + segment.file.len()?))
+    }
+}
+
+fn check_closed(before: &Segment, next: &SegmentHeader) -> Result<(), JournalError> {
+    let failed = |why| JournalError::Segment { path: before.path.clone(), why };
+    let len = before.file.len()?;
+    let at = len.checked_sub(SEGMENT_TRAILER_LEN as u64).ok_or_else(|| failed(SegmentError::Short))?;
+    let mut bytes = [0; SEGMENT_TRAILER_LEN];
+    before.file.read_at(at, &mut bytes)?;
+    let trailer = SegmentTrailer::parse(&bytes).map_err(failed)?;
+    let fits = trailer.ledger_id == next.ledger_id
+        && trailer.first_seq == before.first_seq
+        && trailer.frames_len == at - SEGMENT_HEADER_LEN as u64
+        && trailer.last_hash == next.prev;
+    if !fits {
+        return Err(failed(SegmentError::Check));
+    }
+    if trailer.last_seq + 1 != next.first_seq {
+        return Err(JournalError::Missing { seq: trailer.last_seq + 1 });
+    }
+    Ok(())
+}
+
+impl Segment {
+    fn offset_of(&self, seq: u64) -> Result<Option<u64>, StoreError> {
+        let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(index) = seq.checked_sub(self.first_seq) else { return Ok(None) };
+        if index >= offsets.saved {
+            let index = usize::try_from(index - offsets.saved).unwrap_or(usize::MAX);
+            return Ok(offsets.recent.get(index).map(|offset| u64::from(*offset)));
+        }
+        let Some(file) = &offsets.file else { return Ok(None) };
+        let mut bytes = [0; 4];
+        let got = file.read_at(4 * index, &mut bytes)?;
+        Ok((got == 4).then(|| u64::from(u32::from_le_bytes(bytes))))
+    }
+}
+
+/// Reads the frame at an offset and checks hash and number: one positioned read for most frames.
+fn read_frame(segment: &Segment, offset: u64, seq: u64, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
+    let short = FrameError::Short { needed: FRAME_OVERHEAD };
+    buffer.resize(FIRST_READ, 0);
+    let got = segment.file.read_at(offset, buffer).map_err(|_| short)?;
+    let header = Header::parse(buffer.get(..got).unwrap_or_default())?;
+    if header.seq != seq {
+        return Err(FrameError::Magic);
+    }
+    let needed = header.frame_len();
+    if needed > got && got == FIRST_READ {
+        buffer.resize(needed, 0);
+        let more =
+            segment.file.read_at(offset + got as u64, buffer.get_mut(got..).unwrap_or_default()).map_err(|_| short)?;
+        buffer.truncate(got + more);
+    } else {
+        buffer.truncate(needed.min(got));
+    }
+    Frame::parse(buffer).map(|_| ())
+}
+
+/// A hint is good when the frame it names stands there; then the scan begins behind it.
+fn resume_at(segment: &Segment, hint: &Position) -> Option<(u64, Last)> {
+    let mut buffer = Vec::new();
+    read_frame(segment, hint.offset, hint.seq, &mut buffer).ok()?;
+    let frame = Frame::parse(&buffer).ok()?;
+    // Only the end of a batch is a place where the fold may stand.
+    let ends_batch = frame.header.batch_index + 1 == frame.header.batch_len;
+    let last = Last { seq: hint.seq, hash: frame.hash, time: frame.header.time };
+    (frame.hash == hint.hash && ends_batch).then_some((hint.offset + buffer.len() as u64, last))
+}
+
+/// Walks the frames of one segment through a read-ahead buffer.
+struct Walk {
+    segment: Arc<Segment>,
+    offset: u64,
+    buffer: Vec<u8>,
+    begin: usize,
+    loaded: u64,
+}
+
+impl Walk {
+    fn new(segment: Arc<Segment>, offset: u64) -> Self {
+        Self { segment, offset, buffer: Vec::new(), begin: 0, loaded: offset }
+    }
+
+    fn available(&self) -> &[u8] {
+        self.buffer.get(self.begin..).unwrap_or_default()
+    }
+
+    fn fill(&mut self, needed: usize) -> Result<(), StoreError> {
+        if self.available().len() >= needed {
+            return Ok(());
+        }
+        self.buffer.drain(..self.begin);
+        self.begin = 0;
+        let have = self.buffer.len();
+        self.buffer.resize(have + READ_AHEAD.max(needed), 0);
+        let got = self.segment.file.read_at(self.loaded, self.buffer.get_mut(have..).unwrap_or_default())?;
+        self.buffer.truncate(have + got);
+        self.loaded += got as u64;
+        Ok(())
+    }
+
+    /// The bytes of the next frame, or of whatever stands in its place; nothing at the end of the
+    /// file or at the trailer.
+    fn next_bytes(&mut self) -> Result<Option<(u64, &[u8])>, StoreError> {
+        self.fill(HEADER_LEN)?;
+        let start = self.available();
+        if start.is_empty() || start.starts_with(&TRAILER_MAGIC) {
+            return Ok(None);
+        }
+        let len = Header::parse(start).map_or(HEADER_LEN, |header| header.frame_len());
+        self.fill(len.min(FRAME_OVERHEAD + BODY_MAX))?;
+        let (at, begin) = (self.offset, self.begin);
+        let take = len.min(self.available().len());
+        self.begin += take;
+        self.offset += take as u64;
+        Ok(Some((at, self.buffer.get(begin..begin + take).unwrap_or_default())))
+    }
+
+    /// The next whole frame.
+    fn next_frame(&mut self) -> Result<Option<(u64, Header)>, JournalError> {
+        let path = self.segment.path.clone();
+        let Some((offset, bytes)) = self.next_bytes()? else { return Ok(None) };
+        match Frame::parse(bytes) {
+            Ok(frame) => Ok(Some((offset, frame.header))),
+            Err(why) => Err(JournalError::Damaged { path, offset, seq: 0, why }),
+        }
+    }
+}
+
+/// The scan of the last segment's end.
+struct Scan {
+    offset: u64,
+    /// Last frame of the last whole batch.
+    last: Option<Last>,
+    /// Offsets of the frames of whole batches.
+    offsets: Vec<u32>,
+}
+
+struct ScanEnd {
+    offset: u64,
+    closed: bool,
+    torn: Option<Torn>,
+}
+
+impl Scan {
+    fn new(offset: u64, last: Option<Last>) -> Self {
+        Self { offset, last, offsets: Vec::new() }
+    }
+
+    fn run(&mut self, segment: &Arc<Segment>) -> Result<ScanEnd, JournalError> {
+        let mut walk = Walk::new(Arc::clone(segment), self.offset);
+        let mut prev = self.last.map_or(segment.prev, |last| last.hash);
+        let mut seq = self.last.map_or(0, |last| last.seq + 1);
+        let mut batch: Vec<u32> = Vec::new();
+        let file_len = segment.file.len()?;
+        // `self.offset` stays behind the last whole batch.
+        let broken = loop {
+            let Some((offset, bytes)) = walk.next_bytes()? else { break None };
+            let frame = match Frame::parse(bytes) {
+                Ok(frame) => frame,
+                Err(why) => break Some((offset, why)),
+            };
+            let header = &frame.header;
+            if header.seq != seq || header.prev != prev || usize::from(header.batch_index) != batch.len() {
+                // Whole frames in a wrong order are no torn write: somebody moved them.
+                return Err(JournalError::Chain { path: segment.path.clone(), seq });
+            }
+            prev = frame.hash;
+            seq += 1;
+            batch.push(u32::try_from(offset).unwrap_or(u32::MAX));
+            if batch.len() == usize::from(header.batch_len) {
+                self.last = Some(Last { seq: header.seq, hash: frame.hash, time: header.time });
+                self.offset = offset + header.frame_len() as u64;
+                self.offsets.append(&mut batch);
+            }
+        };
+        if let Some((offset, why)) = broken {
+            let first_dropped = self.last.map_or(0, |last| last.seq + 1);
+            if later_group_follows(segment, offset, file_len, first_dropped)? {
+                return Err(JournalError::Damaged { path: segment.path.clone(), offset, seq, why });
+            }
+        } else if walk.available().starts_with(&TRAILER_MAGIC) && batch.is_empty() {
+            return self.check_trailer(segment, walk.available());
+        }
+        let torn = (file_len > self.offset).then(|| Torn {
+            segment: segment.first_seq,
+            offset: self.offset,
+            bytes: file_len - self.offset,
+        });
+        Ok(ScanEnd { offset: self.offset, closed: false, torn })
+    }
+
+    fn check_trailer(&self, segment: &Segment, bytes: &[u8]) -> Result<ScanEnd, JournalError> {
+        let torn = Torn { segment: segment.first_seq, offset: self.offset, bytes: bytes.len() as u64 };
+        match SegmentTrailer::parse(bytes) {
+            Ok(trailer)
+                if bytes.len() == SEGMENT_TRAILER_LEN
+                    && self.last.is_some_and(|last| last.seq == trailer.last_seq && last.hash == trailer.last_hash) =>
+            {
+                Ok(ScanEnd { offset: self.offset, closed: true, torn: None })
+            }
+            // A trailer that is not whole was being written when the power went.
+            _ => Ok(ScanEnd { offset: self.offset, closed: false, torn: Some(torn) }),
+        }
+    }
+}
+
+/// Whether a whole frame of a later group, or a trailer, stands behind a damaged place: then the
+/// damaged one had been synced and acknowledged.
+fn later_group_follows(segment: &Segment, offset: u64, file_len: u64, first_dropped: u64) -> Result<bool, StoreError> {
+    let mut bytes = vec![0; usize::try_from(file_len.saturating_sub(offset)).unwrap_or(0)];
+    let got = segment.file.read_at(offset, &mut bytes)?;
+    bytes.truncate(got);
+    let closed = bytes.last_chunk::<SEGMENT_TRAILER_LEN>().is_some_and(|end| SegmentTrailer::parse(end).is_ok());
+    if closed {
+        return Ok(true);
+    }
+    let mut rest = bytes.get(1..).unwrap_or_default();
+    while let Some(at) = rest.windows(MAGIC.len()).position(|window| window == MAGIC) {
+        rest = rest.get(at..).unwrap_or_default();
+        if let Ok(frame) = Frame::parse(rest)
+            && frame.header.group_start > first_dropped
+        {
+            return Ok(true);
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    Ok(false)
+}
