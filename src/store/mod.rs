@@ -149,6 +149,13 @@ pub trait Medium: Send + Sync + fmt::Debug + 'static {
         Ok(bytes)
     }
 
+    /// Appends bytes in one write, making the file (mode 0600) if it is not there; returns the
+    /// file's length then. Several processes may append at once; nothing is synced.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the system's error.
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<u64, StoreError>;
+
     /// Writes a whole file so that a crash leaves either the old or the new one: temporary file,
     /// sync, rename, sync of the folder.
     ///
@@ -168,6 +175,15 @@ pub trait Medium: Send + Sync + fmt::Debug + 'static {
         self.rename(&staged, path)?;
         self.sync_dir(path.parent().unwrap_or_else(|| Path::new(".")))
     }
+}
+
+/// Where the bytes of an append begin and the file then ends is the medium's to say.
+pub(crate) fn append_by_length(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
+    let mode = if medium.exists(path)? { OpenMode::ReadWrite } else { OpenMode::CreateNew };
+    let file = medium.open(path, mode)?;
+    let len = file.len()?;
+    file.write_at(len, bytes)?;
+    Ok(len + bytes.len() as u64)
 }
 
 /// An open file.

@@ -67,6 +67,16 @@ impl Medium for RealMedium {
         Ok(names)
     }
 
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
+        let failed = |error| StoreError::new(StoreOp::Write, path, error);
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600).custom_flags(no_follow());
+        let mut file = options.open(path).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
+        // One write: with O_APPEND the kernel puts the bytes of one call behind each other.
+        io::Write::write_all(&mut file, bytes).map_err(failed)?;
+        file.metadata().map(|meta| meta.len()).map_err(failed)
+    }
+
     fn exists(&self, path: &Path) -> Result<bool, StoreError> {
         match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(true),

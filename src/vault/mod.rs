@@ -29,5 +29,5 @@ pub use decide::{Decided, VaultError, decide_delete, decide_describe, decide_put
 pub use envelope::{EnvelopeError, Sealer, digest as envelope_digest, open as open_envelope};
 pub use state::{
     ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key,
-    list_heads, list_versions, pending_shreds, scope_prefix,
+    last_read, list_heads, list_versions, pending_shreds, scope_prefix,
 };

@@ -6,6 +6,7 @@
 //! | `10` scope `00` name | [`Head`], with the record of the current version in it |
 //! | `11` scope `00` name `00` version (4, big endian) | [`VersionRecord`] of an older version |
 //! | `12` sequence number (8, big endian) | key slots that the shred event of this number destroys |
+//! | `13` scope `00` name | time of the last recorded read |
 //!
 //! Scopes and names hold no zero byte, so keys of one scope stand together and none is a prefix of
 //! another's range.
@@ -26,6 +27,7 @@ const COUNTERS: &[u8] = &[0x01];
 const HEADS: u8 = 0x10;
 const VERSIONS: u8 = 0x11;
 const SHREDS: u8 = 0x12;
+const LAST_READS: u8 = 0x13;
 
 /// Why an event does not fit the state before it: the chain may be valid and its events nonsense.
 #[derive(Debug, thiserror::Error)]
@@ -134,10 +136,6 @@ pub struct Head {
     pub description: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// When a value was last read, as far as reads are recorded.
-    pub last_read: Option<Timestamp>,
-    /// How often values were read, as far as reads are recorded.
-    pub reads: u64,
 }
 
 impl Head {
@@ -337,7 +335,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         }
         Event::SecretShredded(event) => apply_shred(state, seq, time, event),
         Event::SecretDescribed(event) => apply_describe(state, time, event),
-        Event::SecretsRead(event) => apply_reads(state, event),
+        Event::SecretsRead(event) => apply_reads(event),
         _ => Ok(Vec::new()),
     }
 }
@@ -366,15 +364,15 @@ fn apply_put(state: &dyn StateRead, seq: u64, time: Timestamp, event: &SecretPut
         shredded: None,
     };
     let mut delta = vec![put(COUNTERS, &counters)?];
-    let (created, deleted_through, last_read, reads) = match before {
+    let (created, deleted_through) = match before {
         Some(head) => {
             delta.push(put(&version_key(&event.scope, &event.name, last), &head.current)?);
-            (head.created, head.deleted_through, head.last_read, head.reads)
+            (head.created, head.deleted_through)
         }
-        None => (time, 0, None, 0),
+        None => (time, 0),
     };
     let (description, labels) = (event.description.clone(), event.labels.clone());
-    let head = Head { current, deleted_through, created, updated: time, description, labels, last_read, reads };
+    let head = Head { current, deleted_through, created, updated: time, description, labels };
     delta.push(put(&head_key(&event.scope, &event.name), &head)?);
     Ok(delta)
 }
@@ -483,17 +481,23 @@ fn apply_describe(state: &dyn StateRead, time: Timestamp, event: &SecretDescribe
     Ok(vec![put(&head_key(&event.scope, &event.name), &head)?])
 }
 
-fn apply_reads(state: &dyn StateRead, event: &SecretsRead) -> Result<Delta, ApplyFault> {
-    let mut heads: BTreeMap<Vec<u8>, Head> = BTreeMap::new();
-    for ReadNote { scope, name, count, last, .. } in &event.reads {
-        let key = head_key(scope, name);
-        let mut head = match heads.remove(&key) {
-            Some(head) => head,
-            None => find_head(state, scope, name)?.ok_or(ApplyFault::Missing)?,
-        };
-        head.reads = head.reads.saturating_add(u64::from(*count));
-        head.last_read = head.last_read.max(Some(*last));
-        heads.insert(key, head);
+/// Written without looking: a read costs the fold no look-up, however many secrets there are.
+fn apply_reads(event: &SecretsRead) -> Result<Delta, ApplyFault> {
+    event.reads.iter().map(|ReadNote { scope, name, last, .. }| put(&last_read_key(scope, name), last)).collect()
+}
+
+fn last_read_key(scope: &Scope, name: &SecretName) -> Vec<u8> {
+    let mut key = head_key(scope, name);
+    if let Some(kind) = key.first_mut() {
+        *kind = LAST_READS;
     }
-    heads.iter().map(|(key, head)| put(key, head)).collect()
+    key
+}
+
+/// When a value of a secret was last read, as far as reads are recorded.
+///
+/// # Errors
+/// [`ApplyFault::State`] or [`ApplyFault::Record`].
+pub fn last_read(state: &dyn StateRead, scope: &Scope, name: &SecretName) -> Result<Option<Timestamp>, ApplyFault> {
+    read(state, &last_read_key(scope, name))
 }

@@ -1,0 +1,304 @@
+//! What a ledger is opened with: the caller's part, and the home's `config.toml`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Actor, Caller, Clock, OsRandom, Random, SlotId, SystemClock, limits};
+use crate::keys::{ArgonCost, Credential};
+use crate::store::{Medium, RealMedium};
+
+/// Whether reads of secret values are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditReads {
+    /// Not at all.
+    Off,
+    /// Gathered and committed together. Lost at a crash: at most the last second of an open ledger
+    /// ([`limits::READS_WINDOW_MS`]); from a reading process whatever the system had not written back.
+    #[default]
+    Batched,
+    /// Each read is durable before its value is returned.
+    Strict,
+}
+
+/// The home's `config.toml`. Unknown keys are refused, so that a typing error is found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What is audited.
+    pub audit: AuditSettings,
+    /// Bounds.
+    pub limits: LimitSettings,
+    /// The log.
+    pub log: LogSettings,
+    /// Keys.
+    pub keys: KeySettings,
+}
+
+/// The `[audit]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Whether reads are recorded.
+    pub reads: AuditReads,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Bound on a value in bytes.
+    pub max_value_bytes: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { max_value_bytes: limits::VALUE_MAX_DEFAULT }
+    }
+}
+
+/// The `[log]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// Bytes at which a journal segment is closed.
+    pub segment_bytes: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { segment_bytes: limits::SEGMENT_BYTES_DEFAULT }
+    }
+}
+
+/// The `[keys]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySettings {
+    /// Age in days at which the next opening for writing starts a new epoch; 0: never by age.
+    pub epoch_max_age_days: u64,
+}
+
+impl Default for KeySettings {
+    fn default() -> Self {
+        Self { epoch_max_age_days: 90 }
+    }
+}
+
+/// Why `config.toml` was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It does not parse.
+    #[error("it does not parse: {0}")]
+    Parse(#[from] Box<toml::de::Error>),
+    /// It is not UTF-8.
+    #[error("it is not UTF-8 text")]
+    Utf8,
+    /// A value is out of its bounds.
+    #[error("`{key}` must lie between {min} and {max}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+    },
+}
+
+impl Settings {
+    /// Reads the text of a `config.toml`.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where it does not parse or a value is out of bounds.
+    ///
+    /// ```
+    /// use palyra_ledger::{AuditReads, Settings};
+    /// let settings = Settings::parse("[audit]\nreads = \"strict\"\n")?;
+    /// assert_eq!(settings.audit.reads, AuditReads::Strict);
+    /// assert!(Settings::parse("[audit]\nread = \"strict\"\n").is_err());
+    /// # Ok::<(), palyra_ledger::SettingsError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text).map_err(Box::new)?;
+        let range = |key, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(SettingsError::Range { key, min, max }) }
+        };
+        range("limits.max_value_bytes", settings.limits.max_value_bytes as u64, 1, limits::VALUE_MAX_CEILING as u64)?;
+        range("log.segment_bytes", settings.log.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
+        Ok(settings)
+    }
+}
+
+/// How to open a ledger.
+///
+/// ```
+/// use palyra_ledger::{Actor, Config};
+/// use std::time::Duration;
+/// let config = Config::new("/var/lib/agent/palyra")
+///     .actor(Actor::new("agent-runtime")?)
+///     .lock_wait(Duration::from_secs(1));
+/// assert_eq!(config.home().to_str(), Some("/var/lib/agent/palyra"));
+/// # Ok::<(), palyra_ledger::ActorError>(())
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) home: PathBuf,
+    pub(crate) caller: Caller,
+    pub(crate) lock_wait: Duration,
+    pub(crate) slot: Option<SlotId>,
+    pub(crate) credential: Credential,
+    pub(crate) read_only: bool,
+    pub(crate) settings: Option<Settings>,
+    pub(crate) medium: Arc<dyn Medium>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) lock: bool,
+    pub(crate) witness: bool,
+    pub(crate) background: bool,
+    pub(crate) accept_head: bool,
+    pub(crate) argon_cost: ArgonCost,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("home", &self.home).field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// The defaults for a home.
+    #[must_use]
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            caller: Caller::system(),
+            lock_wait: Duration::from_millis(limits::LOCK_WAIT_MS_DEFAULT),
+            slot: None,
+            credential: Credential::None,
+            read_only: false,
+            settings: None,
+            medium: Arc::new(RealMedium),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+            lock: true,
+            witness: true,
+            background: true,
+            accept_head: false,
+            argon_cost: ArgonCost::default(),
+        }
+    }
+
+    /// The home.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Who acts through this handle, as a program that embeds the library.
+    #[must_use]
+    pub fn actor(mut self, actor: Actor) -> Self {
+        self.caller = Caller::library(actor);
+        self
+    }
+
+    /// Who acts through this handle.
+    #[must_use]
+    pub fn caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// How long to wait for another process that has the ledger open.
+    #[must_use]
+    pub const fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// Which key slot to open with, instead of the pinned one.
+    #[must_use]
+    pub const fn slot(mut self, slot: SlotId) -> Self {
+        self.slot = Some(slot);
+        self
+    }
+
+    /// What opens the key slot.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Open for reading only: other readers may do so at the same time. Reads are still recorded,
+    /// as the home's settings say, in a spool that the next writer folds into the log.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Settings instead of those in the home's `config.toml`.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Where the current time comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where randomness comes from. Anything but [`OsRandom`] is for tests.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Where files live. Anything but [`RealMedium`] goes without a lock and without the sled copy,
+    /// which do their own I/O.
+    #[must_use]
+    pub fn medium(mut self, medium: Arc<dyn Medium>) -> Self {
+        self.medium = medium;
+        self.lock = false;
+        self.witness = false;
+        self
+    }
+
+    /// Without the sled copy: for tests and for machines where the journal alone is to be kept.
+    #[must_use]
+    pub const fn without_witness(mut self) -> Self {
+        self.witness = false;
+        self
+    }
+
+    /// Without background threads: their work is done when the ledger is closed. For tests that
+    /// need every operation in a fixed order.
+    #[must_use]
+    pub const fn without_background(mut self) -> Self {
+        self.background = false;
+        self
+    }
+
+    /// Takes the journal's end as the truth where the head file is missing or lies beyond it, and
+    /// records that. For a person who has looked at the evidence.
+    #[must_use]
+    pub const fn accept_head(mut self) -> Self {
+        self.accept_head = true;
+        self
+    }
+
+    /// Cost of Argon2id for new passphrase slots.
+    #[must_use]
+    pub const fn argon_cost(mut self, cost: ArgonCost) -> Self {
+        self.argon_cost = cost;
+        self
+    }
+}

@@ -1,0 +1,217 @@
+//! What can fail at the library's door: one variant per reason a caller may act on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::{RandomError, SecretRef, StateError, Timestamp};
+use crate::crypto::OpenError;
+use crate::event::CodecError;
+use crate::keys::KeysError;
+use crate::log::{HeadError, JournalError};
+use crate::projection::IndexError;
+use crate::store::StoreError;
+use crate::vault::{EnvelopeError, VaultError};
+
+use super::config::SettingsError;
+use super::fold::FoldError;
+use super::lock::LockError;
+
+/// Why something at the ledger failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no ledger at the home.
+    #[error("there is no ledger at {}", home.display())]
+    NoLedger {
+        /// The home.
+        home: PathBuf,
+    },
+    /// There is something at the home already.
+    #[error("{} exists and is not empty", home.display())]
+    HomeTaken {
+        /// The home.
+        home: PathBuf,
+    },
+    /// The home, or a folder on the way, is a symbolic link.
+    #[error("{} is a symbolic link", path.display())]
+    HomeLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Others than the owner may enter the home or read a file in it.
+    #[error("{} has mode {mode:o}: others than its owner have access", path.display())]
+    HomeOpen {
+        /// The path.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The mode it must have.
+        wanted: u32,
+    },
+    /// The home belongs to another user.
+    #[error("{} belongs to user {owner}, not to user {user}", path.display())]
+    HomeOwner {
+        /// The path.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The user of this process.
+        user: u32,
+    },
+    /// The format marker names a version this program does not know.
+    #[error("{} says format {found}, which this program does not know", path.display())]
+    Format {
+        /// The marker file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// The pinned storage backend is not the one this program was told to use.
+    #[error("the ledger's secrets are kept in backend `{found}`, not in `{wanted}`")]
+    Backend {
+        /// What the marker says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// `config.toml` was refused.
+    #[error("{}: {source}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SettingsError,
+    },
+    /// Another process has the ledger open.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal failed or is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The head file failed or is damaged.
+    #[error("the head file cannot be trusted: {0}")]
+    Head(#[from] HeadError),
+    /// The journal ends before the head: its end was cut off, or an older copy was put back.
+    #[error("the journal ends at event {}, but event {head} was durable", last.map_or_else(|| "(none)".to_owned(), |seq| seq.to_string()))]
+    Truncated {
+        /// Last event in the journal.
+        last: Option<u64>,
+        /// Event in the head file.
+        head: u64,
+    },
+    /// The journal holds another event than the one the head names.
+    #[error("event {seq} is not the one that the head file names: the journal was rewritten")]
+    HeadDiffers {
+        /// Its sequence number.
+        seq: u64,
+    },
+    /// A key slot, the key ring or the key table failed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The index failed; it is rebuilt when the ledger is opened again.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The vault refused.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// An event does not fit the state before it.
+    #[error("event {seq} does not fit the state before it: {source}")]
+    Fold {
+        /// Its sequence number.
+        seq: u64,
+        /// Why.
+        source: FoldError,
+    },
+    /// A frame's body does not open.
+    #[error("event {seq} does not open: {source}")]
+    Sealed {
+        /// Its sequence number.
+        seq: u64,
+        /// Why.
+        source: OpenError,
+    },
+    /// A frame's body is no event.
+    #[error("event {seq}: {source}")]
+    Codec {
+        /// Its sequence number.
+        seq: u64,
+        /// Why.
+        source: CodecError,
+    },
+    /// The envelope of a secret does not open.
+    #[error("version {version} of {target}: {source}")]
+    Envelope {
+        /// Which secret.
+        target: Box<SecretRef>,
+        /// Which version.
+        version: u32,
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// The event that should hold a secret's version holds something else.
+    #[error("event {seq} does not hold version {version} of {target}: the index does not match the log")]
+    Misplaced {
+        /// Which secret.
+        target: Box<SecretRef>,
+        /// Which version.
+        version: u32,
+        /// The event.
+        seq: u64,
+    },
+    /// The key of a live version is gone without a shred event.
+    #[error("the key of version {version} of {target} is missing from slot {slot} although no event shredded it")]
+    KeyMissing {
+        /// Which secret.
+        target: Box<SecretRef>,
+        /// Which version.
+        version: u32,
+        /// The slot.
+        slot: u64,
+    },
+    /// The ledger was opened for reading only.
+    #[error("the ledger is open for reading only")]
+    ReadOnly,
+    /// An earlier fault ended the writer (invariant I8).
+    #[error("the ledger takes no more writes after an earlier fault ({cause}): open it again")]
+    Dead {
+        /// The first fault.
+        cause: Arc<str>,
+    },
+    /// A batch is larger than the log takes.
+    #[error("a batch of {events} events is more than the log takes at once")]
+    BatchTooLarge {
+        /// Events in it.
+        events: usize,
+    },
+    /// The read spool is full: a writer must fold it into the log first.
+    #[error("the read spool has {bytes} bytes and waits for a writer to fold it into the log")]
+    SpoolFull {
+        /// Its length.
+        bytes: u64,
+    },
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The CA key could not be generated.
+    #[error("the CA key could not be generated: {0}")]
+    CaKey(#[source] Box<rcgen::Error>),
+    /// A time asked for lies beyond the log.
+    #[error("no event at or before {0}")]
+    BeforeFirst(Timestamp),
+    /// There are findings that stand in the way of a repair.
+    #[error("the sled copy cannot restore events {first} to {last}")]
+    NoWitness {
+        /// First event that is needed.
+        first: u64,
+        /// Last event that is needed.
+        last: u64,
+    },
+    /// A background thread could not be started.
+    #[error("cannot start a background thread: {0}")]
+    Thread(#[source] std::io::Error),
+}

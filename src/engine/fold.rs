@@ -1,0 +1,151 @@
+//! The fold: state and event give the next state (invariant I1), for every domain.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Delta, LedgerId, SlotId, StateError, StateRead, Timestamp};
+use crate::crypto::Hash;
+use crate::event::system::SlotNote;
+use crate::event::{CodecError, Event, codec};
+use crate::vault;
+
+/// Version of the state's encoding: a change here makes every stored index be rebuilt.
+pub const STATE_SCHEMA: u32 = 1;
+
+const SYSTEM: &[u8] = &[0x00];
+
+/// Why an event does not fit the state before it.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// A vault event does not fit.
+    #[error(transparent)]
+    Vault(#[from] vault::ApplyFault),
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record of the state does not decode.
+    #[error("a record of the state does not decode: {0}")]
+    Record(#[from] CodecError),
+    /// An event came before the ledger was created, or it was created twice.
+    #[error("the ledger's creation is not the first event")]
+    Creation,
+    /// An epoch is not the next one.
+    #[error("epoch {found} follows epoch {last}")]
+    EpochOrder {
+        /// The epoch in the event.
+        found: u32,
+        /// The last epoch in the state.
+        last: u32,
+    },
+}
+
+/// The ledger's own part of the state (stored in the state under key `00`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemState {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The current epoch.
+    pub epoch: u32,
+    /// When that began.
+    pub epoch_started: Timestamp,
+    /// Digest of the committed key ring file.
+    pub keyring: Hash,
+    /// Key slots.
+    pub slots: Vec<SlotNote>,
+    /// Slot that opened last by itself, where that was ever changed.
+    pub pinned: Option<SlotId>,
+    /// Generation of the root key.
+    pub root_generation: u32,
+    /// Generation of the key table.
+    pub table_generation: u32,
+    /// Public key of the device CA (DER).
+    #[serde(with = "serde_bytes")]
+    pub ca_public_key: Vec<u8>,
+}
+
+/// Reads the ledger's own part of the state.
+///
+/// # Errors
+/// [`FoldError::State`] or [`FoldError::Record`].
+pub fn system(state: &dyn StateRead) -> Result<Option<SystemState>, FoldError> {
+    Ok(state.get(SYSTEM)?.map(|bytes| codec::decode(&bytes)).transpose()?)
+}
+
+/// Folds one event: what it changes. Pure and deterministic.
+///
+/// # Errors
+/// [`FoldError`] where the event does not fit; the state is then not changed.
+pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) -> Result<Delta, FoldError> {
+    let change = |edit: &dyn Fn(&mut SystemState) -> Result<(), FoldError>| -> Result<Delta, FoldError> {
+        let mut system = system(state)?.ok_or(FoldError::Creation)?;
+        edit(&mut system)?;
+        Ok(vec![(SYSTEM.into(), Some(codec::encode(&system)?.into()))])
+    };
+    match event {
+        Event::LedgerCreated(event) => {
+            if seq != 0 || system(state)?.is_some() {
+                return Err(FoldError::Creation);
+            }
+            let system = SystemState {
+                ledger_id: event.ledger_id,
+                created: time,
+                epoch: 0,
+                epoch_started: time,
+                keyring: event.keyring,
+                slots: event.slots.clone(),
+                pinned: None,
+                root_generation: 0,
+                table_generation: 0,
+                ca_public_key: event.ca_public_key.clone(),
+            };
+            Ok(vec![(SYSTEM.into(), Some(codec::encode(&system)?.into()))])
+        }
+        Event::EpochStarted(event) => change(&|system| {
+            if event.epoch.checked_sub(1) != Some(system.epoch) {
+                return Err(FoldError::EpochOrder { found: event.epoch, last: system.epoch });
+            }
+            system.epoch = event.epoch;
+            system.epoch_started = time;
+            system.keyring = event.keyring;
+            Ok(())
+        }),
+        Event::KeySlotAdded(event) => change(&|system| {
+            system.slots.push(event.slot.clone());
+            system.keyring = event.keyring;
+            Ok(())
+        }),
+        Event::KeySlotRemoved(event) => change(&|system| {
+            system.slots.retain(|slot| slot.slot != event.slot.slot);
+            system.keyring = event.keyring;
+            Ok(())
+        }),
+        Event::KeySlotPinned(event) => change(&|system| {
+            system.pinned = Some(event.slot);
+            system.keyring = event.keyring;
+            Ok(())
+        }),
+        Event::RootRotated(event) => change(&|system| {
+            system.slots.retain(|slot| !event.dropped.contains(&slot.slot));
+            system.root_generation = event.root_generation;
+            system.table_generation = event.table_generation;
+            system.keyring = event.keyring;
+            Ok(())
+        }),
+        Event::TailDropped(_)
+        | Event::WitnessSetAside(_)
+        | Event::WitnessRebuilt(_)
+        | Event::ClockStepped(_)
+        | Event::CommandRefused(_)
+        | Event::JournalRestored(_)
+        | Event::HeadRestored(_)
+        | Event::KeyTableRepaired(_)
+        | Event::SpoolDropped(_) => Ok(Vec::new()),
+        Event::SecretPut(_)
+        | Event::SecretDeleted(_)
+        | Event::SecretUndeleted(_)
+        | Event::SecretShredded(_)
+        | Event::SecretDescribed(_)
+        | Event::SecretsRead(_) => Ok(vault::apply(state, seq, time, event)?),
+    }
+}

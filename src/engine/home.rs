@@ -1,0 +1,105 @@
+//! The home folder: where it is, who may enter it, what its marker files say.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::config::{Settings, SettingsError};
+use super::core::Layout;
+use super::error::Error;
+use crate::base::limits;
+use crate::store::{Medium, StoreError, StoreOp};
+
+/// The marker of the format that this program writes.
+pub const FORMAT: &str = "palyra-ledger 1\n";
+/// The default storage backend, pinned in its marker.
+pub const BACKEND: &str = "ledger\n";
+
+/// Refuses a home that is a link, belongs to another user, or that others may enter.
+pub fn check(home: &Path) -> Result<(), Error> {
+    let meta = match std::fs::symlink_metadata(home) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoLedger { home: home.to_owned() }),
+        Err(error) => return Err(StoreError::new(StoreOp::Open, home, error).into()),
+    };
+    if meta.file_type().is_symlink() {
+        return Err(Error::HomeLink { path: home.to_owned() });
+    }
+    if !meta.is_dir() {
+        return Err(Error::NoLedger { home: home.to_owned() });
+    }
+    check_owner(home, &meta, 0o077, 0o700)?;
+    for private in ["keys", "keys/keyring"] {
+        let path = home.join(private);
+        if let Ok(meta) = std::fs::symlink_metadata(&path) {
+            if meta.file_type().is_symlink() {
+                return Err(Error::HomeLink { path });
+            }
+            check_owner(&path, &meta, 0o077, if meta.is_dir() { 0o700 } else { 0o600 })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, meta: &std::fs::Metadata, forbidden: u32, wanted: u32) -> Result<(), Error> {
+    let user = rustix::process::geteuid().as_raw();
+    if meta.uid() != user && user != 0 {
+        return Err(Error::HomeOwner { path: path.to_owned(), owner: meta.uid(), user });
+    }
+    let mode = meta.permissions().mode() & 0o7777;
+    if mode & forbidden != 0 {
+        return Err(Error::HomeOpen { path: path.to_owned(), mode, wanted });
+    }
+    Ok(())
+}
+
+/// Makes the folders above a new home (mode 0700) and refuses one that holds something.
+pub fn prepare(home: &Path) -> Result<(), Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| Error::from(StoreError::new(StoreOp::Folder, &path, error))
+    };
+    match std::fs::symlink_metadata(home) {
+        Ok(meta) if meta.file_type().is_symlink() => return Err(Error::HomeLink { path: home.to_owned() }),
+        Ok(meta) if !meta.is_dir() => return Err(Error::HomeTaken { home: home.to_owned() }),
+        Ok(_) => {
+            if std::fs::read_dir(home).map_err(failed(home))?.next().is_some() {
+                return Err(Error::HomeTaken { home: home.to_owned() });
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(home)(error)),
+    }
+    let parent = home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))
+}
+
+/// Checks the marker files of an existing home.
+pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<(), Error> {
+    let path = layout.format();
+    let found = match medium.read_all(&path, 256) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Err(Error::NoLedger { home: layout.home.clone() }),
+        Err(error) => return Err(error.into()),
+    };
+    if found != FORMAT.as_bytes() {
+        return Err(Error::Format { path, found: String::from_utf8_lossy(&found).trim().chars().take(64).collect() });
+    }
+    let found = medium.read_all(&layout.backend(), 256)?;
+    if found != BACKEND.as_bytes() {
+        let found = String::from_utf8_lossy(&found).trim().chars().take(64).collect();
+        return Err(Error::Backend { found, wanted: BACKEND.trim().to_owned() });
+    }
+    Ok(())
+}
+
+/// Reads `config.toml`; a missing one means the defaults.
+pub fn settings(medium: &dyn Medium, layout: &Layout) -> Result<Settings, Error> {
+    let path = layout.config();
+    let bytes = match medium.read_all(&path, limits::CONFIG_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(Settings::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let parsed = String::from_utf8(bytes).map_err(|_| SettingsError::Utf8).and_then(|text| Settings::parse(&text));
+    parsed.map_err(|source| Error::Settings { path, source })
+}

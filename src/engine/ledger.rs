@@ -1,0 +1,293 @@
+//! The library's front door.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::{Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SlotId};
+use crate::crypto::Hash;
+use crate::event::system::EpochCause;
+use crate::inspect::Report;
+use crate::keys::{KeySlot, NewSlot};
+use crate::log::Head;
+use crate::vault::{self, VaultError};
+
+use super::background::{Background, Follower};
+use super::config::{Config, Settings};
+use super::core::Core;
+use super::error::Error;
+use super::fold::{self, SystemState};
+use super::log_view::LogView;
+use super::open::{self, state_root};
+use super::replay::{Replay, ReplayPoint};
+use super::vault_handle::{ListOptions, SecretInfo, Vault};
+use super::verify::VerifyOptions;
+
+/// An open ledger.
+///
+/// One process at a time may have it open for writing; it is `Send + Sync` and all its handles may be
+/// used from many threads. Writes block until they are durable; from async code, call them on a blocking
+/// thread:
+///
+/// ```
+/// # use palyra_ledger::{Config, Ledger, NewSlot, PutOptions, Scope, SecretBytes};
+/// # use std::sync::Arc;
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = Arc::new(Ledger::init(Config::new(dir.path().join("home")), NewSlot::file("first"))?);
+/// // In an async runtime this would be `tokio::task::spawn_blocking(move || ...).await`.
+/// let shared = Arc::clone(&ledger);
+/// let receipt = std::thread::spawn(move || {
+///     let name = "token".parse().map_err(|_| "name")?;
+///     shared.vault(Scope::global())
+///         .put(&name, &SecretBytes::from(b"t".as_slice()), PutOptions::new())
+///         .map_err(|_| "put")
+/// }).join().map_err(|_| "thread")??;
+/// assert_eq!(receipt.version, 1);
+/// ledger.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping a ledger closes it, but cannot say what failed; call [`Ledger::close`].
+pub struct Ledger {
+    core: Arc<Core>,
+    caller: Caller,
+    background: Mutex<Background>,
+    at_open: Option<Head>,
+    threads: bool,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("home", &self.core.layout.home).field("id", &self.core.ledger_id).finish_non_exhaustive()
+    }
+}
+
+/// Facts about an open ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// Its own state.
+    pub system: SystemState,
+    /// The vault's totals.
+    pub counters: vault::Counters,
+    /// Settings in force.
+    pub settings: Settings,
+}
+
+impl Ledger {
+    /// Makes a new ledger and opens it. The home must not exist, or be an empty folder.
+    ///
+    /// # Errors
+    /// [`Error::HomeTaken`] where something is there; otherwise what failed. On an error there is no
+    /// home, or it is still empty.
+    pub fn init(config: Config, first: NewSlot) -> Result<Self, Error> {
+        let credential = first.credential();
+        super::init::init(&config, first)?;
+        Self::open(config.credential(credential))
+    }
+
+    /// Opens a ledger.
+    ///
+    /// # Errors
+    /// [`Error::NoLedger`], [`Error::Lock`], [`Error::Truncated`], [`Error::HeadDiffers`], and what
+    /// else failed.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let opened = open::open(&config)?;
+        let threads = config.background && !config.read_only;
+        let background = if threads { Background::start(&opened.core, opened.head)? } else { Background::default() };
+        Ok(Self { core: opened.core, caller: config.caller, background: Mutex::new(background), at_open: opened.head, threads })
+    }
+
+    /// The ledger's id.
+    #[must_use]
+    pub fn id(&self) -> LedgerId {
+        self.core.ledger_id
+    }
+
+    /// One scope's secrets, for the caller in the configuration.
+    #[must_use]
+    pub fn vault(&self, scope: Scope) -> Vault {
+        Vault::new(Arc::clone(&self.core), scope, self.caller.clone())
+    }
+
+    /// Lists secrets of every scope below a prefix: for administration, not for a scope's own code.
+    ///
+    /// # Errors
+    /// [`Error::Vault`] where the state cannot be read.
+    pub fn list(&self, scopes: &ScopePrefix, options: &ListOptions) -> Result<Vec<SecretInfo>, Error> {
+        self.core.list(scopes, options)
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> LogView {
+        LogView::new(Arc::clone(&self.core))
+    }
+
+    /// Administration of keys.
+    #[must_use]
+    pub fn keys(&self) -> KeyAdmin {
+        KeyAdmin { core: Arc::clone(&self.core), caller: self.caller.clone() }
+    }
+
+    /// Verifies the log, and more as asked; damage is a finding, not an error.
+    ///
+    /// # Errors
+    /// What stood in the way of verifying.
+    ///
+    /// ```
+    /// # use palyra_ledger::{Config, Ledger, NewSlot, VerifyOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let ledger = Ledger::init(Config::new(dir.path().join("home")), NewSlot::file("first"))?;
+    /// let report = ledger.verify(VerifyOptions { state: true, witness: false })?;
+    /// assert!(report.ok, "{:?}", report.findings);
+    /// # ledger.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
+        self.core.verify(options)
+    }
+
+    /// The state as of a point, folded anew from the log.
+    ///
+    /// # Errors
+    /// What stood in the way, for example [`Error::BeforeFirst`].
+    pub fn replay(&self, point: ReplayPoint) -> Result<Replay, Error> {
+        Replay::run(&self.core.journal, &self.core.unlocked(), self.core.ledger_id, &*self.core.random, point)
+    }
+
+    /// The root of the live state.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn state_root(&self) -> Result<Hash, Error> {
+        state_root(&self.core.index)
+    }
+
+    /// Facts about the ledger.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn status(&self) -> Result<Status, Error> {
+        let head = self.log().head()?;
+        let system = fold::system(&self.core.index).map_err(|source| Error::Fold { seq: head.seq, source })?;
+        Ok(Status {
+            ledger_id: self.core.ledger_id,
+            system: system.ok_or(Error::Fold { seq: 0, source: fold::FoldError::Creation })?,
+            counters: vault::counters(&self.core.index).map_err(VaultError::from)?,
+            settings: self.core.settings.clone(),
+        })
+    }
+
+    /// Records the reads that wait, without closing.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn flush_reads(&self) -> Result<(), Error> {
+        if self.core.read_only { Ok(()) } else { self.core.record_reads() }
+    }
+
+    /// Closes: records waiting reads, writes the index and the head file, follows into sled and closes
+    /// it. A second call does nothing.
+    ///
+    /// # Errors
+    /// The first thing that failed; what was acknowledged is durable all the same.
+    pub fn close(&self) -> Result<(), Error> {
+        if self.core.closing.swap(true, Ordering::AcqRel) || self.core.read_only {
+            return Ok(());
+        }
+        let recorded = self.core.record_reads();
+        if self.threads {
+            self.core.signal.stop();
+            self.background.lock().unwrap_or_else(PoisonError::into_inner).join();
+        } else if self.core.witness {
+            Follower::new(&self.core, self.at_open).finish();
+        }
+        if !self.core.witness && recorded.is_ok() {
+            self.core.write_head_at_close()?;
+        }
+        recorded?;
+        self.core.settle_index_at_close()
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // Nobody is left to be told; the next opening mends what is left.
+        let _ = self.close();
+    }
+}
+
+impl Core {
+    fn write_head_at_close(&self) -> Result<(), Error> {
+        if let (Some((file, key)), Some(last)) = (&self.head, self.journal.last()) {
+            let time = self.clock.now().max(last.time);
+            file.write(key, &Head { seq: last.seq, hash: last.hash, time, witness_clean: false, witness_next: 0 })?;
+        }
+        Ok(())
+    }
+
+    fn settle_index_at_close(&self) -> Result<(), Error> {
+        let visible = self.visible.load(Ordering::Acquire);
+        let folded = self.index.position().map_or(0, |position| position.seq + 1);
+        if visible.saturating_sub(folded) > crate::base::limits::INDEX_TAIL_AT_CLOSE {
+            self.flush_index()?;
+        }
+        self.journal.save_offsets();
+        Ok(())
+    }
+}
+
+/// Adds, removes and rotates keys; every change is an event.
+#[derive(Clone)]
+pub struct KeyAdmin {
+    core: Arc<Core>,
+    caller: Caller,
+}
+
+impl std::fmt::Debug for KeyAdmin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyAdmin").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+impl KeyAdmin {
+    /// The key slots, and which one is pinned.
+    #[must_use]
+    pub fn slots(&self) -> (Vec<KeySlot>, SlotId) {
+        self.core.key_slots()
+    }
+
+    /// Adds a way to open the ledger.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] where it is refused.
+    pub fn add_slot(&self, slot: NewSlot) -> Result<KeySlot, Error> {
+        self.core.add_slot(&self.caller, slot)
+    }
+
+    /// Removes a way to open the ledger; to remove the pinned slot, name the one to pin instead.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] where it is the last one, or the pinned one.
+    pub fn remove_slot(&self, slot: SlotId, new_pin: Option<SlotId>) -> Result<(), Error> {
+        self.core.remove_slot(&self.caller, slot, new_pin)
+    }
+
+    /// Starts a new epoch; returns its number.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn rotate_epoch(&self) -> Result<u32, Error> {
+        self.core.start_epoch(&self.caller, EpochCause::Requested)
+    }
+
+    /// Replaces the root key and the KEK, re-wraps every DEK, and starts a new epoch. Passphrase slots
+    /// stay only if their passphrase is given; others must be named in `drop`.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] where a slot's fate is not said, or as a write.
+    pub fn rotate_root(&self, passphrases: &[(SlotId, SecretBytes)], drop: &[SlotId]) -> Result<u32, Error> {
+        self.core.rotate_root(&self.caller, passphrases, drop)
+    }
+}

@@ -1,0 +1,47 @@
+//! The engine: opening, the one loop, background work, and the library's handles.
+//!
+//! ```text
+//! command --decide--> events --dry fold--> batch --seal, chain--> journal --sync--> publish
+//! ```
+//!
+//! The library is blocking: a write returns when it is durable. From async code, call it on a
+//! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
+
+mod background;
+mod config;
+mod core;
+mod error;
+mod execute;
+mod fold;
+mod home;
+mod init;
+mod key_admin;
+mod ledger;
+mod lock;
+mod log_view;
+mod open;
+mod overlay;
+mod reads;
+mod replay;
+mod vault_handle;
+mod verify;
+
+pub use config::{
+    AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, Settings, SettingsError,
+};
+pub use error::Error;
+pub use execute::Committed;
+pub use fold::{FoldError, SystemState};
+pub use ledger::{KeyAdmin, Ledger, Status};
+pub use lock::LockError;
+pub use log_view::{Entry, LogHead, LogView};
+pub use replay::{Replay, ReplayPoint};
+pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
+pub use verify::VerifyOptions;
+
+/// Reads a spool from arbitrary bytes; for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_spool(bytes: &[u8]) {
+    let key = crate::crypto::Key::from_bytes(&mut [1; 32]);
+    let _ = reads::parse_spool(bytes, crate::base::LedgerId::from_bytes([2; 16]), &key);
+}

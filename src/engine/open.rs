@@ -1,0 +1,462 @@
+//! Opening: lock, keys, head, journal, index, in the order that lets nothing be destroyed before it
+//! was compared.
+//!
+//! What a crash left is mended here, each in a way that a second crash only repeats: a torn group is
+//! cut off after it was saved; a key ring that the log committed is promoted, one that it did not is
+//! discarded; shreds that were recorded are carried out; the index catches up with the journal.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
+
+use crate::base::{Caller, LedgerId, StateRead, Timestamp, limits};
+use crate::crypto::{Hash, Key, labels};
+use crate::event::system::{EpochCause, HeadRestored, KeySlotPinned, KeyTableRepaired, SpoolDropped, TailDropped};
+use crate::event::{self, Event};
+use crate::keys::{self, KeyRing, KeyTable, Unlocked};
+use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail};
+use crate::projection::{Index, IndexError, IndexMode};
+use crate::vault;
+
+use super::config::Config;
+use super::core::{Core, Layout, Queue, Signal, TableState};
+use super::error::Error;
+use super::fold::{self, STATE_SCHEMA};
+use super::home;
+use super::lock::HomeLock;
+use super::overlay::Overlay;
+use super::reads;
+
+/// An opened ledger and what opening it found.
+pub struct Opened {
+    /// The ledger.
+    pub core: Arc<Core>,
+    /// What the head file said.
+    pub head: Option<Head>,
+}
+
+struct Parts {
+    layout: Layout,
+    lock: Option<HomeLock>,
+    ring: KeyRing,
+    unlocked: Unlocked,
+    head_file: Option<HeadFile>,
+    head: Option<Head>,
+}
+
+/// Opens the ledger at a home.
+pub fn open(config: &Config) -> Result<Opened, Error> {
+    let parts = open_parts(config)?;
+    let settings = match &config.settings {
+        Some(settings) => settings.clone(),
+        None => home::settings(&*config.medium, &parts.layout)?,
+    };
+    let ledger_id = parts.ring.ledger_id();
+    let index_key = parts.unlocked.ledger_key().subkey(labels::INDEX);
+    let (index, folded) = open_index(config, &parts.layout, &index_key, ledger_id)?;
+    let (journal, tail) = Journal::open(
+        Arc::clone(&config.medium),
+        &parts.layout.journal(),
+        &parts.layout.index(),
+        ledger_id,
+        settings.log.segment_bytes,
+        folded,
+        !config.read_only,
+    )?;
+    compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
+    let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
+    let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
+    let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
+    fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
+    let core = assemble(config, settings, parts, journal, index, last, dropped)?;
+    Ok(core)
+}
+
+fn open_parts(config: &Config) -> Result<Parts, Error> {
+    let layout = Layout { home: config.home.clone() };
+    let lock = if config.lock {
+        home::check(&config.home)?;
+        home::check_markers(&*config.medium, &layout)?;
+        Some(HomeLock::take(&layout.lock(), !config.read_only, config.lock_wait)?)
+    } else {
+        home::check_markers(&*config.medium, &layout)?;
+        None
+    };
+    let medium = &*config.medium;
+    let (current, next) = keys::read(medium, &layout.keys())?;
+    let ring = current.or(next).ok_or_else(|| Error::NoLedger { home: layout.home.clone() })?;
+    let unlocked = ring.unlock(medium, &layout.keys(), config.slot, &config.credential)?;
+    let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
+    let opened = HeadFile::open(medium, &layout.head(), ring.ledger_id(), Some(&mac_key), !config.read_only);
+    let (head_file, head) = match opened {
+        Ok((file, head)) => (Some(file), Some(head)),
+        Err(HeadError::Store(_) | HeadError::Damaged { .. } | HeadError::Forged { .. }) if config.accept_head => (None, None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Parts { layout, lock, ring, unlocked, head_file, head })
+}
+
+fn open_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<(Option<Index>, Option<Position>), Error> {
+    let mode = if config.read_only { IndexMode::Read } else { IndexMode::Write };
+    match Index::open(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, mode) {
+        Ok((index, position)) => Ok((Some(index), position)),
+        Err(IndexError::Rebuild { .. }) if !config.read_only => Ok((None, None)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The head is compared with the journal before anything is changed and before sled is opened.
+fn compare_with_head(config: &Config, journal: &Journal, tail: &Tail, head: Option<&Head>) -> Result<(), Error> {
+    let Some(head) = head else { return Ok(()) };
+    if config.accept_head {
+        return Ok(());
+    }
+    let last = tail.last.map(|last| last.seq);
+    if last.is_none_or(|last| last < head.seq) {
+        return Err(Error::Truncated { last, head: head.seq });
+    }
+    if journal.position(head.seq)?.hash == head.hash { Ok(()) } else { Err(Error::HeadDiffers { seq: head.seq }) }
+}
+
+fn drop_torn(config: &Config, layout: &Layout, journal: &Journal, tail: &Tail) -> Result<Option<TailDropped>, Error> {
+    let Some(torn) = tail.torn.as_ref().filter(|_| !config.read_only) else { return Ok(None) };
+    let saved_as = if journal.torn_is_zeros(torn)? {
+        String::new()
+    } else {
+        config.medium.create_dir(&layout.quarantine())?;
+        config.medium.sync_dir(&layout.home)?;
+        free_name(config, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?
+    };
+    let keep = (!saved_as.is_empty()).then(|| layout.quarantine().join(&saved_as));
+    let digest = journal.drop_torn(torn, keep.as_deref())?;
+    Ok(Some(TailDropped { segment: torn.segment, offset: torn.offset, bytes: torn.bytes, digest, saved_as }))
+}
+
+fn free_name(config: &Config, layout: &Layout, stem: &str) -> Result<String, Error> {
+    for number in 0_u32.. {
+        let name = if number == 0 { stem.to_owned() } else { format!("{stem}.{number}") };
+        if !config.medium.exists(&layout.quarantine().join(&name))? {
+            return Ok(name);
+        }
+    }
+    Ok(stem.to_owned())
+}
+
+/// An index whose position is not in the journal belongs to another history: it is made anew.
+fn matching_index(
+    config: &Config,
+    layout: &Layout,
+    key: &Key,
+    ledger_id: LedgerId,
+    journal: &Journal,
+    index: Option<Index>,
+    folded: Option<Position>,
+) -> Result<(Index, Option<Position>), Error> {
+    let matches = match folded {
+        Some(position) => journal.position(position.seq).is_ok_and(|found| found.hash == position.hash),
+        None => true,
+    };
+    if let Some(index) = index
+        && matches
+    {
+        return Ok((index, folded));
+    }
+    if config.read_only {
+        return Err(IndexError::Rebuild { reason: crate::projection::RebuildReason::Foreign }.into());
+    }
+    Ok((new_index(config, layout, key, ledger_id)?, None))
+}
+
+fn new_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<Index, Error> {
+    Index::discard(&*config.medium, &layout.index())?;
+    config.medium.create_dir(&layout.index())?;
+    Ok(Index::create(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA)?)
+}
+
+/// One decoded event on its way to the fold.
+pub(super) struct Decoded {
+    pub seq: u64,
+    pub time: Timestamp,
+    pub caller: Caller,
+    pub event: Event,
+    pub ends_batch: bool,
+}
+
+/// Opens and decodes one frame.
+pub(super) fn decode_frame(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Decoded, Error> {
+    let header = &frame.header;
+    let seq = header.seq;
+    let opener = unlocked.epoch(header.epoch)?;
+    let body = frame.open(&opener).map_err(|source| Error::Sealed { seq, source })?;
+    let (caller, event) =
+        event::decode(header.kind, header.schema, &body).map_err(|source| Error::Codec { seq, source })?;
+    let ends_batch = header.batch_index + 1 == header.batch_len;
+    Ok(Decoded { seq, time: header.time, caller, event, ends_batch })
+}
+
+const CHUNK: usize = 512;
+
+/// Reads, opens and decodes events on one thread while another visits them in order.
+pub(super) fn decode_range(
+    journal: &Journal,
+    unlocked: &Unlocked,
+    from: u64,
+    to: u64,
+    visit: &mut dyn FnMut(Decoded) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if to < from {
+        return Ok(());
+    }
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel::<Result<Vec<Decoded>, Error>>(8);
+        scope.spawn(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let mut failed = None;
+            let read = journal.read_range(from, to, &mut |frame| {
+                match decode_frame(frame, unlocked) {
+                    Ok(decoded) => chunk.push(decoded),
+                    Err(error) => {
+                        failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+                if chunk.len() == CHUNK && send.send(Ok(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK)))).is_err() {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            });
+            // The receiver is gone only where the visitor failed first.
+            let _ = send.send(Ok(chunk));
+            if let Some(error) = failed.or(read.err().map(Error::from)) {
+                let _ = send.send(Err(error));
+            }
+        });
+        for chunk in receive {
+            for decoded in chunk? {
+                visit(decoded)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Folds the events that the index lacks.
+fn fold_tail(journal: &Journal, index: &Index, unlocked: &Unlocked, from: u64, to: u64, flush: bool) -> Result<(), Error> {
+    let mut fold_one = |decoded: Decoded| -> Result<(), Error> {
+        let Decoded { seq, time, event, ends_batch, .. } = decoded;
+        let delta = fold::apply(index, seq, time, &event).map_err(|source| Error::Fold { seq, source })?;
+        index.apply(delta);
+        if flush && ends_batch && index.should_flush() {
+            index.freeze(journal.position(seq)?);
+            index.flush_frozen()?;
+        }
+        Ok(())
+    };
+    if to.saturating_sub(from) < CHUNK as u64 {
+        let mut failed = None;
+        journal.read_range(from, to, &mut |frame| match decode_frame(frame, unlocked).and_then(&mut fold_one) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        return failed.map_or(Ok(()), Err);
+    }
+    decode_range(journal, unlocked, from, to, &mut fold_one)
+}
+
+fn assemble(
+    config: &Config,
+    settings: super::config::Settings,
+    parts: Parts,
+    journal: Journal,
+    index: Index,
+    last: Last,
+    dropped: Option<TailDropped>,
+) -> Result<Opened, Error> {
+    let Parts { layout, lock, ring, unlocked, head_file, head } = parts;
+    let system = fold::system(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
+    let system = system.ok_or(Error::Fold { seq: 0, source: fold::FoldError::Creation })?;
+    let (ring, unlocked) = settle_ring(config, &layout, ring, unlocked, system.keyring)?;
+    let table = KeyTable::open(Arc::clone(&config.medium), &layout.keys(), ring.ledger_id(), ring.table_generation(), !config.read_only)?;
+    let kek = unlocked.kek();
+    let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
+    let counters = vault::counters(&index).map_err(|error| Error::Vault(error.into()))?;
+    let restored = head_file.is_none().then_some(HeadRestored { seq: last.seq, hash: last.hash });
+    let head_file = match head_file {
+        Some(file) => Some(file),
+        None if config.read_only => None,
+        None => Some(restore_head(config, &layout, ring.ledger_id(), &mac_key, last)?),
+    };
+    let rewound = head.is_some_and(|head| head.seq > last.seq).then_some(HeadRestored { seq: last.seq, hash: last.hash });
+    let core = Arc::new(Core {
+        ledger_id: ring.ledger_id(),
+        settings,
+        read_only: config.read_only,
+        witness: config.witness && !config.read_only,
+        argon_cost: config.argon_cost,
+        medium: Arc::clone(&config.medium),
+        clock: Arc::clone(&config.clock),
+        random: Arc::clone(&config.random),
+        head: head_file.map(|file| (file, mac_key)),
+        ring: Mutex::new(ring),
+        unlocked: RwLock::new(Arc::new(unlocked)),
+        table: RwLock::new(TableState::new(table, kek, counters.next_slot)),
+        queue: Mutex::new(Queue {
+            next_seq: last.seq + 1,
+            last_time: last.time,
+            skewed: false,
+            next_no: 1,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            leading: false,
+            done: 1,
+            dead: None,
+            overlay: Overlay::default(),
+            epoch: system.epoch,
+        }),
+        published: Condvar::new(),
+        chain: Mutex::new(last.hash),
+        visible: AtomicU64::new(last.seq + 1),
+        reads: reads::ReadBuffer::default(),
+        signal: Signal::default(),
+        closing: AtomicBool::new(false),
+        layout,
+        journal,
+        index,
+        _lock: lock,
+    });
+    if !config.read_only {
+        recover(config, &core, dropped, restored.or(rewound), system.epoch_started)?;
+    }
+    Ok(Opened { core, head })
+}
+
+fn restore_head(config: &Config, layout: &Layout, ledger_id: LedgerId, mac_key: &Key, last: Last) -> Result<HeadFile, Error> {
+    let path: PathBuf = layout.head();
+    if config.medium.exists(&path)? {
+        config.medium.create_dir(&layout.quarantine())?;
+        let name = free_name(config, layout, &format!("{}-head", config.clock.now().as_millis()))?;
+        config.medium.rename(&path, &layout.quarantine().join(name))?;
+        config.medium.sync_dir(&layout.quarantine())?;
+    }
+    let head = Head { seq: last.seq, hash: last.hash, time: last.time, witness_clean: false, witness_next: 0 };
+    let file = HeadFile::create(&*config.medium, &path, ledger_id, mac_key, &head)?;
+    config.medium.sync_dir(&layout.home)?;
+    Ok(file)
+}
+
+/// The log says which key ring is the committed one.
+fn settle_ring(config: &Config, layout: &Layout, ring: KeyRing, unlocked: Unlocked, committed: Hash) -> Result<(KeyRing, Unlocked), Error> {
+    let medium = &*config.medium;
+    let settled = if config.read_only {
+        let (current, next) = keys::read(medium, &layout.keys())?;
+        [current, next].into_iter().flatten().find(|ring| ring.digest() == committed)
+    } else {
+        Some(keys::settle(medium, &layout.keys(), committed)?)
+    };
+    match settled {
+        Some(settled) if settled.digest() == ring.digest() => Ok((ring, unlocked)),
+        Some(settled) => {
+            let unlocked = settled.unlock(medium, &layout.keys(), config.slot, &config.credential)?;
+            Ok((settled, unlocked))
+        }
+        None => Err(keys::KeysError::RingNotCommitted.into()),
+    }
+}
+
+/// Carries out and records what an earlier process left.
+fn recover(config: &Config, core: &Core, dropped: Option<TailDropped>, restored: Option<HeadRestored>, epoch_started: Timestamp) -> Result<(), Error> {
+    let mut events: Vec<Event> = Vec::new();
+    events.extend(dropped.map(Event::TailDropped));
+    events.extend(restored.map(Event::HeadRestored));
+    {
+        let state = core.table();
+        core.carry_out_shreds(&state)?;
+        let slots = state.table.repair()?;
+        if !slots.is_empty() {
+            events.push(Event::KeyTableRepaired(KeyTableRepaired { slots }));
+        }
+    }
+    if !events.is_empty() {
+        core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
+    }
+    fold_in_spool(core)?;
+    pin_opened_slot(config, core)?;
+    let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());
+    let max_age = core.settings.keys.epoch_max_age_days.saturating_mul(86_400_000);
+    if max_age > 0 && age > max_age {
+        core.start_epoch(&Caller::system(), EpochCause::Age)?;
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Overwrites the key slots of every shred event that is visible and not carried out yet.
+    pub(super) fn carry_out_shreds(&self, state: &TableState) -> Result<(), Error> {
+        let after = state.table.shreds_through();
+        let pending = vault::pending_shreds(&self.index, after).map_err(|error| Error::Vault(error.into()))?;
+        if let Some((through, _)) = pending.last() {
+            let slots: Vec<(u64, u64)> =
+                pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
+            state.table.shred(&slots, *through)?;
+        }
+        Ok(())
+    }
+}
+
+/// Commits what reading processes left, then removes the spool. A crash in between records those
+/// reads twice, never not at all.
+fn fold_in_spool(core: &Core) -> Result<(), Error> {
+    let path = core.layout.spool();
+    if !core.medium.exists(&path)? {
+        return Ok(());
+    }
+    let bytes = core.medium.read_all(&path, 2 * limits::SPOOL_BYTES_MAX)?;
+    let spooled = reads::parse_spool(&bytes, core.ledger_id, core.unlocked().ledger_key());
+    let mut last = None;
+    for (caller, event) in spooled.events {
+        let (ticket, ()) = core.enqueue(&caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
+        last = Some(ticket);
+    }
+    if spooled.dropped > 0 {
+        let event = Event::SpoolDropped(SpoolDropped { bytes: spooled.dropped });
+        let (ticket, ()) = core.enqueue(&Caller::system(), |_, _| Ok::<_, Error>((vec![event], ())))?;
+        last = Some(ticket);
+    }
+    if let Some(ticket) = last {
+        core.wait(ticket.number())?;
+    }
+    core.medium.remove(&path)?;
+    Ok(())
+}
+
+/// The slot that opens last is the pinned one; opening with another is recorded.
+fn pin_opened_slot(config: &Config, core: &Core) -> Result<(), Error> {
+    let opened = core.unlocked().slot();
+    let mut ring = core.ring.lock().unwrap_or_else(PoisonError::into_inner);
+    let previous = ring.pinned();
+    if config.slot.is_none() || opened == previous {
+        return Ok(());
+    }
+    let edited = ring.pin(&core.unlocked(), opened)?;
+    core.commit_ring(&Caller::system(), &mut ring, edited, |keyring| {
+        Event::KeySlotPinned(KeySlotPinned { slot: opened, previous, keyring })
+    })
+}
+
+/// A state root: BLAKE3 over every key and value in order (DESIGN section 1.5).
+pub(super) fn state_root(state: &dyn StateRead) -> Result<Hash, Error> {
+    let mut hasher = crate::crypto::Hasher::new(labels::STATE_ROOT);
+    state.scan(&[], &[], &mut |key, value| {
+        for part in [key, value] {
+            hasher.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+            hasher.update(part);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(hasher.finish())
+}

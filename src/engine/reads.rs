@@ -1,0 +1,137 @@
+//! Reads of secret values, gathered into events; and the spool of processes that may only read.
+//!
+//! The loss window is stated, not hidden: with `batched`, reads of the last
+//! [`limits::READS_WINDOW_MS`] milliseconds go with a crash of the process. A process that opened the
+//! ledger for reading appends sealed records to `reads.spool`, unsynced; the next writer folds them
+//! into the log and removes the file. The spool is sealed, so it shows nobody which secrets were read.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::{Caller, LedgerId, Random, SecretRef, Timestamp, limits};
+use crate::crypto::{Key, Opener, labels, open_sealed, seal_sealed};
+use crate::event::vault::{ReadNote, SecretsRead};
+use crate::event::{self, Event};
+use crate::store::Medium;
+
+use super::error::Error;
+
+type Place = (SecretRef, u32);
+
+/// Reads that wait to be recorded, by caller.
+#[derive(Default)]
+pub struct ReadBuffer {
+    inner: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_caller: Vec<(Caller, HashMap<Place, ReadNote>)>,
+    entries: usize,
+    first: Option<Timestamp>,
+}
+
+impl ReadBuffer {
+    /// Adds a read; says whether the buffer should be recorded now.
+    pub fn add(&self, caller: &Caller, target: SecretRef, version: u32, now: Timestamp) -> bool {
+        let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.first.get_or_insert(now);
+        let at = waiting.by_caller.iter().position(|(other, _)| other == caller).unwrap_or_else(|| {
+            waiting.by_caller.push((caller.clone(), HashMap::new()));
+            waiting.by_caller.len() - 1
+        });
+        let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return false };
+        let before = reads.len();
+        let SecretRef { scope, name } = target.clone();
+        let note = reads
+            .entry((target, version))
+            .or_insert_with(|| ReadNote { scope, name, version, count: 0, first: now, last: now });
+        note.count = note.count.saturating_add(1);
+        note.last = note.last.max(now);
+        let grown = reads.len() - before;
+        waiting.entries += grown;
+        waiting.entries >= limits::READS_BATCH_MAX
+    }
+
+    /// Whether the oldest waiting read has waited as long as the window allows.
+    pub fn due(&self, now: Timestamp) -> bool {
+        let waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.first.is_some_and(|first| now.as_millis().saturating_sub(first.as_millis()) >= limits::READS_WINDOW_MS)
+    }
+
+    /// Takes everything that waits, as one event a caller; the reads in a fixed order.
+    pub fn take(&self) -> Vec<(Caller, Event)> {
+        let waiting = std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut events = Vec::new();
+        for (caller, reads) in waiting.by_caller {
+            let mut reads: Vec<ReadNote> = reads.into_values().collect();
+            reads.sort_by(|a, b| (&a.scope, &a.name, a.version).cmp(&(&b.scope, &b.name, b.version)));
+            for chunk in reads.chunks(limits::READS_BATCH_MAX) {
+                events.push((caller.clone(), Event::SecretsRead(SecretsRead { reads: chunk.to_vec() })));
+            }
+        }
+        events
+    }
+}
+
+fn spool_opener(ledger_key: &Key) -> Opener {
+    Opener::wrapping(&ledger_key.subkey(labels::SPOOL))
+}
+
+/// Appends one event to the spool; returns the spool's length in bytes.
+pub fn spool(
+    medium: &dyn Medium,
+    path: &Path,
+    ledger_id: LedgerId,
+    ledger_key: &Key,
+    random: &dyn Random,
+    caller: &Caller,
+    event: &Event,
+) -> Result<u64, Error> {
+    let mut plain = event.kind().number().to_le_bytes().to_vec();
+    plain.extend(event::encode(caller, event).map_err(|source| Error::Codec { seq: u64::MAX, source })?);
+    let sealed = seal_sealed(&spool_opener(ledger_key), &random.array()?, ledger_id.as_bytes(), &plain);
+    let mut record = u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+    record.extend(sealed);
+    Ok(medium.append(path, &record)?)
+}
+
+/// What a spool holds: events that read well, and bytes that do not.
+#[derive(Debug, Default)]
+pub struct Spooled {
+    /// Events in the order of their records.
+    pub events: Vec<(Caller, Event)>,
+    /// Bytes from the first record that is torn or altered to the end.
+    pub dropped: u64,
+}
+
+/// Reads a spool's bytes.
+#[must_use]
+pub fn parse_spool(bytes: &[u8], ledger_id: LedgerId, ledger_key: &Key) -> Spooled {
+    let opener = spool_opener(ledger_key);
+    let mut found = Spooled::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match next_record(rest, &opener, ledger_id) {
+            Some((event, after)) => {
+                found.events.push(event);
+                rest = after;
+            }
+            None => {
+                found.dropped = rest.len() as u64;
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn next_record<'a>(bytes: &'a [u8], opener: &Opener, ledger_id: LedgerId) -> Option<((Caller, Event), &'a [u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let (sealed, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+    let plain = open_sealed(opener, ledger_id.as_bytes(), sealed).ok()?;
+    let (kind, body) = plain.split_first_chunk::<2>()?;
+    let event = event::decode(u16::from_le_bytes(*kind), event::SCHEMA, body).ok()?;
+    Some((event, rest))
+}

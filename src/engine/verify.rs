@@ -1,0 +1,184 @@
+//! Verification with keys, on top of the keyless walk of [`crate::inspect`].
+
+use std::ops::ControlFlow;
+
+use crate::base::ScopePrefix;
+use crate::crypto::labels;
+use crate::inspect::{self, FindingCode, Report};
+use crate::keys::SlotStatus;
+use crate::log::Frame;
+use crate::store::{SledWitness, Witness};
+use crate::vault::{self, VersionRecord};
+
+use super::core::Core;
+use super::error::Error;
+use super::open::state_root;
+use super::replay::{Replay, ReplayPoint};
+
+/// What to verify beyond chain, head and the live state's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyOptions {
+    /// Open every body, fold the log from nothing, compare with the live state, and look at every key
+    /// slot.
+    pub state: bool,
+    /// Compare the sled copy frame by frame, even where the journal is whole.
+    pub witness: bool,
+}
+
+impl Core {
+    /// Verifies everything that the options ask for; damage is a finding, not an error.
+    pub(super) fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
+        let unlocked = self.unlocked();
+        let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
+        let mut report = inspect::verify_files(&*self.medium, &self.layout.home, Some(&head_key))?;
+        match state_root(&self.index) {
+            Ok(root) => report.state_root = Some(root),
+            Err(error) => report.add(FindingCode::IndexDamaged, None, format!("{error}; opening for writing rebuilds it")),
+        }
+        if options.state {
+            self.verify_state(&mut report)?;
+        }
+        let damaged = report.findings.iter().any(|finding| finding.code == FindingCode::FrameDamaged || finding.code == FindingCode::SegmentMissing);
+        if options.witness || damaged {
+            self.verify_witness(&mut report);
+        }
+        Ok(report)
+    }
+
+    fn verify_state(&self, report: &mut Report) -> Result<(), Error> {
+        let unlocked = self.unlocked();
+        let replay = match Replay::run(&self.journal, &unlocked, self.ledger_id, &*self.random, ReplayPoint::Head) {
+            Ok(replay) => replay,
+            Err(Error::Fold { seq, source }) => {
+                report.add(FindingCode::EventNonsense, Some(seq), format!("event {seq} does not fit the state before it: {source}"));
+                return Ok(());
+            }
+            Err(Error::Sealed { seq, source }) => {
+                report.add(FindingCode::BodyDamaged, Some(seq), format!("event {seq} does not open: {source}"));
+                return Ok(());
+            }
+            Err(Error::Codec { seq, source }) => {
+                report.add(FindingCode::BodyDamaged, Some(seq), format!("event {seq}: {source}"));
+                return Ok(());
+            }
+            // The walk has named the damage.
+            Err(Error::Journal(_)) if !report.ok => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let replayed = replay.state_root()?;
+        if report.state_root.is_some_and(|live| live != replayed) {
+            let what = format!("the live state is not the fold of the {} events: its root is not {replayed}", replay.seq() + 1);
+            report.add(FindingCode::StateDiffers, None, what);
+        }
+        self.verify_slots(&replay, report)
+    }
+
+    /// Tells the three states of a key apart: present, shredded by an event, missing.
+    fn verify_slots(&self, replay: &Replay, report: &mut Report) -> Result<(), Error> {
+        let table = self.table();
+        let mut failed = None;
+        let mut versions: Vec<(String, VersionRecord)> = Vec::new();
+        replay.secrets(&ScopePrefix::all(), &mut |target, head| {
+            match vault::list_versions(replay.state(), &target, &head) {
+                Ok(records) => versions.extend(records.into_iter().map(|record| (target.to_string(), record))),
+                Err(error) => {
+                    failed = Some(Error::Vault(error.into()));
+                    return ControlFlow::Break(());
+                }
+            }
+            for (target, record) in versions.drain(..) {
+                match table.table.status(record.slot) {
+                    Ok(status) => check_slot(report, &target, &record, &status),
+                    Err(error) => {
+                        let what = format!("key slot {} of version {} of {target}: {error}", record.slot, record.version);
+                        report.add(FindingCode::KeyMissing, Some(record.seq), what);
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Compares a copy of sled with the journal. sled itself is never opened for this: opening can
+    /// destroy what it holds.
+    fn verify_witness(&self, report: &mut Report) {
+        let dir = self.layout.home.join("sled");
+        if !dir.exists() {
+            return;
+        }
+        let copied = tempfile::Builder::new().prefix("palyra-witness-").tempdir();
+        let opened = copied.map_err(|error| error.to_string()).and_then(|scratch| {
+            let witness = SledWitness::open_copy(&dir, scratch.path()).map_err(|error| error.to_string())?;
+            Ok((witness, scratch))
+        });
+        let (witness, _scratch) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                report.add(FindingCode::WitnessDamaged, None, format!("the sled copy does not open: {error}"));
+                return;
+            }
+        };
+        let mut compare = Compare { core: self, differs: None, holds: None };
+        let end = match witness.last() {
+            Ok(Some(last)) => last,
+            Ok(None) => return,
+            Err(error) => {
+                report.add(FindingCode::WitnessDamaged, None, error.to_string());
+                return;
+            }
+        };
+        let read = witness.read_range(0, end, &mut |seq, bytes| {
+            compare.frame(seq, bytes);
+            ControlFlow::Continue(())
+        });
+        let Compare { differs, holds, .. } = compare;
+        if let Err(error) = read {
+            report.add(FindingCode::WitnessDamaged, None, error.to_string());
+        }
+        if let Some((first, last)) = differs {
+            report.add(FindingCode::WitnessDiffers, Some(first), format!("the sled copy differs from the journal from event {first} to event {last}"));
+        }
+        if let Some((first, last)) = holds {
+            let what = format!("the sled copy holds whole frames for events {first} to {last}, which the journal lacks: `doctor --repair` restores them");
+            report.add(FindingCode::WitnessHolds, Some(first), what);
+        }
+    }
+}
+
+struct Compare<'a> {
+    core: &'a Core,
+    differs: Option<(u64, u64)>,
+    holds: Option<(u64, u64)>,
+}
+
+impl Compare<'_> {
+    fn frame(&mut self, seq: u64, bytes: &[u8]) {
+        let mut buffer = Vec::new();
+        let widen = |range: &mut Option<(u64, u64)>| *range = Some((range.map_or(seq, |(first, _)| first), seq));
+        match self.core.journal.read(seq, &mut buffer) {
+            Ok(()) if buffer == bytes => {}
+            Ok(()) => widen(&mut self.differs),
+            Err(_) if Frame::parse(bytes).is_ok_and(|frame| frame.header.seq == seq) => widen(&mut self.holds),
+            Err(_) => widen(&mut self.differs),
+        }
+    }
+}
+
+fn check_slot(report: &mut Report, target: &str, record: &VersionRecord, status: &SlotStatus) {
+    let place = format!("key slot {} of version {} of {target}", record.slot, record.version);
+    match (record.shredded, status) {
+        (None, SlotStatus::Present) | (Some(_), SlotStatus::Shredded { .. }) => {}
+        (None, SlotStatus::Shredded { seq }) => {
+            let what = format!("{place} is overwritten, by event {seq} as the slot says, but no event shredded it");
+            report.add(FindingCode::KeyMissing, Some(record.seq), what);
+        }
+        (None, SlotStatus::Empty | SlotStatus::Damaged) => {
+            report.add(FindingCode::KeyMissing, Some(record.seq), format!("{place} is missing or damaged and no event shredded it"));
+        }
+        (Some(seq), SlotStatus::Present | SlotStatus::Empty | SlotStatus::Damaged) => {
+            let what = format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it");
+            report.add(FindingCode::ShredIncomplete, Some(seq), what);
+        }
+    }
+}

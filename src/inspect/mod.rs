@@ -1,0 +1,133 @@
+//! Inspection without keys: the files of a ledger are walked and checked, and never written.
+//!
+//! Nothing here imports a domain, so nothing here can need a key to verify (invariant I9). An
+//! unkeyed chain stops accidents, not a writer: whoever can rewrite the files can recompute every hash
+//! in them. Forgery, truncation and rollback show against the authenticated head file, against the
+//! sealed bodies, and against anchors kept elsewhere.
+
+mod walk;
+
+use serde::Serialize;
+
+use crate::base::LedgerId;
+use crate::crypto::Hash;
+
+pub use walk::verify_files;
+
+/// What a check found wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable code.
+    pub code: FindingCode,
+    /// The sequence number it is about, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// In words: what, where, and what may be done.
+    pub what: String,
+}
+
+/// The stable codes of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingCode {
+    /// Bytes in the journal are no whole, undamaged frame.
+    FrameDamaged,
+    /// A frame does not name the frame before it.
+    ChainBroken,
+    /// Sequence numbers are missing.
+    SequenceGap,
+    /// A frame or segment belongs to another ledger.
+    ForeignFrame,
+    /// A frame's time is before the time of the frame before it.
+    TimeBackwards,
+    /// A batch is not whole although frames follow it.
+    BatchBroken,
+    /// A segment's header is damaged.
+    SegmentHeader,
+    /// A closed segment's trailer is missing or damaged.
+    SegmentTrailer,
+    /// A closed segment's digest does not match its bytes.
+    SegmentDigest,
+    /// A segment is not there.
+    SegmentMissing,
+    /// The journal ends in bytes that are no whole batch; the next opening for writing drops them.
+    TornTail,
+    /// The head file is not there.
+    HeadMissing,
+    /// The head file is damaged or not authentic.
+    HeadDamaged,
+    /// The head file names another event than the journal holds.
+    HeadDiffers,
+    /// The journal ends before the event that the head file names.
+    Truncated,
+    /// A frame's body does not open or is no event.
+    BodyDamaged,
+    /// An event does not fit the state before it.
+    EventNonsense,
+    /// The live state is not the fold of the events.
+    StateDiffers,
+    /// The index is damaged; the next opening for writing rebuilds it.
+    IndexDamaged,
+    /// The key of a live version is gone without a shred event.
+    KeyMissing,
+    /// The key of a shredded version is still there.
+    ShredIncomplete,
+    /// The sled copy holds other frames than the journal.
+    WitnessDiffers,
+    /// The sled copy could not be read.
+    WitnessDamaged,
+    /// The sled copy holds frames that are damaged in the journal: they can be restored.
+    WitnessHolds,
+    /// A file could not be read.
+    Unreadable,
+}
+
+impl FindingCode {
+    /// Whether this finding says that the log's end was cut off or an older copy was put back.
+    #[must_use]
+    pub const fn is_truncation(self) -> bool {
+        matches!(self, Self::Truncated)
+    }
+
+    /// Whether this finding is a fact to know rather than a fault.
+    #[must_use]
+    pub const fn is_note(self) -> bool {
+        matches!(self, Self::TornTail | Self::WitnessHolds)
+    }
+}
+
+/// The last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReportHead {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether there is no finding but notes.
+    pub ok: bool,
+    /// The ledger, as its first segment names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_id: Option<LedgerId>,
+    /// Events that are whole and in place.
+    pub events: u64,
+    /// The last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<ReportHead>,
+    /// Root of the live state, where keys were at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_root: Option<Hash>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
+        self.findings.push(Finding { code, seq, what });
+        self.ok = self.findings.iter().all(|finding| finding.code.is_note());
+    }
+}
