@@ -6,14 +6,20 @@
 //! stands behind [`Witness`], one storey up, and is never trusted alone.
 
 mod real;
-// mod witness;
+mod sled_files;
+mod sled_pack;
+mod sled_witness;
+mod witness;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use real::RealMedium;
-// pub use witness::{SledWitness, Witness, WitnessError};
+pub use sled_witness::{SledWitness, inside_sled};
+pub use witness::{
+    Inconsistency, MemoryWitness, SPREAD_SAMPLES, TailCheck, Witness, WitnessError, WitnessOp, check_tail,
+};
 
 /// What a storage operation was about to do, for an error a person can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
