@@ -1,4 +1,14 @@
 #![doc = "WIP"]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        clippy::cast_possible_truncation
+    )
+)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 pub mod base;

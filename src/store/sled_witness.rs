@@ -71,6 +71,9 @@ enum Health {
     Panicked,
 }
 
+/// What a walk calls for each frame.
+type VisitFrame<'a> = dyn FnMut(u64, &[u8]) -> Result<ControlFlow<()>, WitnessError> + 'a;
+
 /// What must be dropped inside `catch_unwind`, in this order.
 struct Handle {
     events: sled::Tree,
@@ -238,12 +241,7 @@ impl SledWitness {
 
     /// Calls `visit` with the whole frames in the entries from `start` on, which is the key's
     /// sequence number of an entry.
-    fn walk(
-        &self,
-        start: u64,
-        to: u64,
-        visit: &mut dyn FnMut(u64, &[u8]) -> Result<ControlFlow<()>, WitnessError>,
-    ) -> Result<(), WitnessError> {
+    fn walk(&self, start: u64, to: u64, visit: &mut VisitFrame<'_>) -> Result<(), WitnessError> {
         let bounds = sled_pack::key(start, 0)..=sled_pack::key(to, u16::MAX);
         let mut entries = self.guarded(WitnessOp::Read, |handle| Ok(handle.events.range(bounds)))?;
         let mut split = Split::default();

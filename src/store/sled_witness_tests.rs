@@ -185,7 +185,7 @@ fn the_first_parts_of_a_torn_frame_are_removed_when_opened() {
 #[test]
 fn a_hole_or_a_foreign_value_is_an_error_and_not_a_silence() {
     for (case, expected) in [
-        (0, "frame 16 was expected, the copy goes on with frame 18"),
+        (0, "frame 16 was expected, the copy goes on with frame 17"),
         (1, "the value at frame 16 has the unknown format 9"),
         (2, "the value at frame 16 is malformed"),
         (3, "a key is malformed"),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::store::{Medium, MediumFile, OpenMode, StoreError, StoreOp};
+use crate::store::{Medium, MediumFile, OpenMode, StoreError, StoreOp, append_by_length};
 
 /// Which operations a fault looks at, and under which heading one is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,6 +266,10 @@ struct FaultFile {
 }
 
 impl<M: Medium> Medium for FaultMedium<M> {
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
+        append_by_length(self, path, bytes)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn MediumFile>, StoreError> {
         let op = if mode == OpenMode::CreateNew { FaultOp::Create } else { FaultOp::Open };
         let inner = self.step((op, StoreOp::Open), path, |medium| medium.open(path, mode))?;

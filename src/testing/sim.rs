@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::tree::{Change, DirNode, FileNode, NameOp, Node, NodeId, ROOT, Survival, Tree};
-use crate::store::{Medium, MediumFile, OpenMode, StoreError, StoreOp};
+use crate::store::{Medium, MediumFile, OpenMode, StoreError, StoreOp, append_by_length};
 
 /// Largest simulated file in bytes: a mistaken offset fails instead of filling the memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -358,6 +358,10 @@ impl Tree {
 }
 
 impl Medium for SimDisk {
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
+        append_by_length(self, path, bytes)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn MediumFile>, StoreError> {
         let node = match mode {
             OpenMode::Read | OpenMode::ReadWrite => self.read(StoreOp::Open, path, |tree| {

@@ -60,7 +60,8 @@ fn golden_frame() {
 }
 
 const GOLDEN_COMMITMENT: &str = "d2a58430d869e1143c396095037d8141a0045e18e1fd56493e273dac37c97eef";
-const GOLDEN_REST: &str = "cb8f1eab1561712c66e99deaef62adf57d7aa5c52e664f89a14c358814f4f092f6ef6f850800030454867ca9e524f6a3558f91e5";
+const GOLDEN_REST: &str =
+    "cb8f1eab1561712c66e99deaef62adf57d7aa5c52e664f89a14c358814f4f092f6ef6f850800030454867ca9e524f6a3558f91e5";
 
 #[test]
 fn i3_every_byte_of_a_frame_is_covered_by_its_hash() {
