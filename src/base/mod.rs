@@ -2,6 +2,7 @@
 //!
 //! Every other room may use this one; it uses none of them.
 
+pub(crate) mod bytes;
 mod context;
 mod ids;
 pub mod limits;

@@ -18,8 +18,8 @@ pub const EPOCH_COMMIT: &str = "palyra-ledger 2026-11 v1 epoch commitment key";
 pub const WRAP_SEAL: &str = "palyra-ledger 2026-11 v1 wrap seal key";
 /// Commitment key of any wrapped small object, from its own key.
 pub const WRAP_COMMIT: &str = "palyra-ledger 2026-11 v1 wrap commitment key";
-/// MAC key of the key ring, from the root key.
-pub const KEYRING_MAC: &str = "palyra-ledger 2026-11 v1 key ring mac key";
+/// Check of a key file.
+pub const KEY_FILE_CHECK: &str = "palyra-ledger 2026-11 v1 key file check";
 /// Digest of a key ring file, named by the event that commits it.
 pub const KEYRING_DIGEST: &str = "palyra-ledger 2026-11 v1 key ring digest";
 /// Key that wraps epoch keys, from the root key.
@@ -36,6 +36,8 @@ pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac ke
 pub const SPOOL: &str = "palyra-ledger 2026-11 v1 read spool key";
 /// KEK, from the CA private key, the ledger id and the KEK salt.
 pub const KEK: &str = "palyra-ledger 2026-11 v1 key encryption key";
+/// Check of a key table header.
+pub const TABLE_HEADER: &str = "palyra-ledger 2026-11 v1 key table header";
 /// Check of a key table slot's bytes.
 pub const SLOT_CHECK: &str = "palyra-ledger 2026-11 v1 key table slot check";
 /// DEK of one secret version, from the slot key, ledger id, scope, name and version.

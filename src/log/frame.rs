@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 
+use crate::base::bytes::Reader;
 use crate::base::limits::BODY_MAX;
 use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Hasher, NONCE_LEN, OpenError, Opener, Sealed, TAG_LEN, labels};
@@ -161,29 +162,6 @@ impl Header {
     #[must_use]
     pub const fn frame_len(&self) -> usize {
         FRAME_OVERHEAD + self.body_len as usize
-    }
-}
-
-/// A little-endian reader that never reads past its end.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
-
-impl Reader<'_> {
-    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
     }
 }
 

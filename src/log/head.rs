@@ -11,7 +11,7 @@ use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Key, keyed_hash, verify_mac};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
-use super::frame::Reader;
+use crate::base::bytes::Reader;
 
 const MAGIC: [u8; 4] = *b"PLHD";
 const VERSION: u16 = 1;

@@ -3,7 +3,7 @@
 use crate::base::LedgerId;
 use crate::crypto::{Hash, Hasher, labels};
 
-use super::frame::Reader;
+use crate::base::bytes::Reader;
 
 /// Length of a segment's header in bytes.
 pub const SEGMENT_HEADER_LEN: usize = 128;

@@ -1,0 +1,442 @@
+//! Key slots: independent ways to the root key.
+//!
+//! Every slot wraps the root key under a slot key of its own: random bytes in a key file, or the
+//! output of Argon2id (RFC 9106) over a passphrase. The root key itself is stored nowhere bare.
+
+use std::path::{Path, PathBuf};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::base::bytes::Reader;
+use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
+use crate::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, open_sealed, seal_sealed};
+use crate::store::Medium;
+
+use super::error::KeysError;
+
+/// Longest label of a slot in bytes.
+pub(super) const LABEL_MAX: usize = 64;
+/// Bytes of a wrapped root key.
+pub(super) const WRAPPED_LEN: usize = KEY_LEN + SEALED_OVERHEAD;
+const SALT_LEN: usize = 16;
+const KEY_FILE_MAGIC: [u8; 4] = *b"PLKF";
+const KEY_FILE_VERSION: u16 = 1;
+const KEY_FILE_BODY: usize = 4 + 2 + 2 + 16 + 4 + 4 + KEY_LEN;
+/// Bytes of a key file: the body and the first 8 bytes of its check.
+pub(super) const KEY_FILE_LEN: usize = KEY_FILE_BODY + 8;
+/// Most memory that a stored slot may ask for, in KiB: a forged ring must not exhaust the machine.
+const ARGON_MEMORY_MAX: u32 = 4 * 1024 * 1024;
+const ARGON_PASSES_MAX: u32 = 1024;
+const ARGON_LANES_MAX: u32 = 64;
+
+/// How a slot is opened (stored: the numbers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    /// By a key file of mode 0600.
+    File,
+    /// By a passphrase.
+    Passphrase,
+}
+
+impl SlotKind {
+    /// The stable name: `file` or `passphrase`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Passphrase => "passphrase",
+        }
+    }
+}
+
+/// Cost of Argon2id.
+///
+/// The default is the second recommended option of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArgonCost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Default for ArgonCost {
+    fn default() -> Self {
+        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
+    }
+}
+
+impl ArgonCost {
+    /// The least that Argon2 takes. For tests only: it resists nobody.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn for_tests() -> Self {
+        Self { memory_kib: 8, passes: 1, lanes: 1 }
+    }
+}
+
+/// What opens a slot.
+#[derive(Debug, Clone, Default)]
+pub enum Credential {
+    /// Nothing but what lies in the home: for `file` slots.
+    #[default]
+    None,
+    /// A passphrase.
+    Passphrase(SecretBytes),
+    /// A key file in another place than the home's `keys` folder.
+    KeyFile(PathBuf),
+}
+
+/// A slot to be made.
+///
+/// ```
+/// use palyra_ledger::{NewSlot, SecretBytes};
+/// let unattended = NewSlot::file("this machine");
+/// let by_hand = NewSlot::passphrase("safe", SecretBytes::from(b"correct horse battery".as_slice()));
+/// # let _ = (unattended, by_hand);
+/// ```
+#[derive(Debug, Clone)]
+pub enum NewSlot {
+    /// Opened by a key file that is made in the home's `keys` folder.
+    File {
+        /// What a person calls it.
+        label: String,
+    },
+    /// Opened by a passphrase.
+    Passphrase {
+        /// What a person calls it.
+        label: String,
+        /// The passphrase, 8 to 1,024 bytes.
+        passphrase: SecretBytes,
+    },
+}
+
+impl NewSlot {
+    /// A slot with a key file.
+    #[must_use]
+    pub fn file(label: impl Into<String>) -> Self {
+        Self::File { label: label.into() }
+    }
+
+    /// A slot with a passphrase.
+    #[must_use]
+    pub fn passphrase(label: impl Into<String>, passphrase: SecretBytes) -> Self {
+        Self::Passphrase { label: label.into(), passphrase }
+    }
+
+    /// What opens it.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        match self {
+            Self::File { .. } => Credential::None,
+            Self::Passphrase { passphrase, .. } => Credential::Passphrase(passphrase.clone()),
+        }
+    }
+}
+
+/// How the slot key comes about (stored).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Method {
+    File,
+    Passphrase { salt: [u8; SALT_LEN], cost: ArgonCost },
+}
+
+/// One key slot: a way to open the ledger.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeySlot {
+    pub(super) id: SlotId,
+    pub(super) created: Timestamp,
+    pub(super) label: String,
+    pub(super) method: Method,
+    pub(super) wrapped: [u8; WRAPPED_LEN],
+}
+
+impl std::fmt::Debug for KeySlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySlot")
+            .field("id", &self.id)
+            .field("kind", &self.kind())
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names what a wrapped root key belongs to.
+pub(super) struct RootPlace {
+    pub ledger_id: LedgerId,
+    pub root_generation: u32,
+}
+
+/// A file of a slot that stands in the `keys` folder, not yet written.
+pub(super) type SlotFile = (String, Zeroizing<Vec<u8>>);
+
+impl KeySlot {
+    /// The slot's random id.
+    #[must_use]
+    pub const fn id(&self) -> SlotId {
+        self.id
+    }
+
+    /// How it is opened.
+    #[must_use]
+    pub const fn kind(&self) -> SlotKind {
+        match self.method {
+            Method::File => SlotKind::File,
+            Method::Passphrase { .. } => SlotKind::Passphrase,
+        }
+    }
+
+    /// What a person called it.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub const fn created_at(&self) -> Timestamp {
+        self.created
+    }
+
+    /// The cost of Argon2id, for a passphrase slot.
+    #[must_use]
+    pub const fn argon_cost(&self) -> Option<ArgonCost> {
+        match self.method {
+            Method::File => None,
+            Method::Passphrase { cost, .. } => Some(cost),
+        }
+    }
+
+    /// Makes a slot that wraps `root`.
+    pub(super) fn make(
+        random: &dyn Random,
+        place: &RootPlace,
+        root: &Key,
+        new: &NewSlot,
+        cost: ArgonCost,
+        created: Timestamp,
+    ) -> Result<(Self, Option<SlotFile>), KeysError> {
+        let (label, method) = match new {
+            NewSlot::File { label } => (label, Method::File),
+            NewSlot::Passphrase { label, passphrase } => {
+                if !(limits::PASSPHRASE_MIN..=limits::PASSPHRASE_MAX).contains(&passphrase.len()) {
+                    return Err(KeysError::PassphraseLength);
+                }
+                (label, Method::Passphrase { salt: random.array()?, cost })
+            }
+        };
+        if label.is_empty() || label.len() > LABEL_MAX || label.chars().any(char::is_control) {
+            return Err(KeysError::Label);
+        }
+        let id = SlotId::from_bytes(random.array()?);
+        let mut slot = Self { id, created, label: label.clone(), method, wrapped: [0; WRAPPED_LEN] };
+        let file = slot.wrap(random, place, root, &new.credential())?;
+        Ok((slot, file))
+    }
+
+    /// Wraps another root key under this slot; a `file` slot gets a new key and a new file.
+    pub(super) fn wrap(
+        &mut self,
+        random: &dyn Random,
+        place: &RootPlace,
+        root: &Key,
+        credential: &Credential,
+    ) -> Result<Option<SlotFile>, KeysError> {
+        let (slot_key, file) = match (&self.method, credential) {
+            (Method::File, _) => {
+                let key = Key::generate(random)?;
+                let file = (file_name(self.id, place.root_generation), encode_key_file(self.id, place, &key));
+                (key, Some(file))
+            }
+            (Method::Passphrase { salt, cost }, Credential::Passphrase(passphrase)) => {
+                (stretch(passphrase, salt, *cost)?, None)
+            }
+            (Method::Passphrase { .. }, _) => return Err(KeysError::SlotNeedsCredential { slot: self.id }),
+        };
+        let sealed = seal_sealed(&Opener::wrapping(&slot_key), &random.array()?, &self.aad(place), root.expose());
+        self.wrapped = sealed.try_into().map_err(|_| KeysError::RingAltered)?;
+        Ok(file)
+    }
+
+    /// Opens the root key.
+    pub(super) fn open(
+        &self,
+        medium: &dyn Medium,
+        keys_dir: &Path,
+        place: &RootPlace,
+        credential: &Credential,
+    ) -> Result<Key, KeysError> {
+        let slot = self.id;
+        match (&self.method, credential) {
+            (Method::File, Credential::Passphrase(_)) => Err(KeysError::NeedsKeyFile { slot }),
+            (Method::File, given) => {
+                let path = match given {
+                    Credential::KeyFile(path) => path.clone(),
+                    _ => keys_dir.join(file_name(slot, place.root_generation)),
+                };
+                let key = match given {
+                    Credential::KeyFile(path) => read_own_key_file(path)?,
+                    _ => key_in(&path, &Zeroizing::new(medium.read_all(&path, KEY_FILE_LEN as u64)?))?,
+                };
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongKeyFile { slot, path })
+            }
+            (Method::Passphrase { .. }, Credential::Passphrase(passphrase)) => self.open_with(place, passphrase),
+            (Method::Passphrase { .. }, _) => Err(KeysError::NeedsPassphrase { slot }),
+        }
+    }
+
+    /// Opens the root key with a passphrase.
+    pub(super) fn open_with(&self, place: &RootPlace, passphrase: &SecretBytes) -> Result<Key, KeysError> {
+        let slot = self.id;
+        let Method::Passphrase { salt, cost } = &self.method else { return Err(KeysError::NeedsKeyFile { slot }) };
+        let key = stretch(passphrase, salt, *cost)?;
+        self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+    }
+
+    /// The commitment in the wrapped key is compared in constant time before anything is opened.
+    fn unwrap_root(&self, place: &RootPlace, slot_key: &Key) -> Option<Key> {
+        let plain = open_sealed(&Opener::wrapping(slot_key), &self.aad(place), &self.wrapped).ok()?;
+        Key::from_slice(&plain)
+    }
+
+    /// Everything the slot claims is bound into its seal.
+    fn aad(&self, place: &RootPlace) -> Vec<u8> {
+        let mut aad = place.ledger_id.as_bytes().to_vec();
+        aad.extend_from_slice(&place.root_generation.to_le_bytes());
+        self.encode_clear(&mut aad);
+        aad
+    }
+
+    fn encode_clear(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        let kind: u16 = match self.method {
+            Method::File => 1,
+            Method::Passphrase { .. } => 2,
+        };
+        out.extend_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(&self.created.as_millis().to_le_bytes());
+        out.extend_from_slice(&u16::try_from(self.label.len()).unwrap_or(u16::MAX).to_le_bytes());
+        out.extend_from_slice(self.label.as_bytes());
+        if let Method::Passphrase { salt, cost } = &self.method {
+            out.extend_from_slice(salt);
+            for number in [cost.memory_kib, cost.passes, cost.lanes] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_clear(out);
+        out.extend_from_slice(&self.wrapped);
+    }
+
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Self> {
+        let id = SlotId::from_bytes(reader.take()?);
+        let kind = reader.u16()?;
+        let created = Timestamp::from_millis(reader.u64()?);
+        let label_len = usize::from(reader.u16()?);
+        let label = std::str::from_utf8(reader.bytes(label_len)?).ok()?;
+        if label.is_empty() || label_len > LABEL_MAX || label.chars().any(char::is_control) {
+            return None;
+        }
+        let method = match kind {
+            1 => Method::File,
+            // 3 is kept for the operating system's keystore.
+            2 => Method::Passphrase { salt: reader.take()?, cost: parse_cost(reader)? },
+            _ => return None,
+        };
+        Some(Self { id, created, label: label.to_owned(), method, wrapped: reader.take()? })
+    }
+}
+
+fn parse_cost(reader: &mut Reader<'_>) -> Option<ArgonCost> {
+    let cost = ArgonCost { memory_kib: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? };
+    let sane = (1..=ARGON_MEMORY_MAX).contains(&cost.memory_kib)
+        && (1..=ARGON_PASSES_MAX).contains(&cost.passes)
+        && (1..=ARGON_LANES_MAX).contains(&cost.lanes);
+    sane.then_some(cost)
+}
+
+/// Argon2id version 0x13 (RFC 9106); the memory is wiped afterwards.
+fn stretch(passphrase: &SecretBytes, salt: &[u8; SALT_LEN], cost: ArgonCost) -> Result<Key, KeysError> {
+    if passphrase.len() > limits::PASSPHRASE_MAX {
+        return Err(KeysError::PassphraseLength);
+    }
+    let params =
+        argon2::Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(KEY_LEN)).map_err(KeysError::Argon)?;
+    let mut memory = vec![argon2::Block::default(); params.block_count()];
+    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let mut out = Zeroizing::new([0; KEY_LEN]);
+    let done = argon.hash_password_into_with_memory(passphrase.expose(), salt, out.as_mut_slice(), &mut memory);
+    memory.zeroize();
+    done.map_err(KeysError::Argon)?;
+    Ok(Key::from_bytes(&mut out))
+}
+
+/// The name of a slot's key file in the `keys` folder.
+pub(super) fn file_name(slot: SlotId, root_generation: u32) -> String {
+    format!("root-{slot}-{root_generation}.key")
+}
+
+fn key_file_check(body: &[u8]) -> [u8; 8] {
+    Hash::of(labels::KEY_FILE_CHECK, &[body]).0.first_chunk().copied().unwrap_or_default()
+}
+
+fn encode_key_file(slot: SlotId, place: &RootPlace, key: &Key) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
+    bytes.extend_from_slice(&KEY_FILE_MAGIC);
+    bytes.extend_from_slice(&KEY_FILE_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(place.ledger_id.as_bytes());
+    bytes.extend_from_slice(slot.as_bytes());
+    bytes.extend_from_slice(&place.root_generation.to_le_bytes());
+    bytes.extend_from_slice(key.expose());
+    let check = key_file_check(&bytes);
+    bytes.extend_from_slice(&check);
+    bytes
+}
+
+/// The slot key in a key file; nothing where the bytes are not a whole key file. Whose it is shows
+/// when it opens a slot or does not.
+pub(super) fn parse_key_file(bytes: &[u8]) -> Option<Key> {
+    let (body, check) = bytes.split_first_chunk::<KEY_FILE_BODY>()?;
+    if check != key_file_check(body) {
+        return None;
+    }
+    let mut reader = Reader(body);
+    let whole = reader.take()? == KEY_FILE_MAGIC && reader.u16()? == KEY_FILE_VERSION && reader.u16()? == 0;
+    let _ledger_slot_and_generation: [u8; 24] = reader.take()?;
+    whole.then_some(())?;
+    Key::from_slice(reader.bytes(KEY_LEN)?)
+}
+
+fn key_in(path: &Path, bytes: &[u8]) -> Result<Key, KeysError> {
+    parse_key_file(bytes)
+        .ok_or_else(|| KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" })
+}
+
+/// Reads a key file that the caller keeps elsewhere; it must be the owner's alone.
+fn read_own_key_file(path: &Path) -> Result<Key, KeysError> {
+    use std::io::Read;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    use crate::store::{StoreError, StoreOp};
+
+    let failed = |op| move |source| KeysError::Store(StoreError::new(op, path, source));
+    // Not blocking: a FIFO in its place must not hang the program.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed(StoreOp::Open))?;
+    let facts = file.metadata().map_err(failed(StoreOp::Read))?;
+    if !facts.is_file() || facts.len() != KEY_FILE_LEN as u64 {
+        return Err(KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" });
+    }
+    let mode = facts.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeysError::LooseKeyFile { path: path.to_owned(), mode });
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
+    file.take(KEY_FILE_LEN as u64).read_to_end(&mut bytes).map_err(failed(StoreOp::Read))?;
+    key_in(path, &bytes)
+}
