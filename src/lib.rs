@@ -1,4 +1,6 @@
-#![doc = "WIP"]
+//! One sealed, hash-chained log for a machine's secrets, devices and service credentials.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 #![cfg_attr(
     test,
     allow(
@@ -9,15 +11,21 @@
         clippy::cast_possible_truncation
     )
 )]
-#![forbid(unsafe_code)]
-#![deny(missing_docs)]
+
 pub mod base;
 pub mod crypto;
+pub mod engine;
 pub mod event;
-pub mod store;
-pub use base::*;
+pub mod inspect;
 pub mod keys;
 pub mod log;
 pub mod projection;
+pub mod store;
 pub mod testing;
 pub mod vault;
+
+pub use base::*;
+pub use crypto::Hash;
+pub use engine::*;
+pub use inspect::{Finding, FindingCode, Report};
+pub use keys::{ArgonCost, Credential, KeySlot, KeysError, NewSlot, SlotKind};

@@ -87,8 +87,9 @@ impl Opener {
 
     /// Encrypts in place without a commitment, for a place whose key is committed elsewhere.
     #[must_use]
+    #[allow(clippy::missing_panics_doc)]
     pub fn seal_uncommitted(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
-        // The one error of this call is a plain text beyond 256 GiB; bodies are bounded far below.
+        // Never met: the one error of this call is a plain text beyond 256 GiB; bodies are bounded far below.
         #[allow(clippy::expect_used)]
         self.cipher
             .encrypt_inout_detached(&XNonce::from(*nonce), aad, buffer.into())

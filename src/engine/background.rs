@@ -13,7 +13,7 @@ use crate::base::{Caller, limits};
 use crate::event::Event;
 use crate::event::system::{WitnessFault, WitnessRebuilt, WitnessSetAside};
 use crate::log::Head;
-use crate::store::{SledWitness, TailCheck, Witness, WitnessError, check_tail, copy_aside, remove_copy, set_aside};
+use crate::store::{SledWitness, TailCheck, Witness, WitnessError, check_tail};
 
 use super::core::Core;
 use super::error::Error;
@@ -36,7 +36,10 @@ impl Background {
     pub fn start(core: &Arc<Core>, at_open: Option<Head>) -> Result<Self, Error> {
         let keeper = {
             let core = Arc::clone(core);
-            std::thread::Builder::new().name("palyra-keeper".into()).spawn(move || keeper(&core)).map_err(Error::Thread)?
+            std::thread::Builder::new()
+                .name("palyra-keeper".into())
+                .spawn(move || keeper(&core))
+                .map_err(Error::Thread)?
         };
         let follower = if core.witness {
             let core = Arc::clone(core);
@@ -233,15 +236,19 @@ impl<'a> Follower<'a> {
             return;
         }
         let stamp = self.stamp();
-        let copy = if suspect { copy_aside(&home, &stamp).ok() } else { None };
+        let copy = if suspect { SledWitness::copy_aside(&home, &stamp).ok() } else { None };
         if suspect && copy.is_none() {
             // Without a copy a suspect directory is not opened (it may destroy what it holds).
             self.replace(WitnessFault::Failed);
             return;
         }
-        if !exists && self.at_open.is_some_and(|head| head.witness_next > 0) {
-            self.record(Event::WitnessSetAside(WitnessSetAside { fault: WitnessFault::Missing, saved_as: String::new() }));
-            self.create(true);
+        if !exists {
+            let lost = self.at_open.is_some_and(|head| head.witness_next > 0);
+            if lost {
+                let missing = WitnessSetAside { fault: WitnessFault::Missing, saved_as: String::new() };
+                self.record(Event::WitnessSetAside(missing));
+            }
+            self.create(lost);
             return;
         }
         match self.open_and_check() {
@@ -250,7 +257,7 @@ impl<'a> Follower<'a> {
                 self.next = next;
                 self.synced = next;
                 if let Some(copy) = copy {
-                    let _ = remove_copy(&copy);
+                    let _ = SledWitness::remove_copy(&copy);
                 }
             }
             Err(fault) => self.replace(fault),
@@ -262,12 +269,13 @@ impl<'a> Follower<'a> {
             WitnessError::Panicked { .. } => WitnessFault::Panicked,
             _ => WitnessFault::Failed,
         };
-        let witness = SledWitness::open(&self.core.layout.home, &self.stamp()).map_err(|error| fault(&error))?;
-        let last = self.core.journal.last().map(|last| last.seq);
+        let witness = SledWitness::open(&self.core.layout.home).map_err(|error| fault(&error))?;
+        let last = self.core.journal.last().map_or(0, |last| last.seq);
         let mut buffer = Vec::new();
         let mut journal = |seq: u64| self.core.journal.read(seq, &mut buffer).ok().map(|()| buffer.clone());
         match check_tail(&witness, &mut journal, last, TAIL_CHECK).map_err(|error| fault(&error))? {
-            TailCheck::Agrees { next } => Ok((Box::new(witness), next)),
+            TailCheck::Agree { last } => Ok((Box::new(witness), last + 1)),
+            TailCheck::Behind { last } => Ok((Box::new(witness), last.map_or(0, |last| last + 1))),
             TailCheck::Differs { .. } => Err(WitnessFault::Differed),
             TailCheck::Ahead { .. } => Err(WitnessFault::Ahead),
         }
@@ -277,7 +285,7 @@ impl<'a> Follower<'a> {
     fn replace(&mut self, fault: WitnessFault) {
         self.witness = None;
         self.failures += 1;
-        let saved_as = match set_aside(&self.core.layout.home, &self.stamp()) {
+        let saved_as = match SledWitness::set_aside(&self.core.layout.home, &self.stamp()) {
             Ok(path) => path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned(),
             Err(_) => {
                 self.failures = u32::MAX;
@@ -289,20 +297,22 @@ impl<'a> Follower<'a> {
     }
 
     fn create(&mut self, rebuilt: bool) {
-        match SledWitness::open(&self.core.layout.home, &self.stamp()) {
-            Ok(witness) => {
+        let made = self.core.random.array().ok().map(|random| SledWitness::create(&self.core.layout.home, random));
+        match made {
+            Some(Ok(witness)) => {
                 self.witness = Some(Box::new(witness));
                 self.next = 0;
                 self.synced = 0;
                 self.rebuilt = rebuilt;
             }
-            Err(_) => self.failures += 1,
+            Some(Err(_)) | None => self.failures += 1,
         }
     }
 
     fn give_up(&mut self, error: &WitnessError) {
         self.witness = None;
-        let fault = if matches!(error, WitnessError::Panicked { .. }) { WitnessFault::Panicked } else { WitnessFault::Failed };
+        let fault =
+            if matches!(error, WitnessError::Panicked { .. }) { WitnessFault::Panicked } else { WitnessFault::Failed };
         if self.failures < 2 {
             self.replace(fault);
         } else {

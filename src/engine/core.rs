@@ -1,9 +1,9 @@
 //! What every handle of one open ledger shares.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::collections::VecDeque;
 
 use crate::base::{Clock, LedgerId, Random, Timestamp};
 use crate::crypto::{Hash, Key};

@@ -83,19 +83,28 @@ impl Core {
         caller: &Caller,
         decide: impl FnOnce(&dyn StateRead, &Context) -> Result<(Vec<Event>, T), E>,
     ) -> Result<(Ticket, T), Error> {
+        self.enqueue_as(caller, |state, context| decide(state, context).map_err(Into::into))
+    }
+
+    /// As [`Core::enqueue`], for a decision with errors of its own.
+    pub(super) fn enqueue_as<T, E: From<Error>>(
+        &self,
+        caller: &Caller,
+        decide: impl FnOnce(&dyn StateRead, &Context) -> Result<(Vec<Event>, T), E>,
+    ) -> Result<(Ticket, T), E> {
         if self.read_only {
-            return Err(Error::ReadOnly);
+            return Err(Error::ReadOnly.into());
         }
         let mut queue = self.queue();
         while queue.bytes > limits::QUEUE_BYTES_MAX && queue.dead.is_none() {
             queue = self.published.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(cause) = &queue.dead {
-            return Err(Error::Dead { cause: Arc::clone(cause) });
+            return Err(Error::Dead { cause: Arc::clone(cause) }.into());
         }
         let (context, observed) = self.context(&queue, caller)?;
         let view = queue.overlay.on(&self.index);
-        let (mut events, value) = decide(&view, &context).map_err(Into::into)?;
+        let (mut events, value) = decide(&view, &context)?;
         let committed = |seq: u64| Committed { seq, time: context.now };
         if events.is_empty() {
             // Everything this decision rests on must be durable before it is acknowledged.
@@ -108,7 +117,7 @@ impl Core {
             events.push(Event::ClockStepped(ClockStepped { observed, recorded: context.now }));
         }
         if events.len() > limits::BATCH_EVENTS_MAX {
-            return Err(Error::BatchTooLarge { events: events.len() });
+            return Err(Error::BatchTooLarge { events: events.len() }.into());
         }
         let batch = self.dry_fold(&queue, &context, &events)?;
         queue.skewed = skewed;
@@ -124,7 +133,8 @@ impl Core {
         let mut staged = Overlay::default();
         let queued = queue.overlay.on(&self.index);
         for (seq, event) in (queue.next_seq..).zip(events) {
-            let changes = fold::apply(&staged.on(&queued), seq, context.now, event).map_err(|source| Error::Fold { seq, source })?;
+            let changes = fold::apply(&staged.on(&queued), seq, context.now, event)
+                .map_err(|source| Error::Fold { seq, source })?;
             if events.len() > 1 {
                 staged.stage(0, &changes);
             }
@@ -249,7 +259,14 @@ impl Core {
     }
 
     /// Records a refusal as an event of its own, where the refusal matters to an auditor.
-    pub(super) fn record_refusal(&self, caller: &Caller, command: &str, target: Option<String>, code: &str, what: String) -> Result<(), Error> {
+    pub(super) fn record_refusal(
+        &self,
+        caller: &Caller,
+        command: &str,
+        target: Option<String>,
+        code: &str,
+        what: String,
+    ) -> Result<(), Error> {
         let refused = CommandRefused { command: command.to_owned(), target, code: code.to_owned(), what };
         self.execute(caller, |_, _| Ok::<_, Error>((vec![Event::CommandRefused(refused)], ()))).map(|_| ())
     }

@@ -18,7 +18,9 @@ pub const BACKEND: &str = "ledger\n";
 pub fn check(home: &Path) -> Result<(), Error> {
     let meta = match std::fs::symlink_metadata(home) {
         Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoLedger { home: home.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoLedger { home: home.to_owned() });
+        }
         Err(error) => return Err(StoreError::new(StoreOp::Open, home, error).into()),
     };
     if meta.file_type().is_symlink() {

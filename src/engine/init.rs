@@ -24,7 +24,7 @@ use super::fold::{self, STATE_SCHEMA};
 use super::home;
 
 /// Makes a new ledger at the configured home; fails if anything is there.
-pub fn init(config: &Config, first: NewSlot) -> Result<(), Error> {
+pub fn init(config: &Config, first: &NewSlot) -> Result<(), Error> {
     let random = &*config.random;
     if config.lock {
         home::prepare(&config.home)?;
@@ -43,7 +43,7 @@ pub fn init(config: &Config, first: NewSlot) -> Result<(), Error> {
     made
 }
 
-fn build(config: &Config, layout: &Layout, first: NewSlot) -> Result<(), Error> {
+fn build(config: &Config, layout: &Layout, first: &NewSlot) -> Result<(), Error> {
     let (medium, random) = (&*config.medium, &*config.random);
     let now = config.clock.now();
     let ledger_id = LedgerId::from_bytes(random.array()?);
@@ -54,13 +54,19 @@ fn build(config: &Config, layout: &Layout, first: NewSlot) -> Result<(), Error> 
     let ca_public_key = rcgen::PublicKeyData::subject_public_key_info(&ca);
     let ca_key = Zeroizing::new(ca.serialize_der());
     drop(ca);
-    let (ring, unlocked, files) = KeyRing::create(random, ledger_id, ca_key, first, now)?;
+    let (ring, unlocked, files) = KeyRing::create(random, ledger_id, ca_key, first, config.argon_cost, now)?;
     files.write(medium, &layout.keys())?;
     keys::create(medium, &layout.keys(), &ring)?;
-    let table = KeyTable::create(Arc::clone(&config.medium), &layout.keys(), ledger_id, ring.table_generation())?;
+    let table = KeyTable::create(medium, &layout.keys(), ledger_id, ring.table_generation())?;
     table.fill(&unlocked.kek(), random, limits::KEY_TABLE_FILL)?;
     let slots = ring.slots().iter().map(slot_note).collect();
-    let created = LedgerCreated { ledger_id, program: env!("CARGO_PKG_VERSION").to_owned(), ca_public_key, slots, keyring: ring.digest() };
+    let created = LedgerCreated {
+        ledger_id,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        ca_public_key,
+        slots,
+        keyring: ring.digest(),
+    };
     let last = write_genesis(config, layout, ledger_id, &unlocked, now, created)?;
     let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
     let head = Head { seq: last.seq, hash: last.hash, time: now, witness_clean: false, witness_next: 0 };
@@ -111,12 +117,20 @@ fn write_genesis(
     };
     let mut group = Group { bytes: Vec::new(), starts: vec![0], last: None };
     let opener = unlocked.epoch(0)?;
-    let hash = frame::seal(header, &Sealing { opener: &opener, nonce: config.random.array()? }, &body, &mut group.bytes);
+    let hash =
+        frame::seal(header, &Sealing { opener: &opener, nonce: config.random.array()? }, &body, &mut group.bytes);
     let last = Last { seq: 0, hash, time };
     group.last = Some(last);
     journal.append(&group)?;
     let index_key = unlocked.ledger_key().subkey(labels::INDEX);
-    let index = Index::create(Arc::clone(&config.medium), &layout.index(), &index_key, ledger_id, STATE_SCHEMA)?;
+    let index = Index::create(
+        Arc::clone(&config.medium),
+        &layout.index(),
+        &index_key,
+        ledger_id,
+        STATE_SCHEMA,
+        &*config.random,
+    )?;
     index.apply(fold::apply(&index, 0, time, &event).map_err(|source| Error::Fold { seq: 0, source })?);
     index.freeze(journal.position(0)?);
     index.flush_frozen()?;

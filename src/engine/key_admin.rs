@@ -11,7 +11,7 @@ use crate::base::{Caller, SecretBytes, SlotId, limits};
 use crate::crypto::{Hash, Key};
 use crate::event::Event;
 use crate::event::system::{EpochCause, EpochStarted, KeySlotAdded, KeySlotRemoved, RootRotated};
-use crate::keys::{self, KeyRing, KeySlot, KeysError, KeyTable, NewSlot, RingEdit, SlotError};
+use crate::keys::{self, KeyRing, KeySlot, KeyTable, KeysError, NewSlot, RingEdit, SlotError};
 use crate::vault::{self, Sealer};
 
 use super::core::{Core, TableState};
@@ -48,10 +48,10 @@ impl Core {
     }
 
     /// Adds a key slot.
-    pub(super) fn add_slot(&self, caller: &Caller, slot: NewSlot) -> Result<KeySlot, Error> {
+    pub(super) fn add_slot(&self, caller: &Caller, slot: &NewSlot) -> Result<KeySlot, Error> {
         let mut ring = self.ring();
         let before: Vec<SlotId> = ring.slots().iter().map(KeySlot::id).collect();
-        let edit = ring.add_slot(&self.unlocked(), &*self.random, slot, self.clock.now())?;
+        let edit = ring.add_slot(&self.unlocked(), &*self.random, slot, self.argon_cost, self.clock.now())?;
         let added = edit.ring.slots().iter().find(|slot| !before.contains(&slot.id())).cloned();
         let added = added.ok_or(KeysError::RingNotCommitted)?;
         let note = slot_note(&added);
@@ -63,9 +63,11 @@ impl Core {
     pub(super) fn remove_slot(&self, caller: &Caller, slot: SlotId, new_pin: Option<SlotId>) -> Result<(), Error> {
         let mut ring = self.ring();
         let note = ring.slots().iter().find(|other| other.id() == slot).map(slot_note);
-        let edit = ring.remove_slot(&self.unlocked(), slot, new_pin)?;
+        let edit = ring.remove_slot(&self.unlocked(), &*self.random, slot, new_pin)?;
         let note = note.ok_or(KeysError::NoSuchSlot { slot })?;
-        self.commit_ring(caller, &mut ring, edit, |keyring| Event::KeySlotRemoved(KeySlotRemoved { slot: note, keyring }))
+        self.commit_ring(caller, &mut ring, edit, |keyring| {
+            Event::KeySlotRemoved(KeySlotRemoved { slot: note, keyring })
+        })
     }
 
     /// Starts a new epoch: what follows is sealed by a new key.
@@ -75,29 +77,40 @@ impl Core {
         let unlocked = edit.ring.reopen(&self.unlocked())?;
         // The key must be at hand before the first batch that it seals is queued.
         *self.unlocked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unlocked);
-        self.commit_ring(caller, &mut ring, edit, |keyring| Event::EpochStarted(EpochStarted { epoch, cause, keyring }))?;
+        self.commit_ring(caller, &mut ring, edit, |keyring| {
+            Event::EpochStarted(EpochStarted { epoch, cause, keyring })
+        })?;
         Ok(epoch)
     }
 
     /// Replaces the root key and the KEK and re-wraps every DEK slot, in one recorded step; then
     /// starts a new epoch. Nothing else uses the key table meanwhile.
-    pub(super) fn rotate_root(&self, caller: &Caller, credentials: &[(SlotId, SecretBytes)], drop: &[SlotId]) -> Result<u32, Error> {
+    pub(super) fn rotate_root(
+        &self,
+        caller: &Caller,
+        credentials: &[(SlotId, SecretBytes)],
+        drop: &[SlotId],
+    ) -> Result<u32, Error> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut ring = self.ring();
         let (edit, unlocked) = ring.rotate_root(&self.unlocked(), &*self.random, credentials, drop)?;
         let counters = vault::counters(&self.index).map_err(|error| Error::Vault(error.into()))?;
         let (root_generation, table_generation) = (edit.ring.root_generation(), edit.ring.table_generation());
-        let old_generation = ring.table_generation();
         let kek = unlocked.kek();
-        let rewrapped = table.table.rewrap(&table.kek, &kek, &*self.random, table_generation, counters.next_slot)?;
+        let rewrapped = table.table.rewrap(
+            (&*self.medium, &self.layout.keys()),
+            (&table.kek, &kek),
+            &*self.random,
+            table_generation,
+            counters.next_slot,
+        )?;
         let dropped = drop.to_vec();
         self.commit_ring(caller, &mut ring, edit, |keyring| {
             Event::RootRotated(RootRotated { root_generation, table_generation, rewrapped, dropped, keyring })
         })?;
-        let opened = KeyTable::open(Arc::clone(&self.medium), &self.layout.keys(), self.ledger_id, table_generation, true)?;
+        let opened = KeyTable::open(&*self.medium, &self.layout.keys(), self.ledger_id, table_generation, true)?;
         *table = TableState::new(opened, kek, counters.next_slot);
         *self.unlocked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unlocked);
-        KeyTable::remove_generation(&*self.medium, &self.layout.keys(), old_generation)?;
         std::mem::drop((ring, table));
         self.start_epoch(caller, EpochCause::RootRotated)
     }
@@ -115,7 +128,11 @@ impl Core {
 
     /// Takes the next fresh slot. Called while deciding, so that slots are named in order.
     pub(super) fn take_slot(&self, state: &TableState) -> Option<Sealer> {
-        let (slot, slot_key) = lock(&state.pool).pop_front()?;
+        let mut pool = lock(&state.pool);
+        let (slot, slot_key) = pool.pop_front()?;
+        if pool.len() == limits::KEY_TABLE_FILL / 2 {
+            self.signal.wake();
+        }
         Some(Sealer { ledger_id: self.ledger_id, slot, slot_key })
     }
 
@@ -140,7 +157,7 @@ impl Core {
         let mut fresh: Vec<(u64, Key)> = Vec::new();
         let mut unused = state.unused.load(Ordering::Acquire);
         while fresh.len() < count && unused < state.table.len() {
-            match state.table.slot_key(&state.kek, unused) {
+            match state.table.fresh_key(&state.kek, unused) {
                 Ok(key) => fresh.push((unused, key)),
                 // A fresh slot that is not whole is passed over: nothing depends on it.
                 Err(SlotError::Empty | SlotError::Damaged | SlotError::WrongKey | SlotError::Shredded { .. }) => {}

@@ -57,7 +57,10 @@ pub struct Ledger {
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").field("home", &self.core.layout.home).field("id", &self.core.ledger_id).finish_non_exhaustive()
+        f.debug_struct("Ledger")
+            .field("home", &self.core.layout.home)
+            .field("id", &self.core.ledger_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +85,7 @@ impl Ledger {
     /// home, or it is still empty.
     pub fn init(config: Config, first: NewSlot) -> Result<Self, Error> {
         let credential = first.credential();
-        super::init::init(&config, first)?;
+        super::init::init(&config, &first)?;
         Self::open(config.credential(credential))
     }
 
@@ -95,7 +98,13 @@ impl Ledger {
         let opened = open::open(&config)?;
         let threads = config.background && !config.read_only;
         let background = if threads { Background::start(&opened.core, opened.head)? } else { Background::default() };
-        Ok(Self { core: opened.core, caller: config.caller, background: Mutex::new(background), at_open: opened.head, threads })
+        Ok(Self {
+            core: opened.core,
+            caller: config.caller,
+            background: Mutex::new(background),
+            at_open: opened.head,
+            threads,
+        })
     }
 
     /// The ledger's id.
@@ -263,7 +272,7 @@ impl KeyAdmin {
     /// # Errors
     /// [`Error::Keys`] where it is refused.
     pub fn add_slot(&self, slot: NewSlot) -> Result<KeySlot, Error> {
-        self.core.add_slot(&self.caller, slot)
+        self.core.add_slot(&self.caller, &slot)
     }
 
     /// Removes a way to open the ledger; to remove the pinned slot, name the one to pin instead.

@@ -89,7 +89,8 @@ fn owner(file: &mut File) -> Option<u32> {
             let kind = fields.nth(1)?;
             let pid = fields.nth(2)?;
             let place = fields.next()?;
-            (kind == "FLOCK" && place.rsplit(':').next() == Some(inode.to_string().as_str())).then(|| pid.parse().ok())?
+            (kind == "FLOCK" && place.rsplit(':').next() == Some(inode.to_string().as_str()))
+                .then(|| pid.parse().ok())?
         })
     });
     from_kernel.or_else(|| {

@@ -26,9 +26,7 @@ mod replay;
 mod vault_handle;
 mod verify;
 
-pub use config::{
-    AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, Settings, SettingsError,
-};
+pub use config::{AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, Settings, SettingsError};
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};

@@ -92,13 +92,20 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
     let opened = HeadFile::open(medium, &layout.head(), ring.ledger_id(), Some(&mac_key), !config.read_only);
     let (head_file, head) = match opened {
         Ok((file, head)) => (Some(file), Some(head)),
-        Err(HeadError::Store(_) | HeadError::Damaged { .. } | HeadError::Forged { .. }) if config.accept_head => (None, None),
+        Err(HeadError::Store(_) | HeadError::Damaged { .. } | HeadError::Forged { .. }) if config.accept_head => {
+            (None, None)
+        }
         Err(error) => return Err(error.into()),
     };
     Ok(Parts { layout, lock, ring, unlocked, head_file, head })
 }
 
-fn open_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<(Option<Index>, Option<Position>), Error> {
+fn open_index(
+    config: &Config,
+    layout: &Layout,
+    key: &Key,
+    ledger_id: LedgerId,
+) -> Result<(Option<Index>, Option<Position>), Error> {
     let mode = if config.read_only { IndexMode::Read } else { IndexMode::Write };
     match Index::open(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, mode) {
         Ok((index, position)) => Ok((Some(index), position)),
@@ -172,7 +179,7 @@ fn matching_index(
 fn new_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<Index, Error> {
     Index::discard(&*config.medium, &layout.index())?;
     config.medium.create_dir(&layout.index())?;
-    Ok(Index::create(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA)?)
+    Ok(Index::create(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, &*config.random)?)
 }
 
 /// One decoded event on its way to the fold.
@@ -222,7 +229,9 @@ pub(super) fn decode_range(
                         return ControlFlow::Break(());
                     }
                 }
-                if chunk.len() == CHUNK && send.send(Ok(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK)))).is_err() {
+                if chunk.len() == CHUNK
+                    && send.send(Ok(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK)))).is_err()
+                {
                     return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())
@@ -243,7 +252,14 @@ pub(super) fn decode_range(
 }
 
 /// Folds the events that the index lacks.
-fn fold_tail(journal: &Journal, index: &Index, unlocked: &Unlocked, from: u64, to: u64, flush: bool) -> Result<(), Error> {
+fn fold_tail(
+    journal: &Journal,
+    index: &Index,
+    unlocked: &Unlocked,
+    from: u64,
+    to: u64,
+    flush: bool,
+) -> Result<(), Error> {
     let mut fold_one = |decoded: Decoded| -> Result<(), Error> {
         let Decoded { seq, time, event, ends_batch, .. } = decoded;
         let delta = fold::apply(index, seq, time, &event).map_err(|source| Error::Fold { seq, source })?;
@@ -281,7 +297,8 @@ fn assemble(
     let system = fold::system(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
     let system = system.ok_or(Error::Fold { seq: 0, source: fold::FoldError::Creation })?;
     let (ring, unlocked) = settle_ring(config, &layout, ring, unlocked, system.keyring)?;
-    let table = KeyTable::open(Arc::clone(&config.medium), &layout.keys(), ring.ledger_id(), ring.table_generation(), !config.read_only)?;
+    let table =
+        KeyTable::open(&*config.medium, &layout.keys(), ring.ledger_id(), ring.table_generation(), !config.read_only)?;
     let kek = unlocked.kek();
     let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
     let counters = vault::counters(&index).map_err(|error| Error::Vault(error.into()))?;
@@ -291,7 +308,8 @@ fn assemble(
         None if config.read_only => None,
         None => Some(restore_head(config, &layout, ring.ledger_id(), &mac_key, last)?),
     };
-    let rewound = head.is_some_and(|head| head.seq > last.seq).then_some(HeadRestored { seq: last.seq, hash: last.hash });
+    let rewound =
+        head.is_some_and(|head| head.seq > last.seq).then_some(HeadRestored { seq: last.seq, hash: last.hash });
     let core = Arc::new(Core {
         ledger_id: ring.ledger_id(),
         settings,
@@ -335,7 +353,13 @@ fn assemble(
     Ok(Opened { core, head })
 }
 
-fn restore_head(config: &Config, layout: &Layout, ledger_id: LedgerId, mac_key: &Key, last: Last) -> Result<HeadFile, Error> {
+fn restore_head(
+    config: &Config,
+    layout: &Layout,
+    ledger_id: LedgerId,
+    mac_key: &Key,
+    last: Last,
+) -> Result<HeadFile, Error> {
     let path: PathBuf = layout.head();
     if config.medium.exists(&path)? {
         config.medium.create_dir(&layout.quarantine())?;
@@ -350,7 +374,13 @@ fn restore_head(config: &Config, layout: &Layout, ledger_id: LedgerId, mac_key: 
 }
 
 /// The log says which key ring is the committed one.
-fn settle_ring(config: &Config, layout: &Layout, ring: KeyRing, unlocked: Unlocked, committed: Hash) -> Result<(KeyRing, Unlocked), Error> {
+fn settle_ring(
+    config: &Config,
+    layout: &Layout,
+    ring: KeyRing,
+    unlocked: Unlocked,
+    committed: Hash,
+) -> Result<(KeyRing, Unlocked), Error> {
     let medium = &*config.medium;
     let settled = if config.read_only {
         let (current, next) = keys::read(medium, &layout.keys())?;
@@ -369,7 +399,13 @@ fn settle_ring(config: &Config, layout: &Layout, ring: KeyRing, unlocked: Unlock
 }
 
 /// Carries out and records what an earlier process left.
-fn recover(config: &Config, core: &Core, dropped: Option<TailDropped>, restored: Option<HeadRestored>, epoch_started: Timestamp) -> Result<(), Error> {
+fn recover(
+    config: &Config,
+    core: &Core,
+    dropped: Option<TailDropped>,
+    restored: Option<HeadRestored>,
+    epoch_started: Timestamp,
+) -> Result<(), Error> {
     let mut events: Vec<Event> = Vec::new();
     events.extend(dropped.map(Event::TailDropped));
     events.extend(restored.map(Event::HeadRestored));
@@ -442,7 +478,7 @@ fn pin_opened_slot(config: &Config, core: &Core) -> Result<(), Error> {
     if config.slot.is_none() || opened == previous {
         return Ok(());
     }
-    let edited = ring.pin(&core.unlocked(), opened)?;
+    let edited = ring.pin(&core.unlocked(), &*core.random, opened)?;
     core.commit_ring(&Caller::system(), &mut ring, edited, |keyring| {
         Event::KeySlotPinned(KeySlotPinned { slot: opened, previous, keyring })
     })

@@ -5,10 +5,13 @@ use std::ops::{Bound, ControlFlow};
 
 use crate::base::{Delta, StateError, StateRead, Visit};
 
+/// The batch that made a change last, and the new value.
+type Staged = (u64, Option<Box<[u8]>>);
+
 /// Changes by key; each remembers the batch that made it last.
 #[derive(Default)]
 pub struct Overlay {
-    entries: BTreeMap<Box<[u8]>, (u64, Option<Box<[u8]>>)>,
+    entries: BTreeMap<Box<[u8]>, Staged>,
 }
 
 impl Overlay {

@@ -44,9 +44,14 @@ impl ReadBuffer {
         let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return false };
         let before = reads.len();
         let SecretRef { scope, name } = target.clone();
-        let note = reads
-            .entry((target, version))
-            .or_insert_with(|| ReadNote { scope, name, version, count: 0, first: now, last: now });
+        let note = reads.entry((target, version)).or_insert_with(|| ReadNote {
+            scope,
+            name,
+            version,
+            count: 0,
+            first: now,
+            last: now,
+        });
         note.count = note.count.saturating_add(1);
         note.last = note.last.max(now);
         let grown = reads.len() - before;

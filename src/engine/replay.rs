@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::base::{LedgerId, Random, Scope, ScopePrefix, SecretName, StateRead, Timestamp};
 use crate::crypto::{Hash, Key};
-use crate::log::{Journal, Position};
 use crate::keys::Unlocked;
+use crate::log::{Journal, Position};
 use crate::projection::Index;
 use crate::store::RealMedium;
 use crate::vault::{self, Counters, VaultError};
@@ -63,10 +63,16 @@ impl Replay {
         random: &dyn Random,
         point: ReplayPoint,
     ) -> Result<Self, Error> {
-        let failed = |source| crate::store::StoreError::new(crate::store::StoreOp::Folder, std::path::Path::new("(temporary folder)"), source);
+        let failed = |source| {
+            crate::store::StoreError::new(
+                crate::store::StoreOp::Folder,
+                std::path::Path::new("(temporary folder)"),
+                source,
+            )
+        };
         let dir = tempfile::Builder::new().prefix("palyra-replay-").tempdir().map_err(failed)?;
         let key = Key::generate(random)?;
-        let index = Index::create(Arc::new(RealMedium), dir.path(), &key, ledger_id, STATE_SCHEMA)?;
+        let index = Index::create(Arc::new(RealMedium), dir.path(), &key, ledger_id, STATE_SCHEMA, random)?;
         let to = match point {
             ReplayPoint::Seq(seq) => seq,
             ReplayPoint::Head | ReplayPoint::Time(_) => u64::MAX,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::base::{Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretRef, StateRead, Timestamp, limits, prefix_end};
+use crate::base::{
+    Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretRef, StateRead, Timestamp, limits, prefix_end,
+};
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretPut, SecretsRead, Versions};
 use crate::keys::SlotError;
@@ -306,7 +308,7 @@ impl Vault {
         let table = self.core.table();
         loop {
             self.core.ready_slots(&table)?;
-            let attempt = self.core.enqueue(&self.caller, |state, context| {
+            let attempt = self.core.enqueue_as(&self.caller, |state, context| {
                 let sealer = self.core.take_slot(&table).ok_or(Attempt::NoSlot)?;
                 let command = Put {
                     target: &target,
@@ -390,7 +392,8 @@ impl Vault {
         target: &SecretRef,
         decide: impl FnOnce(&dyn StateRead) -> Result<vault::Decided, VaultError>,
     ) -> Result<Receipt, Error> {
-        let attempt = self.core.execute(&self.caller, |state, _| decide(state).map(|decided| (decided.events, decided.version)));
+        let attempt =
+            self.core.execute(&self.caller, |state, _| decide(state).map(|decided| (decided.events, decided.version)));
         match attempt {
             Ok((committed, version)) => Ok(Receipt { version, seq: committed.seq }),
             Err(Error::Vault(error)) => Err(self.refused(command, target, error)),
@@ -424,7 +427,9 @@ impl Vault {
         let (head, record) = self.find(&target, options.version)?;
         match head.state_of(&record) {
             VersionState::Live => {}
-            VersionState::Deleted => return Err(self.denied_read(&target, VaultError::Deleted { target: Box::new(target.clone()) })),
+            VersionState::Deleted => {
+                return Err(self.denied_read(&target, VaultError::Deleted { target: Box::new(target.clone()) }));
+            }
             VersionState::Shredded => {
                 let error = VaultError::Shredded { target: Box::new(target.clone()), version: record.version };
                 return Err(self.denied_read(&target, error));
@@ -467,7 +472,9 @@ impl Vault {
 
     fn find(&self, target: &SecretRef, version: Option<u32>) -> Result<(Head, VersionRecord), Error> {
         let missing = || VaultError::NotFound { target: Box::new(target.clone()) };
-        let head = vault::find_head(&self.core.index, &target.scope, &target.name).map_err(VaultError::from)?.ok_or_else(missing)?;
+        let head = vault::find_head(&self.core.index, &target.scope, &target.name)
+            .map_err(VaultError::from)?
+            .ok_or_else(missing)?;
         let record = match version {
             None => head.current.clone(),
             Some(version) => vault::find_version(&self.core.index, target, &head, version)
@@ -574,7 +581,8 @@ impl Core {
     fn open_value(&self, target: &SecretRef, record: &VersionRecord) -> Result<SecretBytes, Error> {
         let mut buffer = Vec::new();
         self.journal.read(record.seq, &mut buffer)?;
-        let frame = crate::log::Frame::parse(&buffer).map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
+        let frame =
+            crate::log::Frame::parse(&buffer).map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
         let event = match decode_frame(&frame, &self.unlocked())?.event {
             Event::SecretPut(event) if holds(&event, target, record) => event,
             _ => {
@@ -582,7 +590,8 @@ impl Core {
                 return Err(Error::Misplaced { target, version: record.version, seq: record.seq });
             }
         };
-        let envelope_error = |source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source };
+        let envelope_error =
+            |source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source };
         if vault::envelope_digest(&event.envelope) != event.envelope_digest {
             return Err(envelope_error(EnvelopeError::Digest));
         }
@@ -602,7 +611,9 @@ impl Core {
         let now = self.clock.now();
         let event = || {
             let SecretRef { scope, name } = target.clone();
-            Event::SecretsRead(SecretsRead { reads: vec![ReadNote { scope, name, version, count: 1, first: now, last: now }] })
+            Event::SecretsRead(SecretsRead {
+                reads: vec![ReadNote { scope, name, version, count: 1, first: now, last: now }],
+            })
         };
         match self.settings.audit.reads {
             AuditReads::Off => Ok(()),
@@ -622,11 +633,15 @@ impl Core {
     fn spool(&self, caller: &Caller, event: &Event) -> Result<(), Error> {
         let unlocked = self.unlocked();
         let path = self.layout.spool();
-        let len = reads::spool(&*self.medium, &path, self.ledger_id, unlocked.ledger_key(), &*self.random, caller, event)?;
+        let len =
+            reads::spool(&*self.medium, &path, self.ledger_id, unlocked.ledger_key(), &*self.random, caller, event)?;
         if len > limits::SPOOL_BYTES_MAX { Err(Error::SpoolFull { bytes: len }) } else { Ok(()) }
     }
 }
 
 fn holds(event: &SecretPut, target: &SecretRef, record: &VersionRecord) -> bool {
-    event.scope == target.scope && event.name == target.name && event.version == record.version && event.slot == record.slot
+    event.scope == target.scope
+        && event.name == target.name
+        && event.version == record.version
+        && event.slot == record.slot
 }

@@ -33,12 +33,17 @@ impl Core {
         let mut report = inspect::verify_files(&*self.medium, &self.layout.home, Some(&head_key))?;
         match state_root(&self.index) {
             Ok(root) => report.state_root = Some(root),
-            Err(error) => report.add(FindingCode::IndexDamaged, None, format!("{error}; opening for writing rebuilds it")),
+            Err(error) => {
+                report.add(FindingCode::IndexDamaged, None, format!("{error}; opening for writing rebuilds it"));
+            }
         }
         if options.state {
             self.verify_state(&mut report)?;
         }
-        let damaged = report.findings.iter().any(|finding| finding.code == FindingCode::FrameDamaged || finding.code == FindingCode::SegmentMissing);
+        let damaged = report
+            .findings
+            .iter()
+            .any(|finding| finding.code == FindingCode::FrameDamaged || finding.code == FindingCode::SegmentMissing);
         if options.witness || damaged {
             self.verify_witness(&mut report);
         }
@@ -50,7 +55,11 @@ impl Core {
         let replay = match Replay::run(&self.journal, &unlocked, self.ledger_id, &*self.random, ReplayPoint::Head) {
             Ok(replay) => replay,
             Err(Error::Fold { seq, source }) => {
-                report.add(FindingCode::EventNonsense, Some(seq), format!("event {seq} does not fit the state before it: {source}"));
+                report.add(
+                    FindingCode::EventNonsense,
+                    Some(seq),
+                    format!("event {seq} does not fit the state before it: {source}"),
+                );
                 return Ok(());
             }
             Err(Error::Sealed { seq, source }) => {
@@ -67,7 +76,10 @@ impl Core {
         };
         let replayed = replay.state_root()?;
         if report.state_root.is_some_and(|live| live != replayed) {
-            let what = format!("the live state is not the fold of the {} events: its root is not {replayed}", replay.seq() + 1);
+            let what = format!(
+                "the live state is not the fold of the {} events: its root is not {replayed}",
+                replay.seq() + 1
+            );
             report.add(FindingCode::StateDiffers, None, what);
         }
         self.verify_slots(&replay, report)
@@ -90,7 +102,8 @@ impl Core {
                 match table.table.status(record.slot) {
                     Ok(status) => check_slot(report, &target, &record, &status),
                     Err(error) => {
-                        let what = format!("key slot {} of version {} of {target}: {error}", record.slot, record.version);
+                        let what =
+                            format!("key slot {} of version {} of {target}: {error}", record.slot, record.version);
                         report.add(FindingCode::KeyMissing, Some(record.seq), what);
                     }
                 }
@@ -137,10 +150,16 @@ impl Core {
             report.add(FindingCode::WitnessDamaged, None, error.to_string());
         }
         if let Some((first, last)) = differs {
-            report.add(FindingCode::WitnessDiffers, Some(first), format!("the sled copy differs from the journal from event {first} to event {last}"));
+            report.add(
+                FindingCode::WitnessDiffers,
+                Some(first),
+                format!("the sled copy differs from the journal from event {first} to event {last}"),
+            );
         }
         if let Some((first, last)) = holds {
-            let what = format!("the sled copy holds whole frames for events {first} to {last}, which the journal lacks: `doctor --repair` restores them");
+            let what = format!(
+                "the sled copy holds whole frames for events {first} to {last}, which the journal lacks: `doctor --repair` restores them"
+            );
             report.add(FindingCode::WitnessHolds, Some(first), what);
         }
     }
@@ -158,9 +177,8 @@ impl Compare<'_> {
         let widen = |range: &mut Option<(u64, u64)>| *range = Some((range.map_or(seq, |(first, _)| first), seq));
         match self.core.journal.read(seq, &mut buffer) {
             Ok(()) if buffer == bytes => {}
-            Ok(()) => widen(&mut self.differs),
             Err(_) if Frame::parse(bytes).is_ok_and(|frame| frame.header.seq == seq) => widen(&mut self.holds),
-            Err(_) => widen(&mut self.differs),
+            Ok(()) | Err(_) => widen(&mut self.differs),
         }
     }
 }
@@ -174,10 +192,15 @@ fn check_slot(report: &mut Report, target: &str, record: &VersionRecord, status:
             report.add(FindingCode::KeyMissing, Some(record.seq), what);
         }
         (None, SlotStatus::Empty | SlotStatus::Damaged) => {
-            report.add(FindingCode::KeyMissing, Some(record.seq), format!("{place} is missing or damaged and no event shredded it"));
+            report.add(
+                FindingCode::KeyMissing,
+                Some(record.seq),
+                format!("{place} is missing or damaged and no event shredded it"),
+            );
         }
         (Some(seq), SlotStatus::Present | SlotStatus::Empty | SlotStatus::Damaged) => {
-            let what = format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it");
+            let what =
+                format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it");
             report.add(FindingCode::ShredIncomplete, Some(seq), what);
         }
     }

@@ -40,7 +40,11 @@ pub fn verify_files(medium: &dyn Medium, home: &Path, head_key: Option<&Key>) ->
     for (index, first) in firsts.iter().copied().enumerate() {
         let last = index + 1 == firsts.len();
         if let Err(error) = walk.segment(medium, &dir, first, last) {
-            walk.find(FindingCode::Unreadable, Some(first), format!("{error}; copy what can be read and look at the disk"));
+            walk.find(
+                FindingCode::Unreadable,
+                Some(first),
+                format!("{error}; copy what can be read and look at the disk"),
+            );
         }
     }
     if firsts.is_empty() {
@@ -70,7 +74,11 @@ fn read_head(
     match HeadFile::open(medium, &home.join("head"), ledger_id, head_key, false) {
         Ok((_, head)) => Some(head),
         Err(HeadError::Store(error)) if error.is_not_found() => {
-            report.add(FindingCode::HeadMissing, None, "there is no head file: whether the end was cut off cannot be told".to_owned());
+            report.add(
+                FindingCode::HeadMissing,
+                None,
+                "there is no head file: whether the end was cut off cannot be told".to_owned(),
+            );
             None
         }
         Err(error) => {
@@ -147,11 +155,19 @@ impl Walk {
         window.fill(SEGMENT_HEADER_LEN)?;
         let header = SegmentHeader::parse(window.rest());
         if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() {
-            self.find(FindingCode::TornTail, Some(first), format!("{} was being made when the power went", path.display()));
+            self.find(
+                FindingCode::TornTail,
+                Some(first),
+                format!("{} was being made when the power went", path.display()),
+            );
             return Ok(());
         }
         if first > self.expected {
-            self.find(FindingCode::SegmentMissing, Some(self.expected), format!("no segment holds events {} to {}", self.expected, first - 1));
+            self.find(
+                FindingCode::SegmentMissing,
+                Some(self.expected),
+                format!("no segment holds events {} to {}", self.expected, first - 1),
+            );
             self.prev = None;
             self.batch_left = 0;
         }
@@ -168,14 +184,26 @@ impl Walk {
 
     fn check_header(&mut self, path: &Path, header: &SegmentHeader, first: u64) {
         if self.report.ledger_id.is_some_and(|id| id != header.ledger_id) {
-            self.find(FindingCode::ForeignFrame, Some(first), format!("{} belongs to ledger {}", path.display(), header.ledger_id));
+            self.find(
+                FindingCode::ForeignFrame,
+                Some(first),
+                format!("{} belongs to ledger {}", path.display(), header.ledger_id),
+            );
         }
         if header.first_seq != first {
-            self.find(FindingCode::SegmentHeader, Some(first), format!("{} says that it begins at event {}", path.display(), header.first_seq));
+            self.find(
+                FindingCode::SegmentHeader,
+                Some(first),
+                format!("{} says that it begins at event {}", path.display(), header.first_seq),
+            );
         }
         let wanted = if first == 0 { Some(frame::genesis(header.ledger_id)) } else { self.prev };
         if wanted.is_some_and(|wanted| wanted != header.prev) {
-            self.find(FindingCode::ChainBroken, Some(first), format!("{} does not follow the segment before it", path.display()));
+            self.find(
+                FindingCode::ChainBroken,
+                Some(first),
+                format!("{} does not follow the segment before it", path.display()),
+            );
         }
         self.prev.get_or_insert(header.prev);
         if first == 0 {
@@ -199,7 +227,10 @@ impl Walk {
                     let taken = frame.bytes().len();
                     window.advance(taken);
                 }
-                Err(_) if window.rest().starts_with(&TRAILER_MAGIC) && len - window.offset == SEGMENT_TRAILER_LEN as u64 => {
+                Err(_)
+                    if window.rest().starts_with(&TRAILER_MAGIC)
+                        && len - window.offset == SEGMENT_TRAILER_LEN as u64 =>
+                {
                     closed = self.trailer(window, path)?;
                     window.advance(SEGMENT_TRAILER_LEN);
                 }
@@ -207,7 +238,11 @@ impl Walk {
             }
         }
         if !closed && !last {
-            self.find(FindingCode::SegmentTrailer, Some(self.expected), format!("{} is followed by another segment but not closed", path.display()));
+            self.find(
+                FindingCode::SegmentTrailer,
+                Some(self.expected),
+                format!("{} is followed by another segment but not closed", path.display()),
+            );
         }
         if self.batch_left > 0 {
             let what = format!("{} ends within a batch", path.display());
@@ -222,7 +257,11 @@ impl Walk {
         let seq = header.seq;
         let at = |what: &str| format!("{} at byte {offset}: {what}", path.display());
         if self.report.ledger_id.is_some_and(|id| id != header.ledger_id) {
-            self.find(FindingCode::ForeignFrame, Some(seq), at(&format!("the frame belongs to ledger {}", header.ledger_id)));
+            self.find(
+                FindingCode::ForeignFrame,
+                Some(seq),
+                at(&format!("the frame belongs to ledger {}", header.ledger_id)),
+            );
             return;
         }
         if seq != self.expected {
@@ -232,7 +271,11 @@ impl Walk {
             self.find(FindingCode::ChainBroken, Some(seq), at("the frame does not name the frame before it"));
         }
         if header.time < self.time {
-            self.find(FindingCode::TimeBackwards, Some(seq), at("the frame's time is before the time of the frame before it"));
+            self.find(
+                FindingCode::TimeBackwards,
+                Some(seq),
+                at("the frame's time is before the time of the frame before it"),
+            );
         }
         let starts = header.batch_index == 0;
         if starts == (self.batch_left > 0) {
@@ -263,9 +306,17 @@ impl Walk {
             }
             Ok(trailer) => {
                 if trailer.last_seq != last_seq || self.prev.is_some_and(|prev| prev != trailer.last_hash) {
-                    self.find(FindingCode::SegmentTrailer, Some(last_seq), format!("{}: the trailer names another last event", path.display()));
+                    self.find(
+                        FindingCode::SegmentTrailer,
+                        Some(last_seq),
+                        format!("{}: the trailer names another last event", path.display()),
+                    );
                 } else if trailer.digest != window.digest.finish() {
-                    self.find(FindingCode::SegmentDigest, Some(last_seq), format!("{}: the digest does not match the bytes", path.display()));
+                    self.find(
+                        FindingCode::SegmentDigest,
+                        Some(last_seq),
+                        format!("{}: the digest does not match the bytes", path.display()),
+                    );
                 }
                 Ok(true)
             }
@@ -273,7 +324,14 @@ impl Walk {
     }
 
     /// Skips to the next whole frame or the trailer, and names what was passed over.
-    fn damage(&mut self, window: &mut Window, path: &Path, last: bool, len: u64, why: frame::FrameError) -> Result<(), StoreError> {
+    fn damage(
+        &mut self,
+        window: &mut Window,
+        path: &Path,
+        last: bool,
+        len: u64,
+        why: frame::FrameError,
+    ) -> Result<(), StoreError> {
         let start = window.offset;
         let expected = self.expected;
         window.advance(1);
@@ -290,7 +348,8 @@ impl Walk {
                 }
                 Some(skip) => {
                     let begins = rest.get(skip..).unwrap_or_default();
-                    let at_trailer = SegmentTrailer::parse(begins).is_ok() && len - (window.offset + skip as u64) == SEGMENT_TRAILER_LEN as u64;
+                    let at_trailer = SegmentTrailer::parse(begins).is_ok()
+                        && len - (window.offset + skip as u64) == SEGMENT_TRAILER_LEN as u64;
                     let whole = at_trailer || Frame::parse(begins).is_ok();
                     window.advance(if whole { skip } else { skip + 1 });
                     if whole {
@@ -301,7 +360,10 @@ impl Walk {
         }
         let end = window.offset;
         if last && end == len {
-            let what = format!("{}: bytes {start} to {end} are no whole batch; the next opening for writing drops them", path.display());
+            let what = format!(
+                "{}: bytes {start} to {end} are no whole batch; the next opening for writing drops them",
+                path.display()
+            );
             self.find(FindingCode::TornTail, Some(expected), what);
             return Ok(());
         }
@@ -318,7 +380,7 @@ impl Walk {
             self.expected = self.expected.max(seq);
             // The batch's beginning may lie in the damage.
             if let Ok(frame) = Frame::parse(window.rest()) {
-                self.batch_left = if frame.header.batch_index > 0 { 1 } else { 0 };
+                self.batch_left = u16::from(frame.header.batch_index > 0);
             }
         }
         Ok(())
@@ -329,11 +391,17 @@ impl Walk {
         let last = self.report.head.map(|head| head.seq);
         match self.head_at {
             Some((seq, Some(hash))) if hash != head.hash => {
-                self.find(FindingCode::HeadDiffers, Some(seq), format!("event {seq} is not the one that the head file names"));
+                self.find(
+                    FindingCode::HeadDiffers,
+                    Some(seq),
+                    format!("event {seq} is not the one that the head file names"),
+                );
             }
             Some((seq, None)) if last.is_none_or(|last| last < seq) => {
                 let end = last.map_or_else(|| "before its first event".to_owned(), |last| format!("at event {last}"));
-                let what = format!("the journal ends {end}, but event {seq} was durable: its end was cut off, damaged, or an older copy was put back");
+                let what = format!(
+                    "the journal ends {end}, but event {seq} was durable: its end was cut off, damaged, or an older copy was put back"
+                );
                 self.find(FindingCode::Truncated, Some(seq), what);
             }
             _ => {}

@@ -457,7 +457,7 @@ impl Journal {
             return Ok(());
         }
         // No hint or a wrong one: scan the segment once and remember.
-        self.rebuild_offsets(&segment)?;
+        self.rebuild_offsets(&segment);
         let offset = segment.offset_of(seq)?.ok_or(JournalError::Missing { seq })?;
         read_frame(&segment, offset, seq, buffer).map_err(|why| JournalError::Damaged {
             path: segment.path.clone(),
@@ -483,7 +483,7 @@ impl Journal {
     }
 
     /// Scans a segment and replaces its table, keeping the table's length: appends go on behind it.
-    fn rebuild_offsets(&self, segment: &Arc<Segment>) -> Result<(), JournalError> {
+    fn rebuild_offsets(&self, segment: &Arc<Segment>) {
         let next = {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
             segments.iter().map(|other| other.first_seq).find(|first| *first > segment.first_seq)
@@ -504,7 +504,6 @@ impl Journal {
         found.resize(frames, u32::MAX);
         offsets.saved = 0;
         offsets.recent = found;
-        Ok(())
     }
 
     /// Visits frames from `from` to `to` (both inclusive) in order, checking hashes, numbers and
@@ -787,7 +786,7 @@ impl Scan {
                 return Err(JournalError::Damaged { path: segment.path.clone(), offset, seq, why });
             }
         } else if walk.available().starts_with(&TRAILER_MAGIC) && batch.is_empty() {
-            return self.check_trailer(segment, walk.available());
+            return Ok(self.check_trailer(segment, walk.available()));
         }
         let torn = (file_len > self.offset).then(|| Torn {
             segment: segment.first_seq,
@@ -797,17 +796,17 @@ impl Scan {
         Ok(ScanEnd { offset: self.offset, closed: false, torn })
     }
 
-    fn check_trailer(&self, segment: &Segment, bytes: &[u8]) -> Result<ScanEnd, JournalError> {
+    fn check_trailer(&self, segment: &Segment, bytes: &[u8]) -> ScanEnd {
         let torn = Torn { segment: segment.first_seq, offset: self.offset, bytes: bytes.len() as u64 };
         match SegmentTrailer::parse(bytes) {
             Ok(trailer)
                 if bytes.len() == SEGMENT_TRAILER_LEN
                     && self.last.is_some_and(|last| last.seq == trailer.last_seq && last.hash == trailer.last_hash) =>
             {
-                Ok(ScanEnd { offset: self.offset, closed: true, torn: None })
+                ScanEnd { offset: self.offset, closed: true, torn: None }
             }
             // A trailer that is not whole was being written when the power went.
-            _ => Ok(ScanEnd { offset: self.offset, closed: false, torn: Some(torn) }),
+            _ => ScanEnd { offset: self.offset, closed: false, torn: Some(torn) },
         }
     }
 }
