@@ -122,10 +122,11 @@ impl Core {
         }
         let copied = tempfile::Builder::new().prefix("palyra-witness-").tempdir();
         let opened = copied.map_err(|error| error.to_string()).and_then(|scratch| {
-            let witness = SledWitness::open_copy(&dir, scratch.path()).map_err(|error| error.to_string())?;
-            Ok((witness, scratch))
+            let witness = SledWitness::open_copy(&dir, &scratch.path().join("sled")).map_err(|error| error.to_string())?;
+            Ok((scratch, witness))
         });
-        let (witness, _scratch) = match opened {
+        // The folder goes after what was opened in it.
+        let (_scratch, witness) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 report.add(FindingCode::WitnessDamaged, None, format!("the sled copy does not open: {error}"));

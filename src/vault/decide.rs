@@ -236,10 +236,13 @@ pub fn decide_undelete(state: &dyn StateRead, command: &Select<'_>) -> Result<De
     let head = existing(state, target, command.expect)?;
     let needed = match command.versions {
         Versions::All => {
-            if head.current.shredded.is_some() && head.deleted_through == 0 {
+            let hidden = list_versions(state, target, &head)?
+                .iter()
+                .any(|record| head.state_of(record) == VersionState::Deleted);
+            if !hidden && head.current.shredded.is_some() {
                 return Err(VaultError::Shredded { target: boxed(target), version: head.current.version });
             }
-            head.deleted_through > 0 || head.current.deleted
+            hidden
         }
         Versions::One(version) => match head.state_of(&selected(state, target, &head, version)?) {
             VersionState::Live => false,

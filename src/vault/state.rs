@@ -389,10 +389,10 @@ fn set_deleted(
     let mut delta = Vec::new();
     match versions {
         Versions::All => {
-            head.deleted_through = if deleted { head.current.version } else { 0 };
             if !deleted {
-                head.current.deleted = false;
+                show_all(state, scope, name, &mut head, &mut delta)?;
             }
+            head.deleted_through = if deleted { head.current.version } else { 0 };
         }
         Versions::One(version) if version == head.current.version => {
             split_deleted_range(state, scope, name, &mut head, version, deleted, &mut delta)?;
@@ -409,6 +409,25 @@ fn set_deleted(
     head.updated = time;
     delta.push(put(&head_key(scope, name), &head)?);
     Ok(delta)
+}
+
+/// Showing all versions takes back deletions of single versions, too.
+fn show_all(
+    state: &dyn StateRead,
+    scope: &Scope,
+    name: &SecretName,
+    head: &mut Head,
+    delta: &mut Delta,
+) -> Result<(), ApplyFault> {
+    let target = SecretRef { scope: scope.clone(), name: name.clone() };
+    for mut record in list_versions(state, &target, head)? {
+        if record.deleted && record.version != head.current.version {
+            record.deleted = false;
+            delta.push(put(&version_key(scope, name, record.version), &record)?);
+        }
+    }
+    head.current.deleted = false;
+    Ok(())
 }
 
 /// Showing one version of a range that was deleted together: the rest of the range is marked one by

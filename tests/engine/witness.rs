@@ -1,0 +1,155 @@
+//! The sled copy: lost, damaged, lying or ahead, it is set aside and made anew, and the log says so.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use palyra_ledger::testing::flip_byte_at_path;
+use palyra_ledger::{FindingCode, Ledger, VerifyOptions};
+
+use super::common::{files_below, get, init_real, put, real};
+
+fn kinds(ledger: &Ledger) -> Vec<String> {
+    let mut found = Vec::new();
+    ledger
+        .log()
+        .read(0, u64::MAX, &mut |entry| {
+            found.push(entry.kind_name());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    found
+}
+
+fn filled(home: &Path) {
+    let ledger = init_real(home);
+    for number in 0..40 {
+        put(&ledger, &format!("key{number}"), &"v".repeat(300));
+    }
+    ledger.close().unwrap();
+    assert!(ledger.verify(VerifyOptions { state: true, witness: true }).is_ok());
+}
+
+/// Opens, lets the follower work, closes, and verifies both copies against each other.
+fn settle(home: &Path) -> Vec<String> {
+    let ledger = Ledger::open(real(home)).unwrap();
+    assert_eq!(get(&ledger, "key7"), "v".repeat(300));
+    ledger.close().unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(real(home)).unwrap();
+    let kinds = kinds(&ledger);
+    let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
+    assert!(report.ok, "{:?}", report.findings);
+    ledger.close().unwrap();
+    kinds
+}
+
+fn has(kinds: &[String], kind: &str) -> bool {
+    kinds.iter().any(|found| found == kind)
+}
+
+#[test]
+fn a_whole_copy_is_followed_and_nothing_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let kinds = settle(&home);
+    assert!(!has(&kinds, "witness_set_aside"), "{kinds:?}");
+    assert!(home.join("sled").is_dir());
+    assert_eq!(std::fs::read_dir(home.join("quarantine")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lost_copy_is_made_anew_and_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    std::fs::remove_dir_all(home.join("sled")).unwrap();
+    let kinds = settle(&home);
+    assert!(has(&kinds, "witness_set_aside") && has(&kinds, "witness_rebuilt"), "{kinds:?}");
+}
+
+#[test]
+fn a_torn_copy_is_set_aside_whole_as_evidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let db = home.join("sled/db");
+    let bytes = std::fs::read(&db).unwrap();
+    std::fs::write(&db, vec![0xA5; bytes.len()]).unwrap();
+    let kinds = settle(&home);
+    assert!(has(&kinds, "witness_set_aside") && has(&kinds, "witness_rebuilt"), "{kinds:?}");
+    let kept: Vec<_> = files_below(&home.join("quarantine"));
+    assert!(kept.iter().any(|(path, bytes)| path.ends_with("db") && bytes.iter().all(|byte| *byte == 0xA5)));
+}
+
+#[test]
+fn an_older_copy_catches_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let old = dir.path().join("old-sled");
+    copy(&home.join("sled"), &old);
+    let ledger = Ledger::open(real(&home)).unwrap();
+    put(&ledger, "late", "x");
+    ledger.close().unwrap();
+    drop(ledger);
+    std::fs::remove_dir_all(home.join("sled")).unwrap();
+    copy(&old, &home.join("sled"));
+    settle(&home);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for (path, bytes) in files_below(from) {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::write(target, bytes).unwrap();
+    }
+    std::fs::create_dir_all(to.join("blobs")).unwrap();
+    std::fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_copy_of_another_history_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, other) = (dir.path().join("home"), dir.path().join("other"));
+    filled(&home);
+    filled(&other);
+    std::fs::remove_dir_all(home.join("sled")).unwrap();
+    copy(&other.join("sled"), &home.join("sled"));
+    let kinds = settle(&home);
+    assert!(has(&kinds, "witness_set_aside"), "{kinds:?}");
+}
+
+#[test]
+fn sled_flipped_at_any_place_never_reaches_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let pristine = dir.path().join("pristine");
+    copy(&home.join("sled"), &pristine);
+    let len = std::fs::metadata(pristine.join("db")).unwrap().len();
+    for part in 0..12 {
+        std::fs::remove_dir_all(home.join("sled")).unwrap();
+        copy(&pristine, &home.join("sled"));
+        flip_byte_at_path(&home.join("sled/db"), len * part / 12, 0xFF).unwrap();
+        settle(&home);
+    }
+}
+
+#[test]
+fn damage_in_the_journal_is_named_with_what_sled_still_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let mut segments: Vec<_> = files_below(&home.join("journal"));
+    segments.sort();
+    assert!(segments.len() > 2);
+    let (path, bytes) = &segments[1];
+    flip_byte_at_path(path, bytes.len() as u64 / 2, 1).unwrap();
+    let ledger = Ledger::open(real(&home)).unwrap();
+    let report = ledger.verify(VerifyOptions { state: false, witness: true }).unwrap();
+    assert!(!report.ok);
+    let codes: Vec<FindingCode> = report.findings.iter().map(|finding| finding.code).collect();
+    assert!(codes.contains(&FindingCode::FrameDamaged), "{codes:?}");
+    assert!(codes.contains(&FindingCode::WitnessHolds), "{codes:?}");
+}
