@@ -30,6 +30,8 @@ pub const HEAD_MAC: &str = "palyra-ledger 2026-11 v1 head mac key";
 pub const INDEX: &str = "palyra-ledger 2026-11 v1 index key";
 /// Key of one index run, from the index key and the run's random id.
 pub const INDEX_RUN: &str = "palyra-ledger 2026-11 v1 index run key";
+/// Key of the hash that places index keys in Bloom filters, from the index key.
+pub const INDEX_HASH: &str = "palyra-ledger 2026-11 v1 index hash key";
 /// MAC key of the index manifest, from the index key.
 pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac key";
 /// Key of the read spool, from the ledger key.

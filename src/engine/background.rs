@@ -76,8 +76,8 @@ fn keeper(core: &Core) {
             let _ = core.record_reads();
         }
         let _ = core.refill_slots(limits::KEY_TABLE_FILL / 2);
-        if core.index.should_flush() {
-            let _ = core.flush_index();
+        if core.index.should_flush() && !core.is_dead() {
+            let _ = core.guard(core.flush_index());
         }
     }
 }
@@ -146,6 +146,9 @@ impl<'a> Follower<'a> {
     /// The last round: catches up, closes sled and says so in the head file.
     pub fn finish(mut self) {
         let caught_up = self.step().is_ok();
+        if self.core.is_dead() {
+            return;
+        }
         let clean = match self.witness.take() {
             Some(witness) if caught_up => witness.close().is_ok(),
             _ => false,
@@ -154,7 +157,7 @@ impl<'a> Follower<'a> {
     }
 
     fn step(&mut self) -> Result<(), Error> {
-        if self.core.queue.lock().unwrap_or_else(PoisonError::into_inner).dead.is_some() {
+        if self.core.is_dead() {
             return Ok(());
         }
         if self.witness.is_none() && self.failures < 3 {
@@ -163,7 +166,7 @@ impl<'a> Follower<'a> {
         let visible = self.core.visible.load(Ordering::Acquire);
         if visible != self.checkpoint {
             // The head is durable before sled gets what it covers, so sled is never ahead of it.
-            self.write_head(false)?;
+            self.core.guard(self.write_head(false))?;
             self.checkpoint = visible;
         }
         while self.witness.is_some() && self.next < visible {

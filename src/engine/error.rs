@@ -215,3 +215,17 @@ pub enum Error {
     #[error("cannot start a background thread: {0}")]
     Thread(#[source] std::io::Error),
 }
+
+impl Error {
+    /// Whether this is a fault of the storage, after which nothing more may be written (invariant I8).
+    pub(super) const fn is_storage_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_)
+                | Self::Keys(KeysError::Store(_) | KeysError::TableDead)
+                | Self::Index(IndexError::Store(_))
+                | Self::Head(HeadError::Store(_) | HeadError::Dead { .. })
+                | Self::Journal(JournalError::Store(_) | JournalError::Dead)
+        )
+    }
+}

@@ -59,6 +59,29 @@ impl Core {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes a result of the write path on; a fault of the storage ends the writer.
+    pub(super) fn guard<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if error.is_storage_fault() {
+                self.queue().dead.get_or_insert_with(|| error.to_string().into());
+                self.published.notify_all();
+            }
+        })
+    }
+
+    /// Whether an earlier fault ended the writer.
+    pub(super) fn is_dead(&self) -> bool {
+        self.alive().is_err()
+    }
+
+    /// An error with the first fault, if there was one.
+    pub(super) fn alive(&self) -> Result<(), Error> {
+        match &self.queue().dead {
+            Some(cause) => Err(Error::Dead { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+
     fn context(&self, queue: &Queue, caller: &Caller) -> Result<(Context, Timestamp), Error> {
         let observed = self.clock.now();
         let now = observed.max(queue.last_time);

@@ -31,12 +31,14 @@ impl Core {
         edit: RingEdit,
         event: impl FnOnce(Hash) -> Event,
     ) -> Result<(), Error> {
+        self.alive()?;
         let RingEdit { ring: edited, files } = edit;
-        files.write(&*self.medium, &self.layout.keys())?;
-        keys::stage(&*self.medium, &self.layout.keys(), &edited)?;
+        let dir = self.layout.keys();
+        let staged = files.write(&*self.medium, &dir).and_then(|()| keys::stage(&*self.medium, &dir, &edited));
+        self.guard(staged.map_err(Error::from))?;
         let event = event(edited.digest());
         self.execute(caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
-        keys::promote(&*self.medium, &self.layout.keys())?;
+        self.guard(keys::promote(&*self.medium, &dir).map_err(Error::from))?;
         *ring = edited;
         Ok(())
     }
@@ -97,13 +99,15 @@ impl Core {
         let counters = vault::counters(&self.index).map_err(|error| Error::Vault(error.into()))?;
         let (root_generation, table_generation) = (edit.ring.root_generation(), edit.ring.table_generation());
         let kek = unlocked.kek();
+        self.alive()?;
         let rewrapped = table.table.rewrap(
             (&*self.medium, &self.layout.keys()),
             (&table.kek, &kek),
             &*self.random,
             table_generation,
             counters.next_slot,
-        )?;
+        );
+        let rewrapped = self.guard(rewrapped.map_err(Error::from))?;
         let dropped = drop.to_vec();
         self.commit_ring(caller, &mut ring, edit, |keyring| {
             Event::RootRotated(RootRotated { root_generation, table_generation, rewrapped, dropped, keyring })
@@ -166,7 +170,10 @@ impl Core {
             unused += 1;
         }
         if fresh.is_empty() {
-            fresh = state.table.fill(&state.kek, &*self.random, count)?;
+            if self.is_dead() {
+                return Ok(());
+            }
+            fresh = self.guard(state.table.fill(&state.kek, &*self.random, count).map_err(Error::from))?;
             unused = fresh.last().map_or(unused, |(slot, _)| slot + 1);
         }
         let mut pool = lock(&state.pool);

@@ -212,11 +212,12 @@ impl Ledger {
         } else if self.core.witness {
             Follower::new(&self.core, self.at_open).finish();
         }
-        if !self.core.witness && recorded.is_ok() {
-            self.core.write_head_at_close()?;
-        }
         recorded?;
-        self.core.settle_index_at_close()
+        self.core.alive()?;
+        if !self.core.witness {
+            self.core.guard(self.core.write_head_at_close())?;
+        }
+        self.core.guard(self.core.settle_index_at_close())
     }
 }
 

@@ -438,7 +438,7 @@ impl Core {
         if let Some((through, _)) = pending.last() {
             let slots: Vec<(u64, u64)> =
                 pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
-            state.table.shred(&slots, *through)?;
+            self.guard(state.table.shred(&slots, *through).map_err(Error::from))?;
         }
         Ok(())
     }

@@ -122,7 +122,8 @@ impl Core {
         }
         let copied = tempfile::Builder::new().prefix("palyra-witness-").tempdir();
         let opened = copied.map_err(|error| error.to_string()).and_then(|scratch| {
-            let witness = SledWitness::open_copy(&dir, &scratch.path().join("sled")).map_err(|error| error.to_string())?;
+            let witness =
+                SledWitness::open_copy(&dir, &scratch.path().join("sled")).map_err(|error| error.to_string())?;
             Ok((scratch, witness))
         });
         // The folder goes after what was opened in it.

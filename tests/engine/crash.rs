@@ -44,8 +44,7 @@ fn steps(disk: &SimDisk, clock: &ManualClock, done: &mut Done) -> Result<(), Err
 }
 
 fn check(cut: &str, done: &Done, disk: &SimDisk, clock: &ManualClock) {
-    let ledger =
-        Ledger::open(simulated(disk.clone(), 10, clock)).unwrap_or_else(|error| panic!("{cut}: {error}"));
+    let ledger = Ledger::open(simulated(disk.clone(), 10, clock)).unwrap_or_else(|error| panic!("{cut}: {error}"));
     let vault = ledger.vault(Scope::global());
     assert_eq!(get(&ledger, "kept"), "since before", "{cut}");
     let versions = vault.history(&name("key")).map_or(0, |history| history.versions.len() as u32);

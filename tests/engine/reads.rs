@@ -85,10 +85,8 @@ fn what_reading_processes_read_is_recorded_by_the_next_writer() {
     for _ in 0..2 {
         let reader = Ledger::open(real(&home).read_only()).unwrap();
         get(&reader, "a");
-        let refused = reader.vault("skill:x".parse().unwrap()).get_ref(
-            &"global/a".parse().unwrap(),
-            GetOptions::current(),
-        );
+        let refused =
+            reader.vault("skill:x".parse().unwrap()).get_ref(&"global/a".parse().unwrap(), GetOptions::current());
         assert!(refused.is_err());
     }
     let spool = std::fs::read(home.join("reads.spool")).unwrap();

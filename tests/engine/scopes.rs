@@ -17,7 +17,10 @@ fn ledger() -> Ledger {
     let ledger = Ledger::open(simulated(disk_with_ledger(&clock), 3, &clock)).unwrap();
     for text in SCOPES {
         ledger.vault(scope(text)).put(&name("key"), &bytes(text), PutOptions::new()).unwrap();
-        ledger.vault(scope(text)).put(&name(&format!("only-{}", text.replace(':', "-"))), &bytes(text), PutOptions::new()).unwrap();
+        ledger
+            .vault(scope(text))
+            .put(&name(&format!("only-{}", text.replace(':', "-"))), &bytes(text), PutOptions::new())
+            .unwrap();
     }
     ledger
 }

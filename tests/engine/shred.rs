@@ -51,7 +51,8 @@ fn a_restored_old_key_table_is_noticed_and_the_shred_carried_out_again() {
     put(&ledger, "doomed", "two");
     ledger.close().unwrap();
     drop(ledger);
-    let keep: Vec<_> = ["table-1.a", "table-1.b"].map(|file| std::fs::read(home.join("keys").join(file)).unwrap()).into();
+    let keep: Vec<_> =
+        ["table-1.a", "table-1.b"].map(|file| std::fs::read(home.join("keys").join(file)).unwrap()).into();
     let ledger = Ledger::open(real(&home)).unwrap();
     ledger.vault(Scope::global()).shred(&name("doomed"), Versions::All, None).unwrap();
     ledger.close().unwrap();

@@ -42,7 +42,8 @@ fn a_value_is_in_no_file_and_no_text() {
     ledger.keys().add_slot(NewSlot::passphrase("safe", bytes(PHRASE))).unwrap();
     vault.shred(&key, Versions::One(1), None).unwrap();
     let gone = vault.get_with(&key, GetOptions::version(1)).unwrap_err();
-    let crossed = ledger.vault("skill:x".parse().unwrap()).get_ref(&"global/planted".parse().unwrap(), GetOptions::current());
+    let crossed =
+        ledger.vault("skill:x".parse().unwrap()).get_ref(&"global/planted".parse().unwrap(), GetOptions::current());
     let mut said = format!("{secret:?} {ledger:?} {vault:?} {:?}", Credential::Passphrase(bytes(PHRASE)));
     for error in [lost, large, gone, crossed.unwrap_err()] {
         said.push_str(&format!("{error} {error:?}"));

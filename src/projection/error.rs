@@ -1,0 +1,47 @@
+//! Why an index cannot be used.
+
+use crate::base::RandomError;
+use crate::store::StoreError;
+
+/// Why an index must be made anew from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RebuildReason {
+    /// There is no manifest.
+    #[error("it is not there")]
+    Missing,
+    /// A run that the manifest names is not there.
+    #[error("a part of it is not there")]
+    RunMissing,
+    /// It belongs to another ledger or another history.
+    #[error("it belongs to another ledger or another history")]
+    Foreign,
+    /// It was written for another state schema.
+    #[error("it was written by another version of the program")]
+    Schema,
+    /// Its bytes are not what was written.
+    #[error("it is damaged")]
+    Damaged,
+}
+
+/// Why an index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// It must be made anew from the log; nothing is lost.
+    #[error("the index cannot be used: {reason}")]
+    Rebuild {
+        /// Why.
+        reason: RebuildReason,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl From<RebuildReason> for IndexError {
+    fn from(reason: RebuildReason) -> Self {
+        Self::Rebuild { reason }
+    }
+}
