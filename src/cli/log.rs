@@ -19,7 +19,7 @@ use super::output::{Output, Style};
 use super::{story, time};
 
 use filter::Filter;
-pub use verify::{VerifyArgs, code as report_code};
+pub use verify::VerifyArgs;
 
 /// What `log` does.
 #[derive(Debug, Subcommand)]

@@ -180,7 +180,7 @@ impl Output {
     /// [`Failure`] where it cannot be written.
     pub fn table(&self, header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
+        table.load_style(comfy_table::presets::NOTHING);
         table.set_header(header.iter().copied());
         for row in rows {
             table.add_row(row.iter().map(|cell| safe(cell).into_owned()));

@@ -36,14 +36,9 @@ pub fn duration_ms(text: &str) -> Result<u64, TimeError> {
 /// # Errors
 /// [`TimeError`] where the text is neither.
 pub fn moment(text: &str) -> Result<Timestamp, TimeError> {
-    let stamp = match text.parse::<jiff::Timestamp>() {
-        Ok(stamp) => stamp,
-        Err(_) if text.len() == 10 => {
-            let date: jiff::civil::Date = text.parse().map_err(|_| TimeError)?;
-            date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| TimeError)?.timestamp()
-        }
-        Err(_) => return Err(TimeError),
-    };
+    // Ten characters are a date: no time is as short.
+    let midnight = (text.len() == 10).then(|| format!("{text}T00:00:00Z"));
+    let stamp: jiff::Timestamp = midnight.as_deref().unwrap_or(text).parse().map_err(|_| TimeError)?;
     u64::try_from(stamp.as_millisecond()).map(Timestamp::from_millis).map_err(|_| TimeError)
 }
 
