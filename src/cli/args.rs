@@ -28,6 +28,7 @@ pub struct Cli {
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The ledger's home; by default palyra-ledger in the XDG state folder
     #[arg(long, global = true, value_name = "DIR", env = "PALYRA_LEDGER_HOME")]

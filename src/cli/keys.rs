@@ -34,13 +34,13 @@ pub enum AddSlot {
     /// Opened by a key file in the home's keys folder
     File {
         /// What to call it
-        #[arg(long)]
+        #[arg(long, default_value = "file")]
         label: String,
     },
     /// Opened by a passphrase
     Passphrase {
         /// What to call it
-        #[arg(long)]
+        #[arg(long, default_value = "passphrase")]
         label: String,
         /// File whose first line is the new passphrase; otherwise it is asked for
         #[arg(long, value_name = "FILE")]

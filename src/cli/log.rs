@@ -147,7 +147,7 @@ pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
     out.painted(&[
         (Style::Plain, &format!("{:<7} ", entry.seq)),
         (Style::Dim, &format!("{}  ", entry.time)),
-        (Style::Plain, &format!("{:<13} ", entry.caller.actor)),
+        (Style::Plain, &format!("{:<13} ", entry.caller.actor.as_str())),
         (Style::Dim, &format!("[{kind}] ")),
         (style, &what),
         (Style::Dim, &reason),

@@ -35,6 +35,8 @@ pub fn main() -> std::process::ExitCode {
             output::print_failure(&failure, false);
         }
     }));
+    // Whatever is made from here on is made for the user alone, the second copy's files too.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let code = std::panic::catch_unwind(|| run(std::env::args_os().collect())).unwrap_or(ExitCode::Internal);
     code.into()
 }
@@ -87,7 +89,8 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         }
         _ if wants_json(arguments) => {
             let text = error.to_string();
-            let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let said: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).collect();
+            let what = said.join(" ").trim().trim_start_matches("error: ").to_owned();
             output::print_failure(&Failure::usage(what, "`palyra-ledger --help` shows the commands"), true);
             ExitCode::Usage
         }

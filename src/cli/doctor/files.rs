@@ -50,17 +50,14 @@ fn permissions(home: &Path, checks: &mut Checks) {
             pending.extend(entries.map(|entry| entry.path()));
         }
     }
-    if let Some((path, mode)) = loose.first() {
-        let what = format!("{} of {seen} files are open to others, first {} (mode {mode:o})", loose.len(), path.display());
-        let remedy = format!("run `chmod -R go-rwx '{}'`", home.display());
-        // Inside a closed home nobody else reaches a file.
-        if loose.iter().any(|(path, _)| path == home || path.starts_with(home.join("keys"))) {
-            checks.problem("permissions", what, remedy);
-        } else {
-            checks.warn("permissions", what, remedy);
+    // Inside a closed home nobody else reaches a file, whatever its mode; keys are kept stricter.
+    let keys = home.join("keys");
+    match loose.iter().find(|(path, _)| path == home || path.starts_with(&keys)) {
+        Some((path, mode)) => {
+            let what = format!("{} is open to others (mode {mode:o})", path.display());
+            checks.problem("permissions", what, format!("run `chmod -R go-rwx '{}'`", home.display()));
         }
-    } else {
-        checks.ok("permissions", format!("{} is closed to others", home.display()));
+        None => checks.ok("permissions", format!("{} is closed to others", home.display())),
     }
     if let Some(path) = foreign.first() {
         let what = format!("{} files belong to another user, first {}", foreign.len(), path.display());

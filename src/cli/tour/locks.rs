@@ -58,7 +58,8 @@ pub fn restart(tour: &mut Tour<'_>, slot: SlotId) -> Result<(), Failure> {
     let second = tour.open(tour.config().lock_wait(std::time::Duration::ZERO));
     tour.refused("opening it a second time meanwhile", second, |error| matches!(error, Error::Lock(_)))?;
     ledger.close()?;
-    drop(ledger);
+    // A handle keeps the home locked as the ledger does.
+    drop((vault, ledger));
     // The key file opens by default again.
     let (slots, pinned) = {
         let ledger = Ledger::open(tour.config().read_only().slot(slot).credential(Credential::Passphrase(bytes(PASSPHRASE))))?;

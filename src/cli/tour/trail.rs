@@ -70,7 +70,7 @@ pub fn tell(tour: &mut Tour<'_>) -> Result<(), Failure> {
     }
     let refusals = entries.iter().filter(|entry| entry.kind_name() == "command_refused").count();
     let reads = entries.iter().filter(|entry| entry.kind_name() == "secrets_read").count();
-    tour.check(&format!("{refusals} refusals are on record"), refusals >= 6)?;
+    tour.check(&format!("{refusals} refusals are on record"), refusals >= 5)?;
     tour.check("reads are on record", reads > 0)?;
     tour.check("no value stands in the trail", clean)?;
     let span = entries.first().map_or(0, |first| now.as_millis().saturating_sub(first.time.as_millis()));
@@ -88,7 +88,7 @@ fn line(tour: &mut Tour<'_>, entry: &Entry, what: &str) -> Result<(), Failure> {
     let style = if entry.kind_name() == "command_refused" { Style::Warn } else { Style::Plain };
     tour.out.painted(&[
         (Style::Dim, &format!("{:>6}  {clock}  ", entry.seq)),
-        (Style::Bold, &format!("{:<14}", caller.actor)),
+        (Style::Bold, &format!("{:<14} ", caller.actor.as_str())),
         (style, what),
         (Style::Dim, &reason),
     ])
