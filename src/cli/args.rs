@@ -16,7 +16,9 @@ use super::tour::TourArgs;
 /// A trust store for machines that run agents: one sealed, hash-chained log with a secrets vault on top.
 #[derive(Debug, Parser)]
 #[command(name = "palyra-ledger", version, propagate_version = false, max_term_width = 100)]
-#[command(after_help = "Data goes to stdout, everything else to stderr. `palyra-ledger exit-codes` explains exit codes.")]
+#[command(
+    after_help = "Data goes to stdout, everything else to stderr. `palyra-ledger exit-codes` explains exit codes."
+)]
 pub struct Cli {
     /// Flags that every command takes.
     #[command(flatten)]

@@ -191,7 +191,9 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         Error::ReadOnly => (ExitCode::Denied, "open the ledger for writing"),
         Error::Dead { .. } => (ExitCode::Io, REOPEN),
         Error::BatchTooLarge { .. } => (ExitCode::Usage, "split the command into smaller ones"),
-        Error::SpoolFull { .. } => (ExitCode::Io, "run any command that writes, for example `palyra-ledger doctor --repair`"),
+        Error::SpoolFull { .. } => {
+            (ExitCode::Io, "run any command that writes, for example `palyra-ledger doctor --repair`")
+        }
         Error::BeforeFirst(_) => (ExitCode::NotFound, "name a time after the ledger was created"),
         _ => (ExitCode::Internal, "run the command again; if it fails the same way, report it"),
     };
@@ -276,7 +278,9 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         }
         KeysError::Slot { .. } => (ExitCode::DecryptFailed, REPAIR),
         KeysError::TableDead => (ExitCode::Io, REOPEN),
-        KeysError::Random(_) | KeysError::Argon(_) => (ExitCode::Internal, "run the command again with memory to spare"),
+        KeysError::Random(_) | KeysError::Argon(_) => {
+            (ExitCode::Internal, "run the command again with memory to spare")
+        }
     };
     (code, hint.to_owned())
 }

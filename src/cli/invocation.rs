@@ -63,7 +63,10 @@ impl Invocation {
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
         state.map(|state| state.join("palyra-ledger")).ok_or_else(|| {
-            Failure::usage("there is no home folder to keep the ledger in", "name one with --home or PALYRA_LEDGER_HOME")
+            Failure::usage(
+                "there is no home folder to keep the ledger in",
+                "name one with --home or PALYRA_LEDGER_HOME",
+            )
         })
     }
 
@@ -95,9 +98,8 @@ impl Invocation {
     /// # Errors
     /// As [`Invocation::home`] and [`Invocation::caller`].
     pub fn config(&self) -> Result<Config, Failure> {
-        let config = Config::new(self.home()?)
-            .caller(self.caller()?)
-            .lock_wait(Duration::from_secs(self.global.lock_wait));
+        let config =
+            Config::new(self.home()?).caller(self.caller()?).lock_wait(Duration::from_secs(self.global.lock_wait));
         Ok(match self.global.slot {
             Some(slot) => config.slot(slot),
             None => config,
@@ -137,7 +139,9 @@ impl Invocation {
             Err(Error::Keys(KeysError::NeedsPassphrase { slot })) if matches!(first, Credential::None) => {
                 let passphrase = match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
                     Some(path) => first_line(Path::new(&path))?,
-                    None if std::io::stdin().is_terminal() => self.prompt(&format!("passphrase of key slot {slot}: "))?,
+                    None if std::io::stdin().is_terminal() => {
+                        self.prompt(&format!("passphrase of key slot {slot}: "))?
+                    }
                     None => return Err(Error::Keys(KeysError::NeedsPassphrase { slot }).into()),
                 };
                 let credential = Credential::Passphrase(passphrase);
@@ -267,7 +271,11 @@ impl Invocation {
         }
         if !std::io::stdin().is_terminal() {
             let what = "a new passphrase is needed and there is no terminal to ask on";
-            return Err(Failure::new(ExitCode::Locked, what, "put it into a file and name that with --new-passphrase-file"));
+            return Err(Failure::new(
+                ExitCode::Locked,
+                what,
+                "put it into a file and name that with --new-passphrase-file",
+            ));
         }
         let first = self.prompt("new passphrase: ")?;
         let again = self.prompt("once more: ")?;
@@ -312,7 +320,11 @@ impl From<Failure> for Opening {
 pub fn first_line(path: &Path) -> Result<SecretBytes, Failure> {
     let failed = |error: std::io::Error| {
         let code = if error.kind() == std::io::ErrorKind::NotFound { ExitCode::NotFound } else { ExitCode::Io };
-        Failure::new(code, format!("cannot read {}: {error}", path.display()), "name the file that holds the passphrase")
+        Failure::new(
+            code,
+            format!("cannot read {}: {error}", path.display()),
+            "name the file that holds the passphrase",
+        )
     };
     let bound = limits::PASSPHRASE_MAX + 2;
     // Room for all of it from the start: a vector that grows leaves copies behind.
@@ -321,7 +333,8 @@ pub fn first_line(path: &Path) -> Result<SecretBytes, Failure> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() || line.len() > limits::PASSPHRASE_MAX {
-        let what = format!("the first line of {} is empty or longer than {} bytes", path.display(), limits::PASSPHRASE_MAX);
+        let what =
+            format!("the first line of {} is empty or longer than {} bytes", path.display(), limits::PASSPHRASE_MAX);
         return Err(Failure::usage(what, "put the passphrase on the first line"));
     }
     Ok(SecretBytes::from(line))

@@ -169,7 +169,11 @@ fn rotate(invocation: &Invocation, args: &Rotate) -> Result<(), Failure> {
 }
 
 /// The passphrases of every slot that needs one to be carried over.
-fn carried_over(invocation: &Invocation, ledger: &Ledger, args: &Rotate) -> Result<Vec<(SlotId, SecretBytes)>, Failure> {
+fn carried_over(
+    invocation: &Invocation,
+    ledger: &Ledger,
+    args: &Rotate,
+) -> Result<Vec<(SlotId, SecretBytes)>, Failure> {
     let (slots, pinned) = ledger.keys().slots();
     let opened = invocation.global.slot.unwrap_or(pinned);
     let mut found = Vec::new();

@@ -95,7 +95,10 @@ fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
     let filter = Filter::new(&args.kind, args.reference, invocation.global.actor.clone())?;
     let since = match &args.since {
         Some(text) => Some(time::since(text, invocation.now()).map_err(|_| {
-            Failure::usage("--since is not understood", "for example --since 2h, --since 2026-01-31 or an RFC 3339 time")
+            Failure::usage(
+                "--since is not understood",
+                "for example --since 2h, --since 2026-01-31 or an RFC 3339 time",
+            )
         })?),
         None => None,
     };

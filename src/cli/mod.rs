@@ -30,8 +30,10 @@ pub fn main() -> std::process::ExitCode {
     std::panic::set_hook(Box::new(|info| {
         // Panics inside the second copy's engine are caught where it is called, and recorded there.
         if !crate::store::inside_sled() {
-            let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
-            let failure = Failure::new(ExitCode::Internal, format!("a fault in the program itself{place}"), "please report it");
+            let place =
+                info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+            let failure =
+                Failure::new(ExitCode::Internal, format!("a fault in the program itself{place}"), "please report it");
             output::print_failure(&failure, false);
         }
     }));
@@ -95,7 +97,8 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
             ExitCode::Usage
         }
         _ => {
-            let _ = error.print();
+            // The message repeats what was typed, which may hold what drives a terminal.
+            output::print_lines(&error.to_string());
             ExitCode::Usage
         }
     }

@@ -246,6 +246,13 @@ pub fn print_failure(failure: &Failure, as_json: bool) {
     }
 }
 
+/// Prints several lines to the error output.
+pub fn print_lines(text: &str) {
+    for line in text.lines() {
+        to_stderr(&safe(line));
+    }
+}
+
 fn to_stderr(line: &str) {
     // Nobody is left to be told where the error output fails.
     let _ = writeln!(std::io::stderr().lock(), "{line}");

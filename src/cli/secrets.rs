@@ -29,13 +29,21 @@ pub fn run(invocation: &Invocation, command: SecretsCommand) -> Result<(), Failu
         SecretsCommand::Describe(args) => describe(invocation, &args),
         SecretsCommand::Delete(args) => {
             let done = change(invocation, &args.reference, |ledger| {
-                ledger.vault(args.reference.scope.clone()).delete(&args.reference.name, versions(&args), args.if_version)
+                ledger.vault(args.reference.scope.clone()).delete(
+                    &args.reference.name,
+                    versions(&args),
+                    args.if_version,
+                )
             })?;
             receipt(invocation, "deleted", &args.reference, args.version, done)
         }
         SecretsCommand::Undelete(args) => {
             let done = change(invocation, &args.reference, |ledger| {
-                ledger.vault(args.reference.scope.clone()).undelete(&args.reference.name, versions(&args), args.if_version)
+                ledger.vault(args.reference.scope.clone()).undelete(
+                    &args.reference.name,
+                    versions(&args),
+                    args.if_version,
+                )
             })?;
             receipt(invocation, "brought back", &args.reference, args.version, done)
         }
@@ -121,7 +129,8 @@ fn with_hint(error: Error, reference: &SecretRef) -> Failure {
     };
     let mut failure = Failure::from(error);
     if let Some(found) = found {
-        failure.hint = format!("look at it with `palyra-ledger secrets get {reference}`, then write with --if-version {found}");
+        failure.hint =
+            format!("look at it with `palyra-ledger secrets get {reference}`, then write with --if-version {found}");
     }
     failure
 }
@@ -150,11 +159,18 @@ fn describe(invocation: &Invocation, args: &Describe) -> Result<(), Failure> {
     let expires = expiry(invocation, &args.expiry)?;
     let metadata = Metadata {
         description: args.description.clone(),
-        labels: if args.no_labels { Some(BTreeMap::new()) } else { Some(labels(&args.label)).filter(|map| !map.is_empty()) },
+        labels: if args.no_labels {
+            Some(BTreeMap::new())
+        } else {
+            Some(labels(&args.label)).filter(|map| !map.is_empty())
+        },
         expires_at: if args.no_expiry { Some(None) } else { expires.map(Some) },
     };
     if metadata == Metadata::default() {
-        return Err(Failure::usage("there is nothing to change", "`palyra-ledger secrets describe --help` shows the flags"));
+        return Err(Failure::usage(
+            "there is nothing to change",
+            "`palyra-ledger secrets describe --help` shows the flags",
+        ));
     }
     let done = change(invocation, &args.reference, |ledger| {
         ledger.vault(args.reference.scope.clone()).describe(&args.reference.name, &metadata, args.if_version)
@@ -164,7 +180,8 @@ fn describe(invocation: &Invocation, args: &Describe) -> Result<(), Failure> {
 
 fn shred(invocation: &Invocation, args: &Shred) -> Result<(), Failure> {
     let Select { reference, version, if_version } = &args.select;
-    let what = version.map_or_else(|| format!("all versions of {reference}"), |number| format!("version {number} of {reference}"));
+    let what = version
+        .map_or_else(|| format!("all versions of {reference}"), |number| format!("version {number} of {reference}"));
     invocation.confirm(&format!("Destroy {what} for good?"), args.yes)?;
     let done = change(invocation, reference, |ledger| {
         ledger.vault(reference.scope.clone()).shred(&reference.name, versions(&args.select), *if_version)

@@ -85,7 +85,9 @@ mod tests {
         for (text, seconds) in [("0s", 0), ("45s", 45), ("90m", 5_400), ("1d12h", 129_600), ("2w", 1_209_600)] {
             assert_eq!(duration_ms(text), Ok(seconds * 1_000), "{text}");
         }
-        for bad in ["", "5", "h", "-1h", "1.5h", "1y", "1h ", "1 h", "5m3", "99999999999999999999s", "é", "99999999999999w"] {
+        for bad in
+            ["", "5", "h", "-1h", "1.5h", "1y", "1h ", "1 h", "5m3", "99999999999999999999s", "é", "99999999999999w"]
+        {
             assert_eq!(duration_ms(bad), Err(TimeError), "{bad}");
         }
     }

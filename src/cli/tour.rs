@@ -44,7 +44,11 @@ struct Tour<'a> {
 /// Runs `tour`.
 pub fn run(invocation: &Invocation, args: &TourArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(ExitCode::Io, format!("cannot make a temporary folder: {error}"), "set TMPDIR to a folder with room")
+        Failure::new(
+            ExitCode::Io,
+            format!("cannot make a temporary folder: {error}"),
+            "set TMPDIR to a folder with room",
+        )
     };
     let dir = tempfile::Builder::new().prefix("palyra-tour-").tempdir().map_err(failed)?;
     let begun = Instant::now();
@@ -149,7 +153,12 @@ impl Tour<'_> {
     }
 
     /// Something that must fail, and how it did.
-    fn refused<T>(&mut self, what: &str, tried: Result<T, Error>, is_right: impl Fn(&Error) -> bool) -> Result<(), Failure> {
+    fn refused<T>(
+        &mut self,
+        what: &str,
+        tried: Result<T, Error>,
+        is_right: impl Fn(&Error) -> bool,
+    ) -> Result<(), Failure> {
         match tried {
             Ok(_) => self.check(&format!("{what} was NOT refused"), false),
             Err(error) if is_right(&error) => self.check(&format!("{what} is refused: {error}"), true),
@@ -170,7 +179,10 @@ impl Tour<'_> {
         if self.failed == 0 {
             self.out.painted(&[(Style::Good, &format!("\u{2713} all {total} checks hold")), (Style::Plain, &took)])?;
         } else {
-            self.out.painted(&[(Style::Bad, &format!("{} of {total} checks FAILED", self.failed)), (Style::Plain, &took)])?;
+            self.out.painted(&[
+                (Style::Bad, &format!("{} of {total} checks FAILED", self.failed)),
+                (Style::Plain, &took),
+            ])?;
         }
         match kept {
             Some(path) => self.out.line(&format!("kept: palyra-ledger --home {} log show", path.display())),

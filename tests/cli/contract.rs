@@ -116,11 +116,25 @@ fn the_log_is_one_object_a_line_and_filters_hold() {
     let all = lines(&["show"]);
     assert_eq!(all.len(), 3);
     let expected = [
-        "actor", "batch_index", "batch_len", "epoch", "event", "hash", "kind", "origin", "prev", "reason",
-        "recorded_at_ms", "schema", "seq",
+        "actor",
+        "batch_index",
+        "batch_len",
+        "epoch",
+        "event",
+        "hash",
+        "kind",
+        "origin",
+        "prev",
+        "reason",
+        "recorded_at_ms",
+        "schema",
+        "seq",
     ];
     assert_eq!(fields(&all[1]), expected);
-    assert_eq!((&all[1]["actor"], &all[1]["reason"], &all[1]["kind"]), (&json!("ann"), &json!("first"), &json!("secret_put")));
+    assert_eq!(
+        (&all[1]["actor"], &all[1]["reason"], &all[1]["kind"]),
+        (&json!("ann"), &json!("first"), &json!("secret_put"))
+    );
     assert_eq!(all[1]["origin"]["via"], "cli");
     assert_eq!(all[1]["event"]["name"], "a");
     assert!(all[1]["event"].get("envelope").is_none());

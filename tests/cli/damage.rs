@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::Home;
 
 fn segment(home: &Home) -> PathBuf {
-    let mut names: Vec<_> = std::fs::read_dir(home.path().join("journal")).unwrap().map(|one| one.unwrap().path()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(home.path().join("journal")).unwrap().map(|one| one.unwrap().path()).collect();
     names.sort();
     names.into_iter().next_back().unwrap()
 }

@@ -36,7 +36,10 @@ fn slots_are_added_pinned_and_removed() {
     let file = home.file("passphrase", PASSPHRASE);
     let added = home.json(&["keys", "add-slot", "passphrase", "--label", "safe", "--new-passphrase-file", &file]);
     assert_eq!(fields(&added), ["created_at_ms", "id", "kind", "label", "pinned"]);
-    assert_eq!((&added["kind"], &added["label"], &added["pinned"]), (&json!("passphrase"), &json!("safe"), &json!(false)));
+    assert_eq!(
+        (&added["kind"], &added["label"], &added["pinned"]),
+        (&json!("passphrase"), &json!("safe"), &json!(false))
+    );
     let id = added["id"].as_str().unwrap();
     let slots = home.json(&["keys", "slots"]);
     let first = slots["slots"][0]["id"].as_str().unwrap().to_owned();

@@ -60,7 +60,11 @@ fn a_value_is_nowhere_but_behind_reveal() {
 #[test]
 fn what_would_drive_a_terminal_is_written_out() {
     let home = Home::new();
-    home.set("global/a", b"v", &["--actor", "mallory\u{202e}txt", "--description", "x\u{2066}y", "--reason", "a\u{200b}b"]);
+    home.set(
+        "global/a",
+        b"v",
+        &["--actor", "mallory\u{202e}txt", "--description", "x\u{2066}y", "--reason", "a\u{200b}b"],
+    );
     let shown = home.ok(&["log", "show"]) + &home.ok(&["secrets", "list"]) + &home.ok(&["secrets", "get", "global/a"]);
     for escaped in ["mallory\\u{202e}txt", "x\\u{2066}y", "a\\u{200b}b"] {
         assert!(shown.contains(escaped), "{shown}");

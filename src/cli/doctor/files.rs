@@ -35,7 +35,11 @@ fn permissions(home: &Path, checks: &mut Checks) {
         seen += 1;
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
         if meta.file_type().is_symlink() {
-            checks.problem("permissions", format!("{} is a symbolic link", path.display()), "put the file itself there");
+            checks.problem(
+                "permissions",
+                format!("{} is a symbolic link", path.display()),
+                "put the file itself there",
+            );
             continue;
         }
         let mode = meta.permissions().mode() & 0o777;
@@ -67,16 +71,25 @@ fn permissions(home: &Path, checks: &mut Checks) {
 
 fn markers(home: &Path, checks: &mut Checks) {
     let read = |name: &str| {
-        let text = std::fs::read(home.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).chars().take(64).collect());
+        let text =
+            std::fs::read(home.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).chars().take(64).collect());
         text.map(|text: String| text.trim().to_owned())
     };
     match read("format") {
         Ok(text) if text == "palyra-ledger 1" => checks.ok("format", text),
         Ok(text) => {
-            checks.problem("format", format!("the marker says `{text}`"), "use the program version that made this ledger");
+            checks.problem(
+                "format",
+                format!("the marker says `{text}`"),
+                "use the program version that made this ledger",
+            );
         }
         Err(error) => {
-            checks.problem("format", format!("the marker does not read: {error}"), "restore it: `palyra-ledger 1` on one line");
+            checks.problem(
+                "format",
+                format!("the marker does not read: {error}"),
+                "restore it: `palyra-ledger 1` on one line",
+            );
         }
     }
     match read("backend.kind") {
@@ -91,10 +104,15 @@ fn markers(home: &Path, checks: &mut Checks) {
 fn config(home: &Path, checks: &mut Checks) {
     let path = home.join("config.toml");
     match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => checks.ok("config", "no config.toml: the defaults hold"),
-        Err(error) => checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            checks.ok("config", "no config.toml: the defaults hold")
+        }
+        Err(error) => {
+            checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file")
+        }
         Ok(text) => match Settings::parse(&text) {
-            Ok(settings) => checks.ok("config", format!("config.toml reads; audit.reads = {:?}", settings.audit.reads).to_lowercase()),
+            Ok(settings) => checks
+                .ok("config", format!("config.toml reads; audit.reads = {:?}", settings.audit.reads).to_lowercase()),
             Err(error) => checks.problem("config", format!("config.toml: {error}"), "mend or remove the file"),
         },
     }
@@ -105,7 +123,11 @@ fn key_slots(home: &Path, checks: &mut Checks) {
     let ring = match keys::read(&RealMedium, &dir) {
         Ok((current, next)) => {
             if next.is_some() {
-                checks.warn("key ring", "a change of keys was not finished", "any command that writes finishes or drops it");
+                checks.warn(
+                    "key ring",
+                    "a change of keys was not finished",
+                    "any command that writes finishes or drops it",
+                );
             }
             current.or(next)
         }
@@ -138,11 +160,18 @@ fn key_slots(home: &Path, checks: &mut Checks) {
             },
         }
     }
-    let what = format!("{unattended} opened by key file, {passphrases} by passphrase (not tried); {} is pinned", ring.pinned());
+    let what = format!(
+        "{unattended} opened by key file, {passphrases} by passphrase (not tried); {} is pinned",
+        ring.pinned()
+    );
     if unattended + passphrases == 0 {
         checks.problem("key slots", "no slot opens", "restore the `keys` folder from a backup");
     } else if ring.slots().len() == 1 {
-        checks.warn("key slots", what, "a second way in is a lifeline: `palyra-ledger keys add-slot passphrase --label NAME`");
+        checks.warn(
+            "key slots",
+            what,
+            "a second way in is a lifeline: `palyra-ledger keys add-slot passphrase --label NAME`",
+        );
     } else {
         checks.ok("key slots", what);
     }

@@ -55,14 +55,19 @@ fn opened(invocation: &Invocation, home: &Path, ledger: &Ledger, checks: &mut Ch
 fn place(code: FindingCode) -> (&'static str, &'static str) {
     match code {
         FindingCode::IndexDamaged | FindingCode::StateDiffers => ("index", REPAIR),
-        FindingCode::WitnessDiffers | FindingCode::WitnessDamaged => ("second copy", "the next command that writes rebuilds it"),
+        FindingCode::WitnessDiffers | FindingCode::WitnessDamaged => {
+            ("second copy", "the next command that writes rebuilds it")
+        }
         FindingCode::WitnessHolds => ("second copy", "keep it: it holds what the journal lacks"),
         FindingCode::HeadMissing | FindingCode::HeadDamaged => ("head file", REPAIR),
         FindingCode::HeadDiffers => ("head file", "keep a copy of the home as evidence, then restore it from a backup"),
         FindingCode::KeyMissing => ("key table", "restore the `keys` folder from a backup"),
         FindingCode::ShredIncomplete => ("key table", "the next command that writes finishes it"),
         FindingCode::TornTail => ("journal", "the next command that writes drops it: it was never acknowledged"),
-        FindingCode::Truncated => ("journal", "restore the missing files from a backup; to go on without them: `palyra-ledger doctor --repair`"),
+        FindingCode::Truncated => (
+            "journal",
+            "restore the missing files from a backup; to go on without them: `palyra-ledger doctor --repair`",
+        ),
         _ => ("journal", "keep a copy of the home as evidence, then restore it from a backup"),
     }
 }
@@ -121,7 +126,11 @@ fn expired(invocation: &Invocation, ledger: &Ledger, checks: &mut Checks) -> Res
         }
     }
     match first {
-        Some(first) => checks.warn("secrets", format!("{late} of {total} are expired, first {first}"), "replace them with `palyra-ledger secrets set`"),
+        Some(first) => checks.warn(
+            "secrets",
+            format!("{late} of {total} are expired, first {first}"),
+            "replace them with `palyra-ledger secrets set`",
+        ),
         None => checks.ok("secrets", format!("{total} secrets, none expired")),
     }
     Ok(())

@@ -22,7 +22,11 @@ impl Filter {
                 Failure::usage(format!("`{name}` is no kind of event"), format!("the kinds are {}", known.join(", ")))
             })
         });
-        Ok(Self { kinds: kinds.collect::<Result<_, _>>()?, reference: reference.map(|target| target.to_string()), actor })
+        Ok(Self {
+            kinds: kinds.collect::<Result<_, _>>()?,
+            reference: reference.map(|target| target.to_string()),
+            actor,
+        })
     }
 
     /// Whether an event is shown.

@@ -25,7 +25,8 @@ pub fn read(invocation: &Invocation, source: &Source, target: &SecretRef, max: u
         };
         bounded(File::open(path).map_err(failed)?, max).map_err(failed)?
     } else if source.stdin {
-        let failed = |error: std::io::Error| Failure::new(ExitCode::Io, format!("cannot read the standard input: {error}"), "");
+        let failed =
+            |error: std::io::Error| Failure::new(ExitCode::Io, format!("cannot read the standard input: {error}"), "");
         // A handle of its own: the process's shared buffer must not keep a copy.
         let own = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
         bounded(File::from(own), max).map_err(failed)?

@@ -37,7 +37,10 @@ pub fn rotate(tour: &mut Tour<'_>, ledger: &Ledger, slot: SlotId) -> Result<(), 
     })?;
     ledger.keys().rotate_root(&[(slot, bytes(PASSPHRASE))], &[])?;
     let after = ledger.status()?.system;
-    tour.say(&format!("root key generation {}, key table generation {}", after.root_generation, after.table_generation))?;
+    tour.say(&format!(
+        "root key generation {}, key table generation {}",
+        after.root_generation, after.table_generation
+    ))?;
     tour.check("the root key is a new one", after.root_generation > before.root_generation)?;
     let value = ledger.vault(scope("global")?).get(&name("openai_api_key")?)?.value;
     tour.check("what was written before still reads", value.expose() == SECOND_VALUE.as_bytes())
@@ -62,7 +65,8 @@ pub fn restart(tour: &mut Tour<'_>, slot: SlotId) -> Result<(), Failure> {
     drop((vault, ledger));
     // The key file opens by default again.
     let (slots, pinned) = {
-        let ledger = Ledger::open(tour.config().read_only().slot(slot).credential(Credential::Passphrase(bytes(PASSPHRASE))))?;
+        let ledger =
+            Ledger::open(tour.config().read_only().slot(slot).credential(Credential::Passphrase(bytes(PASSPHRASE))))?;
         ledger.keys().slots()
     };
     tour.check("the slot that opened it is the pinned one now", pinned == slot)?;
