@@ -44,7 +44,7 @@ pub struct Global {
     /// Key slot to open the ledger with, instead of the pinned one
     #[arg(long, global = true, value_name = "ID")]
     pub slot: Option<SlotId>,
-    /// File whose first line is the passphrase [env: PALYRA_LEDGER_PASSPHRASE_FILE=]
+    /// File whose first line is the passphrase; or name it in `PALYRA_LEDGER_PASSPHRASE_FILE`
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_file")]
     pub passphrase_file: Option<PathBuf>,
     /// Key file in another place than the home's keys folder
@@ -56,7 +56,7 @@ pub struct Global {
     /// Why, for the log
     #[arg(long, global = true, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// When to use colour; NO_COLOR is honoured
+    /// When to use colour; `NO_COLOR` is honoured
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub color: ColorChoice,
 }

@@ -165,7 +165,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             (ExitCode::InUse, "wait for that process, or give more time with --lock-wait SECONDS")
         }
         Error::Lock(LockError::Io { source, .. }) => return system(source),
-        Error::Store(error) => return store(error),
+        Error::Store(error) | Error::Index(IndexError::Store(error)) => return store(error),
         Error::Journal(error) => return journal(error),
         Error::Head(error) => return head(error),
         Error::Truncated { .. } => (
@@ -179,7 +179,6 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         Error::Index(IndexError::Rebuild { .. }) => {
             (ExitCode::Integrity, "run `palyra-ledger doctor --repair`: it rebuilds the index from the log")
         }
-        Error::Index(IndexError::Store(error)) => return store(error),
         Error::Vault(error) => return vault(error),
         Error::State(_)
         | Error::Fold { .. }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::base::{Actor, Caller, Clock, Reason, SecretBytes, SystemClock, Timestamp, limits};
+use crate::base::{Actor, Caller, Reason, SecretBytes, limits};
 use crate::engine::{Config, Error, Ledger, Settings};
 use crate::keys::{self, Credential, KeySlot, KeysError, NewSlot, SlotKind};
 use crate::projection::IndexError;
@@ -44,12 +44,6 @@ impl Invocation {
     #[must_use]
     pub const fn new(global: Global, out: Output) -> Self {
         Self { global, out, credential: RefCell::new(None) }
-    }
-
-    /// The current time.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        SystemClock.now()
     }
 
     /// The ledger's home.
@@ -365,7 +359,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(first_line(&path).unwrap().expose(), expected.as_bytes());
         }
-        for bad in ["".to_owned(), "\nx".to_owned(), "x".repeat(limits::PASSPHRASE_MAX + 1)] {
+        for bad in [String::new(), "\nx".to_owned(), "x".repeat(limits::PASSPHRASE_MAX + 1)] {
             std::fs::write(&path, bad).unwrap();
             assert_eq!(first_line(&path).unwrap_err().code, ExitCode::Usage);
         }

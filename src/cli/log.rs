@@ -94,7 +94,7 @@ fn head(invocation: &Invocation) -> Result<(), Failure> {
 fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
     let filter = Filter::new(&args.kind, args.reference, invocation.global.actor.clone())?;
     let since = match &args.since {
-        Some(text) => Some(time::since(text, invocation.now()).map_err(|_| {
+        Some(text) => Some(time::since(text, time::now()).map_err(|_| {
             Failure::usage(
                 "--since is not understood",
                 "for example --since 2h, --since 2026-01-31 or an RFC 3339 time",
@@ -115,7 +115,7 @@ fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
 /// Prints the events of a range as they come.
 fn print(out: &Output, ledger: &Ledger, from: u64, to: u64, filter: &Filter, header: bool) -> Result<(), Failure> {
     if header && !out.is_json() {
-        out.painted(&[(Style::Bold, "EVENT   TIME                      ACTOR         WHAT")])?;
+        out.painted(&[(Style::Bold, "EVENT   TIME                      ACTOR         [KIND] WHAT \u{2014} REASON")])?;
     }
     let last = ledger.log().head()?.seq;
     if from > last {

@@ -82,7 +82,7 @@ pub fn json_text(value: &Value) -> String {
         if is_active(character) {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {
-                shown.push_str(&format!("\\u{unit:04x}"));
+                let _ = std::fmt::Write::write_fmt(&mut shown, format_args!("\\u{unit:04x}"));
             }
         } else {
             shown.push(character);

@@ -63,7 +63,7 @@ fn set(invocation: &Invocation, args: &Set) -> Result<(), Failure> {
             "give it with --stdin or --file FILE, or type it when asked",
         ));
     }
-    let expires = expiry(invocation, &args.expiry)?;
+    let expires = expiry(&args.expiry)?;
     let max = invocation.settings().limits.max_value_bytes;
     let value = input::read(invocation, &args.source, &args.reference, max)?;
     let mut options = PutOptions::new();
@@ -95,14 +95,14 @@ fn labels(pairs: &[(String, String)]) -> BTreeMap<String, String> {
     pairs.iter().cloned().collect()
 }
 
-fn expiry(invocation: &Invocation, args: &Expiry) -> Result<Option<Timestamp>, Failure> {
+fn expiry(args: &Expiry) -> Result<Option<Timestamp>, Failure> {
     let refused = |flag: &str, example: &str| {
         Failure::usage(format!("{flag} is not understood"), format!("for example {flag} {example}"))
     };
     match (&args.expires_in, &args.expires_at) {
         (Some(text), _) => {
             let millis = time::duration_ms(text).map_err(|_| refused("--expires-in", "30d"))?;
-            Ok(Some(invocation.now().plus_millis(millis)))
+            Ok(Some(time::now().plus_millis(millis)))
         }
         (None, Some(text)) => time::moment(text).map(Some).map_err(|_| refused("--expires-at", "2030-01-31T12:00:00Z")),
         (None, None) => Ok(None),
@@ -156,7 +156,7 @@ fn receipt(
 }
 
 fn describe(invocation: &Invocation, args: &Describe) -> Result<(), Failure> {
-    let expires = expiry(invocation, &args.expiry)?;
+    let expires = expiry(&args.expiry)?;
     let metadata = Metadata {
         description: args.description.clone(),
         labels: if args.no_labels {
@@ -236,7 +236,7 @@ fn reveal(invocation: &Invocation, reference: &SecretRef, options: GetOptions) -
 }
 
 fn warn_expired(invocation: &Invocation, info: &SecretInfo) {
-    let now = invocation.now();
+    let now = time::now();
     if let Some(expires) = info.expires_at.filter(|_| info.is_expired(now)) {
         let ago = time::rough(now.as_millis().saturating_sub(expires.as_millis()));
         invocation.out.warn(&format!("{} expired {ago} ago: replace it", info.reference));
@@ -308,7 +308,7 @@ fn list(invocation: &Invocation, args: List) -> Result<(), Failure> {
         out.note("no secrets");
         return Ok(());
     }
-    let now = invocation.now();
+    let now = time::now();
     let rows: Vec<_> = found.iter().map(|info| list_row(info, now)).collect();
     out.table(&["SECRET", "VERSION", "BYTES", "UPDATED", "STATE", "DESCRIPTION"], &rows)?;
     if let (Some(limit), Some(last)) = (args.limit, found.last())

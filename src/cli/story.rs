@@ -1,5 +1,7 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+use std::fmt::Write;
+
 use serde_json::{Map, Value, json};
 
 use crate::base::{Origin, Timestamp};
@@ -51,16 +53,11 @@ fn system(event: &Event) -> String {
             format!("opened with key slot {}, which now opens by default instead of {}", event.slot, event.previous)
         }
         Event::RootRotated(event) => {
-            let mut text = format!(
-                "replaced the root key (generation {}) and re-wrapped {}",
-                event.root_generation,
-                count(event.rewrapped, "secret key")
-            );
-            if !event.dropped.is_empty() {
-                let dropped: Vec<String> = event.dropped.iter().map(ToString::to_string).collect();
-                text.push_str(&format!("; dropped key slots {}", dropped.join(", ")));
-            }
-            text
+            let dropped: Vec<String> = event.dropped.iter().map(ToString::to_string).collect();
+            let dropped = dropped.join(", ");
+            let dropped = if dropped.is_empty() { dropped } else { format!("; dropped key slots {dropped}") };
+            let rewrapped = count(event.rewrapped, "secret key");
+            format!("replaced the root key (generation {}) and re-wrapped {rewrapped}{dropped}", event.root_generation)
         }
         Event::CommandRefused(event) => {
             let about = event.target.as_ref().map(|target| format!(" of {target}")).unwrap_or_default();
@@ -216,7 +213,10 @@ fn with_units(mut fields: Value) -> Value {
         }
     }
     if let Some(Value::Array(bytes)) = map.get_mut("ca_public_key") {
-        let text: String = bytes.iter().filter_map(Value::as_u64).map(|byte| format!("{byte:02x}")).collect();
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes.iter().filter_map(Value::as_u64) {
+            let _ = write!(text, "{byte:02x}");
+        }
         map.insert("ca_public_key".to_owned(), text.into());
     }
     fields

@@ -1,6 +1,12 @@
 //! Durations and times as a person types them.
 
-use crate::base::{TimeError, Timestamp};
+use crate::base::{Clock, SystemClock, TimeError, Timestamp};
+
+/// The current time.
+#[must_use]
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}
 
 /// Reads a duration such as `45s`, `90m`, `8h`, `30d`, `2w` or `1d12h`; gives milliseconds.
 ///

@@ -103,10 +103,6 @@ impl Tour<'_> {
         Config::new(&self.home).caller(self.caller.clone())
     }
 
-    fn open(&self, config: Config) -> Result<Ledger, Error> {
-        Ledger::open(config.credential(Credential::None))
-    }
-
     /// A caller with a name and a reason of its own.
     fn as_actor(&self, actor: &str, reason: &str) -> Caller {
         let mut caller = self.caller.clone();
@@ -189,6 +185,11 @@ impl Tour<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Opens with the pinned key file.
+fn open(config: Config) -> Result<Ledger, Error> {
+    Ledger::open(config.credential(Credential::None))
 }
 
 fn name(text: &str) -> Result<SecretName, Failure> {

@@ -105,10 +105,10 @@ fn config(home: &Path, checks: &mut Checks) {
     let path = home.join("config.toml");
     match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            checks.ok("config", "no config.toml: the defaults hold")
+            checks.ok("config", "no config.toml: the defaults hold");
         }
         Err(error) => {
-            checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file")
+            checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file");
         }
         Ok(text) => match Settings::parse(&text) {
             Ok(settings) => checks

@@ -19,14 +19,15 @@ pub fn check(invocation: &Invocation, home: &Path, checks: &mut Checks) {
     match invocation.open(Access::Read) {
         Ok(ledger) => {
             checks.ok("opens", "the ledger opens");
-            opened(invocation, home, &ledger, checks);
+            opened(home, &ledger, checks);
             invocation.close(&ledger);
         }
         Err(failure) => {
             let hint = failure.hint.clone();
             match failure.code {
-                ExitCode::InUse => checks.warn("opens", format!("not tried: {}", failure.what), hint),
-                ExitCode::Locked => checks.warn("opens", format!("not tried: {}", failure.what), hint),
+                ExitCode::InUse | ExitCode::Locked => {
+                    checks.warn("opens", format!("not tried: {}", failure.what), hint);
+                }
                 _ => checks.problem("opens", failure.what, hint),
             }
             match inspect::verify_files(&RealMedium, home, None) {
@@ -37,7 +38,7 @@ pub fn check(invocation: &Invocation, home: &Path, checks: &mut Checks) {
     }
 }
 
-fn opened(invocation: &Invocation, home: &Path, ledger: &Ledger, checks: &mut Checks) {
+fn opened(home: &Path, ledger: &Ledger, checks: &mut Checks) {
     match ledger.verify(VerifyOptions { state: true, witness: true }) {
         Ok(report) => findings(home, &report, "with keys, state and second copy", checks),
         Err(error) => {
@@ -45,7 +46,7 @@ fn opened(invocation: &Invocation, home: &Path, ledger: &Ledger, checks: &mut Ch
             checks.problem("journal", failure.what, failure.hint);
         }
     }
-    if let Err(error) = epoch(invocation, ledger, checks).and_then(|()| expired(invocation, ledger, checks)) {
+    if let Err(error) = epoch(ledger, checks).and_then(|()| expired(ledger, checks)) {
         let failure = Failure::from(error);
         checks.problem("state", failure.what, failure.hint);
     }
@@ -95,9 +96,9 @@ fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
     }
 }
 
-fn epoch(invocation: &Invocation, ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
+fn epoch(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
     let status = ledger.status()?;
-    let age = invocation.now().as_millis().saturating_sub(status.system.epoch_started.as_millis());
+    let age = time::now().as_millis().saturating_sub(status.system.epoch_started.as_millis());
     let max = status.settings.keys.epoch_max_age_days.saturating_mul(86_400_000);
     let what = format!("epoch {} began {} ago", status.system.epoch, time::rough(age));
     if max > 0 && age > max {
@@ -108,9 +109,9 @@ fn epoch(invocation: &Invocation, ledger: &Ledger, checks: &mut Checks) -> Resul
     Ok(())
 }
 
-fn expired(invocation: &Invocation, ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
+fn expired(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
     const PAGE: usize = 10_000;
-    let now = invocation.now();
+    let now = time::now();
     let (mut total, mut late, mut first) = (0_usize, 0_usize, None);
     let mut options = ListOptions::new().limit(PAGE);
     loop {

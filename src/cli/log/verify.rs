@@ -29,16 +29,21 @@ pub struct VerifyArgs {
 
 /// Runs `log verify`.
 pub fn run(invocation: &Invocation, args: &VerifyArgs) -> Result<(), Failure> {
+    let (report, opening) = if args.keyless { (keyless(invocation)?, None) } else { keyed(invocation, args)? };
+    let code = opening.as_ref().map_or_else(|| code(&report), |failure| worse(failure.code, code(&report)));
+    print(invocation, &report, opening.as_ref(), code)?;
+    if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
+}
+
+/// Shows that work goes on, where the error output is a terminal. Not while a passphrase is asked for.
+fn spinning<T>(invocation: &Invocation, work: impl FnOnce() -> T) -> T {
     let progress = ProgressBar::new_spinner().with_message("verifying");
     if !invocation.out.is_json() {
         progress.enable_steady_tick(Duration::from_millis(120));
     }
-    let found = if args.keyless { keyless(invocation).map(|report| (report, None)) } else { keyed(invocation, args) };
+    let done = work();
     progress.finish_and_clear();
-    let (report, opening) = found?;
-    let code = opening.as_ref().map_or_else(|| code(&report), |failure| worse(failure.code, code(&report)));
-    print(invocation, &report, opening.as_ref(), code)?;
-    if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
+    done
 }
 
 fn keyless(invocation: &Invocation) -> Result<Report, Failure> {
@@ -46,14 +51,16 @@ fn keyless(invocation: &Invocation) -> Result<Report, Failure> {
     if !home.join("format").exists() {
         return Err(crate::engine::Error::NoLedger { home }.into());
     }
-    Ok(inspect::verify_files(&RealMedium, &home, None).map_err(crate::engine::Error::from)?)
+    let report = spinning(invocation, || inspect::verify_files(&RealMedium, &home, None));
+    Ok(report.map_err(crate::engine::Error::from)?)
 }
 
 /// With keys; where damage keeps the ledger from opening, what can be said without them.
 fn keyed(invocation: &Invocation, args: &VerifyArgs) -> Result<(Report, Option<Failure>), Failure> {
     match invocation.open(Access::Read) {
         Ok(ledger) => {
-            let report = ledger.verify(VerifyOptions { state: args.state, witness: args.witness })?;
+            let options = VerifyOptions { state: args.state, witness: args.witness };
+            let report = spinning(invocation, || ledger.verify(options))?;
             invocation.close(&ledger);
             Ok((report, None))
         }

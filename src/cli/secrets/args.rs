@@ -21,7 +21,7 @@ pub enum SecretsCommand {
     List(List),
     /// Show every version of a secret
     History {
-        /// The secret: SCOPE/NAME, for example global/openai_api_key
+        /// The secret: SCOPE/NAME, for example `global/openai_api_key`
         #[arg(value_name = "REF")]
         reference: SecretRef,
     },
@@ -38,7 +38,7 @@ pub enum SecretsCommand {
 /// Arguments of `secrets set`.
 #[derive(Debug, Args)]
 pub struct Set {
-    /// The secret: SCOPE/NAME, for example global/openai_api_key
+    /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
     pub reference: SecretRef,
     /// Catches a value given as an argument, so that it is refused without being repeated.
@@ -88,7 +88,7 @@ pub struct Expiry {
 /// Arguments of `secrets get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// The secret: SCOPE/NAME, for example global/openai_api_key
+    /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
     pub reference: SecretRef,
     /// Print the value alone: its bytes and nothing else, in every format
@@ -124,7 +124,7 @@ pub struct List {
 /// Arguments of `secrets describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// The secret: SCOPE/NAME, for example global/openai_api_key
+    /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
     pub reference: SecretRef,
     /// Only if the current version has this number
@@ -150,7 +150,7 @@ pub struct Describe {
 /// A secret, or one version of it.
 #[derive(Debug, Args)]
 pub struct Select {
-    /// The secret: SCOPE/NAME, for example global/openai_api_key
+    /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
     pub reference: SecretRef,
     /// This version alone; otherwise all of them

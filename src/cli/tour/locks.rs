@@ -58,7 +58,7 @@ pub fn restart(tour: &mut Tour<'_>, slot: SlotId) -> Result<(), Failure> {
     let vault = ledger.vault(scope("principal:alice")?);
     let same = vault.get(&name("github_token")?)?.value.expose() == TOKEN_VALUE.as_bytes();
     tour.check("the right one opens it, and everything is there", same)?;
-    let second = tour.open(tour.config().lock_wait(std::time::Duration::ZERO));
+    let second = super::open(tour.config().lock_wait(std::time::Duration::ZERO));
     tour.refused("opening it a second time meanwhile", second, |error| matches!(error, Error::Lock(_)))?;
     ledger.close()?;
     // A handle keeps the home locked as the ledger does.
@@ -72,14 +72,14 @@ pub fn restart(tour: &mut Tour<'_>, slot: SlotId) -> Result<(), Failure> {
     tour.check("the slot that opened it is the pinned one now", pinned == slot)?;
     let file = slots.iter().map(crate::keys::KeySlot::id).find(|id| *id != slot);
     let file = file.ok_or_else(|| Failure::new(ExitCode::Internal, "the key file's slot is gone", ""))?;
-    tour.open(tour.config().slot(file))?.close()?;
+    super::open(tour.config().slot(file))?.close()?;
     Ok(())
 }
 
 /// Throws the projections away and folds them anew.
 pub fn rebuild(tour: &mut Tour<'_>) -> Result<(), Failure> {
     tour.step("Throw the index away and fold the log again")?;
-    let ledger = tour.open(tour.config().read_only())?;
+    let ledger = super::open(tour.config().read_only())?;
     let (root, head) = (ledger.state_root()?, ledger.log().head()?);
     drop(ledger);
     let index = tour.home.join("index");
@@ -87,7 +87,7 @@ pub fn rebuild(tour: &mut Tour<'_>) -> Result<(), Failure> {
         .map_err(|error| Failure::new(ExitCode::Io, format!("cannot remove {}: {error}", index.display()), ""))?;
     let begun = std::time::Instant::now();
     // Without background work nothing is recorded before the roots are compared.
-    let ledger = tour.open(tour.config().without_background())?;
+    let ledger = super::open(tour.config().without_background())?;
     let (rebuilt, then) = (ledger.state_root()?, ledger.log().head()?);
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let took = if took < 1_000 { format!("{took} ms") } else { time::rough(took) };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{Clock, ScopePrefix, SecretRef, SystemClock};
+use crate::base::{ScopePrefix, SecretRef};
 use crate::cli::exit::Failure;
 use crate::cli::time;
 use crate::engine::{Error, GetOptions, Ledger, ListOptions, PutOptions};
@@ -23,7 +23,7 @@ pub fn write(tour: &mut Tour<'_>, ledger: &Ledger) -> Result<(), Failure> {
     let setup = tour.as_actor("setup", "first day");
     let vault = ledger.vault(scope("global")?).for_caller(setup.clone());
     let labels = BTreeMap::from([("env".to_owned(), "demo".to_owned()), ("owner".to_owned(), "platform".to_owned())]);
-    let expires = SystemClock.now().plus_millis(30 * 86_400_000);
+    let expires = time::now().plus_millis(30 * 86_400_000);
     let options = PutOptions::new().if_version(0).description("billing account").labels(labels).expires_at(expires);
     let receipt = vault.put(&name(KEY)?, &bytes(FIRST_VALUE), options)?;
     tour.say(&format!("global/{KEY}: version {}, durable as event {}", receipt.version, receipt.seq))?;

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use crate::base::{Clock, SystemClock};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::output::Style;
 use crate::cli::{story, time};
@@ -15,7 +14,7 @@ const CANARIES: [&str; 4] = [FIRST_VALUE, SECOND_VALUE, TOKEN_VALUE, PASSPHRASE]
 /// Verifies everything there is to verify.
 pub fn verify(tour: &mut Tour<'_>) -> Result<(), Failure> {
     tour.step("Verify: the chain, the state, the second copy")?;
-    let ledger = tour.open(tour.config().read_only())?;
+    let ledger = super::open(tour.config().read_only())?;
     let report = ledger.verify(VerifyOptions { state: true, witness: true })?;
     for finding in &report.findings {
         tour.say(&finding.what)?;
@@ -53,14 +52,14 @@ fn holds(content: &[u8], wanted: &[u8]) -> bool {
 /// Prints the audit trail as a person reads it.
 pub fn tell(tour: &mut Tour<'_>) -> Result<(), Failure> {
     tour.step("The audit trail")?;
-    let ledger = tour.open(tour.config().read_only())?;
+    let ledger = super::open(tour.config().read_only())?;
     let mut entries: Vec<Entry> = Vec::new();
     ledger.log().read(0, u64::MAX, &mut |entry| {
         entries.push(entry);
         ControlFlow::Continue(())
     })?;
     drop(ledger);
-    let now = SystemClock.now();
+    let now = time::now();
     let mut clean = true;
     for entry in &entries {
         let what = story::summary(&entry.event);
