@@ -41,7 +41,7 @@ pub struct Global {
     /// Seconds to wait for another process that has the ledger open; 0: do not wait
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub lock_wait: u64,
-    /// Key slot to open the ledger with, instead of the pinned one
+    /// Key slot to open the ledger with, instead of the pinned one; a command that writes then pins it
     #[arg(long, global = true, value_name = "ID")]
     pub slot: Option<SlotId>,
     /// File whose first line is the passphrase; or name it in `PALYRA_LEDGER_PASSPHRASE_FILE`

@@ -149,9 +149,9 @@ fn print(out: &Output, checks: &Checks, repaired: Option<&[String]>) -> Result<(
             out.painted(&[(Style::Dim, &format!("{:21}-> {}", "", check.remedy))])?;
         }
     }
-    let count = |state| checks.0.iter().filter(|check| check.state == state).count();
-    let (problems, warnings) = (count(State::Problem), count(State::Warn));
-    out.painted(&[(checks.worst().style(), &format!("{problems} problems, {warnings} warnings"))])
+    let count = |state, noun| story::count(checks.0.iter().filter(|check| check.state == state).count() as u64, noun);
+    let (problems, warnings) = (count(State::Problem, "problem"), count(State::Warn, "warning"));
+    out.painted(&[(checks.worst().style(), &format!("{problems}, {warnings}"))])
 }
 
 /// Opens for writing with the journal's end taken as the truth; everything else that can be mended

@@ -152,7 +152,7 @@ impl Output {
     pub fn painted(&self, parts: &[(Style, &str)]) -> Result<(), Failure> {
         let mut line = String::new();
         for (style, text) in parts {
-            if self.color && *style != Style::Plain {
+            if self.color && *style != Style::Plain && !text.is_empty() {
                 line.push_str(style.code());
                 line.push_str(&safe(text));
                 line.push_str(RESET);

@@ -14,7 +14,7 @@ use crate::vault::{Metadata, VaultError, VersionState};
 
 use super::exit::Failure;
 use super::invocation::{Access, Invocation};
-use super::time;
+use super::{story, time};
 
 pub use args::SecretsCommand;
 use args::{Describe, Expiry, Get, List, Select, Set, Shred};
@@ -86,8 +86,8 @@ fn set(invocation: &Invocation, args: &Set) -> Result<(), Failure> {
     if out.is_json() {
         out.json(&receipt_json(&args.reference, done))
     } else {
-        let bytes = value.len();
-        out.line(&format!("wrote version {} of {} ({bytes} bytes), event {}", done.version, args.reference, done.seq))
+        let size = story::count(value.len() as u64, "byte");
+        out.line(&format!("wrote version {} of {} ({size}), event {}", done.version, args.reference, done.seq))
     }
 }
 
@@ -269,7 +269,7 @@ fn described(info: &SecretInfo) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("secret", info.reference.to_string()),
         ("version", info.version.to_string()),
-        ("value", format!("{} bytes (--reveal prints it)", info.value_bytes)),
+        ("value", format!("{} (--reveal prints it)", story::count(u64::from(info.value_bytes), "byte"))),
         ("created", time::second(info.created_at)),
         ("updated", time::second(info.updated_at)),
     ];

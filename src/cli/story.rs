@@ -116,7 +116,9 @@ fn slot(note: &SlotNote) -> String {
     format!("key slot {} ({}, \"{}\")", note.slot, note.kind, note.label)
 }
 
-fn count(number: u64, noun: &str) -> String {
+/// A number and its noun: `1 event`, `2 events`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

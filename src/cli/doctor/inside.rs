@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::base::ScopePrefix;
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
-use crate::cli::time;
+use crate::cli::{story, time};
 use crate::engine::{Ledger, ListOptions, VerifyOptions};
 use crate::inspect::{self, FindingCode, Report};
 use crate::store::RealMedium;
@@ -83,7 +83,7 @@ fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
         }
     }
     if report.ok {
-        checks.ok("journal", format!("{} events are whole and in place (checked {how})", report.events));
+        checks.ok("journal", format!("{} in place and whole (checked {how})", story::count(report.events, "event")));
     }
     let clean = |name: &str| !report.findings.iter().any(|finding| place(finding.code).0 == name);
     if report.state_root.is_some() && clean("index") {
@@ -132,7 +132,7 @@ fn expired(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Er
             format!("{late} of {total} are expired, first {first}"),
             "replace them with `palyra-ledger secrets set`",
         ),
-        None => checks.ok("secrets", format!("{total} secrets, none expired")),
+        None => checks.ok("secrets", format!("{}, none expired", story::count(total as u64, "secret"))),
     }
     Ok(())
 }
