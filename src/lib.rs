@@ -13,6 +13,8 @@
 )]
 
 pub mod base;
+#[doc(hidden)]
+pub mod cli;
 pub mod crypto;
 pub mod engine;
 pub mod event;

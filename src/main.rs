@@ -1,2 +1,6 @@
 //! The `palyra-ledger` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    palyra_ledger::cli::main()
+}

@@ -1,0 +1,109 @@
+//! The command line's shape. Doc comments here are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::SlotId;
+
+use super::doctor::DoctorArgs;
+use super::init::InitArgs;
+use super::keys::KeysCommand;
+use super::log::LogCommand;
+use super::secrets::SecretsCommand;
+use super::tour::TourArgs;
+
+/// A trust store for machines that run agents: one sealed, hash-chained log with a secrets vault on top.
+#[derive(Debug, Parser)]
+#[command(name = "palyra-ledger", version, propagate_version = false, max_term_width = 100)]
+#[command(
+    after_help = "Data goes to stdout, everything else to stderr. `palyra-ledger exit-codes` explains exit codes."
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// The ledger's home; by default palyra-ledger in the XDG state folder
+    #[arg(long, global = true, value_name = "DIR", env = "PALYRA_LEDGER_HOME")]
+    pub home: Option<PathBuf>,
+    /// How data is printed
+    #[arg(long, global = true, value_enum, default_value = "table", env = "PALYRA_LEDGER_FORMAT")]
+    pub format: Format,
+    /// Seconds to wait for another process that has the ledger open; 0: do not wait
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub lock_wait: u64,
+    /// Key slot to open the ledger with, instead of the pinned one; a command that writes then pins it
+    #[arg(long, global = true, value_name = "ID")]
+    pub slot: Option<SlotId>,
+    /// File whose first line is the passphrase; or name it in `PALYRA_LEDGER_PASSPHRASE_FILE`
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_file")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Key file in another place than the home's keys folder
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Who acts, for the log; by default the user's name
+    #[arg(long, global = true, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// Why, for the log
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// When to use colour; `NO_COLOR` is honoured
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables and sentences for people.
+    Table,
+    /// JSON with stable fields.
+    Json,
+}
+
+/// When colour is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new ledger
+    Init(InitArgs),
+    /// Keep and read secrets
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
+    /// Manage the ways in and the keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Read and verify the log
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Check the ledger's health, and mend what can be mended
+    Doctor(DoctorArgs),
+    /// See everything at work on a temporary ledger
+    Tour(TourArgs),
+    /// List the exit codes
+    ExitCodes,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}

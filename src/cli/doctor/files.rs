@@ -1,0 +1,220 @@
+//! What can be checked without opening the ledger.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use crate::base::limits;
+use crate::crypto::labels;
+use crate::engine::Settings;
+use crate::keys::{self, Credential, KeyRing, SlotKind};
+use crate::store::RealMedium;
+
+use super::Checks;
+
+/// Checks the home's files.
+pub fn check(home: &Path, checks: &mut Checks) {
+    permissions(home, checks);
+    markers(home, checks);
+    config(home, checks);
+    key_slots(home, checks);
+    quarantine(home, checks);
+    spool(home, checks);
+    leftovers(home, checks);
+}
+
+/// Entries below the home that are looked at: a home has thousands at most.
+const ENTRIES_MAX: usize = 100_000;
+
+fn permissions(home: &Path, checks: &mut Checks) {
+    let mut loose = Vec::new();
+    let mut foreign = Vec::new();
+    let mut pending = vec![home.to_owned()];
+    let mut seen = 0;
+    let user = rustix::process::geteuid().as_raw();
+    while let Some(path) = pending.pop() {
+        seen += 1;
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        if meta.file_type().is_symlink() {
+            checks.problem(
+                "permissions",
+                format!("{} is a symbolic link", path.display()),
+                "put the file itself there",
+            );
+            continue;
+        }
+        let mode = meta.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            loose.push((path.clone(), mode));
+        }
+        if meta.uid() != user {
+            foreign.push(path.clone());
+        }
+        if meta.is_dir() && seen < ENTRIES_MAX {
+            let entries = std::fs::read_dir(&path).into_iter().flatten().filter_map(Result::ok);
+            pending.extend(entries.map(|entry| entry.path()));
+        }
+    }
+    // Inside a closed home nobody else reaches a file, whatever its mode; keys are kept stricter.
+    let keys = home.join("keys");
+    match loose.iter().find(|(path, _)| path == home || path.starts_with(&keys)) {
+        Some((path, mode)) => {
+            let what = format!("{} is open to others (mode {mode:o})", path.display());
+            checks.problem("permissions", what, format!("run `chmod -R go-rwx '{}'`", home.display()));
+        }
+        None => checks.ok("permissions", format!("{} is closed to others", home.display())),
+    }
+    if let Some(path) = foreign.first() {
+        let what = format!("{} files belong to another user, first {}", foreign.len(), path.display());
+        checks.problem("ownership", what, "run the command as the home's owner, or change the owner back");
+    }
+}
+
+fn markers(home: &Path, checks: &mut Checks) {
+    let read = |name: &str| {
+        let text =
+            std::fs::read(home.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).chars().take(64).collect());
+        text.map(|text: String| text.trim().to_owned())
+    };
+    match read("format") {
+        Ok(text) if text == "palyra-ledger 1" => checks.ok("format", text),
+        Ok(text) => {
+            checks.problem(
+                "format",
+                format!("the marker says `{text}`"),
+                "use the program version that made this ledger",
+            );
+        }
+        Err(error) => {
+            checks.problem(
+                "format",
+                format!("the marker does not read: {error}"),
+                "restore it: `palyra-ledger 1` on one line",
+            );
+        }
+    }
+    match read("backend.kind") {
+        Ok(text) if text == "ledger" => checks.ok("backend", "secrets are kept in the log itself"),
+        Ok(text) => checks.problem("backend", format!("the marker says `{text}`"), "use that backend"),
+        Err(error) => {
+            checks.problem("backend", format!("the marker does not read: {error}"), "restore it: `ledger` on one line");
+        }
+    }
+}
+
+fn config(home: &Path, checks: &mut Checks) {
+    let path = home.join("config.toml");
+    match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            checks.ok("config", "no config.toml: the defaults hold");
+        }
+        Err(error) => {
+            checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file");
+        }
+        Ok(text) => match Settings::parse(&text) {
+            Ok(settings) => checks
+                .ok("config", format!("config.toml reads; audit.reads = {:?}", settings.audit.reads).to_lowercase()),
+            Err(error) => checks.problem("config", format!("config.toml: {error}"), "mend or remove the file"),
+        },
+    }
+}
+
+fn key_slots(home: &Path, checks: &mut Checks) {
+    let dir = home.join("keys");
+    let ring = match keys::read(&RealMedium, &dir) {
+        Ok((current, next)) => {
+            if next.is_some() {
+                checks.warn(
+                    "key ring",
+                    "a change of keys was not finished",
+                    "any command that writes finishes or drops it",
+                );
+            }
+            current.or(next)
+        }
+        Err(error) => {
+            checks.problem("key ring", error.to_string(), "restore the `keys` folder from a backup");
+            return;
+        }
+    };
+    let Some(ring) = ring else {
+        checks.problem("key ring", "there is no key ring", "restore the `keys` folder from a backup");
+        return;
+    };
+    let mut unattended = 0;
+    let mut passphrases = 0;
+    for slot in ring.slots() {
+        let place = format!("slot {} ({})", slot.id(), slot.label());
+        match slot.kind() {
+            SlotKind::Passphrase => passphrases += 1,
+            SlotKind::File => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
+                Ok(unlocked) => {
+                    unattended += 1;
+                    if slot.id() == ring.pinned() {
+                        head_file(home, &ring, &unlocked.ledger_key().subkey(labels::HEAD_MAC), checks);
+                    }
+                }
+                Err(error) => {
+                    let remedy = "put the key file back, or remove the slot: `palyra-ledger keys remove-slot ID`";
+                    checks.problem("key slots", format!("{place} does not open: {error}"), remedy);
+                }
+            },
+        }
+    }
+    let what = format!(
+        "{unattended} opened by key file, {passphrases} by passphrase (not tried); {} is pinned",
+        ring.pinned()
+    );
+    if unattended + passphrases == 0 {
+        checks.problem("key slots", "no slot opens", "restore the `keys` folder from a backup");
+    } else if ring.slots().len() == 1 {
+        checks.warn(
+            "key slots",
+            what,
+            "a second way in is a lifeline: `palyra-ledger keys add-slot passphrase --label NAME`",
+        );
+    } else {
+        checks.ok("key slots", what);
+    }
+}
+
+fn head_file(home: &Path, ring: &KeyRing, key: &crate::crypto::Key, checks: &mut Checks) {
+    let opened = crate::log::HeadFile::open(&RealMedium, &home.join("head"), ring.ledger_id(), Some(key), false);
+    match opened {
+        Ok((_, head)) => checks.ok("head file", format!("authentic; names event {}", head.seq)),
+        Err(error) => checks.problem("head file", error.to_string(), "`palyra-ledger doctor --repair` writes it anew"),
+    }
+}
+
+fn quarantine(home: &Path, checks: &mut Checks) {
+    let entries = std::fs::read_dir(home.join("quarantine")).into_iter().flatten().filter_map(Result::ok);
+    let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    match names.first() {
+        None => checks.ok("quarantine", "empty"),
+        Some(first) => checks.warn(
+            "quarantine",
+            format!("{} pieces of evidence, first {first}", names.len()),
+            "look at what happened with `palyra-ledger log show`; remove them when they are not needed",
+        ),
+    }
+}
+
+fn spool(home: &Path, checks: &mut Checks) {
+    let bytes = std::fs::symlink_metadata(home.join("reads.spool")).map_or(0, |meta| meta.len());
+    if bytes > limits::SPOOL_BYTES_MAX / 2 {
+        let what = format!("{bytes} bytes of reads wait to be folded into the log");
+        checks.warn("read spool", what, "any command that writes folds them in");
+    } else {
+        checks.ok("read spool", format!("{bytes} bytes wait"));
+    }
+}
+
+fn leftovers(home: &Path, checks: &mut Checks) {
+    let Some(parent) = home.parent() else { return };
+    let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
+    let left: Vec<_> =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".palyra-init-")).collect();
+    if let Some(first) = left.first() {
+        let what = format!("{} unfinished homes beside this one, first {}", left.len(), first.path().display());
+        checks.warn("leftovers", what, "an interrupted `init` left them: they hold nothing and may be removed");
+    }
+}

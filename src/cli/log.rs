@@ -1,0 +1,201 @@
+//! `log`: its head, its events, its verification.
+
+mod filter;
+mod verify;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::base::SecretRef;
+use crate::engine::{Entry, Ledger};
+
+use super::exit::{ExitCode, Failure};
+use super::invocation::{Access, Invocation};
+use super::output::{Output, Style};
+use super::{story, time};
+
+use filter::Filter;
+pub use verify::VerifyArgs;
+
+/// What `log` does.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Print the last event's number and hash
+    Head,
+    /// Print events, oldest first; --actor NAME shows that actor's alone
+    Show(ShowArgs),
+    /// Print the last events, and with --follow those to come
+    Tail(TailArgs),
+    /// Verify the whole log
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `log show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// From this event on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: u64,
+    /// Up to this event
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    to: u64,
+    /// Only events of this kind, for example `secret_put`; may be given more than once
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<String>,
+    /// Only events about this secret
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<SecretRef>,
+    /// Only events since then: RFC 3339, a date, or an age such as 2h
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+}
+
+/// Arguments of `log tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// How many events
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    lines: u64,
+    /// Go on with new events until interrupted
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// Runs `log`.
+pub fn run(invocation: &Invocation, command: LogCommand) -> Result<(), Failure> {
+    match command {
+        LogCommand::Head => head(invocation),
+        LogCommand::Show(args) => show(invocation, args),
+        LogCommand::Tail(args) => tail(invocation, &args),
+        LogCommand::Verify(args) => verify::run(invocation, &args),
+    }
+}
+
+fn head(invocation: &Invocation) -> Result<(), Failure> {
+    let ledger = invocation.open(Access::Read)?;
+    let head = ledger.log().head()?;
+    invocation.close(&ledger);
+    let out = &invocation.out;
+    if out.is_json() {
+        return out.json(&json!({
+            "seq": head.seq,
+            "hash": head.hash,
+            "events": head.events,
+            "recorded_at_ms": head.time.as_millis(),
+        }));
+    }
+    out.line(&format!("{} {} {}", head.seq, head.hash, time::second(head.time)))
+}
+
+fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
+    let filter = Filter::new(&args.kind, args.reference, invocation.global.actor.clone())?;
+    let since = match &args.since {
+        Some(text) => Some(time::since(text, time::now()).map_err(|_| {
+            Failure::usage(
+                "--since is not understood",
+                "for example --since 2h, --since 2026-01-31 or an RFC 3339 time",
+            )
+        })?),
+        None => None,
+    };
+    let ledger = invocation.open(Access::Read)?;
+    let from = match since {
+        Some(since) => args.from.max(filter::first_since(&ledger, since)?),
+        None => args.from,
+    };
+    print(&invocation.out, &ledger, from, args.to, &filter, true)?;
+    invocation.close(&ledger);
+    Ok(())
+}
+
+/// Prints the events of a range as they come.
+fn print(out: &Output, ledger: &Ledger, from: u64, to: u64, filter: &Filter, header: bool) -> Result<(), Failure> {
+    if header && !out.is_json() {
+        out.painted(&[(Style::Bold, "EVENT   TIME                      ACTOR         [KIND] WHAT \u{2014} REASON")])?;
+    }
+    let last = ledger.log().head()?.seq;
+    if from > last {
+        return Ok(());
+    }
+    let mut failed = None;
+    ledger.log().read(from, to.min(last), &mut |entry| {
+        if filter.wants(&entry)
+            && let Err(failure) = print_entry(out, &entry)
+        {
+            failed = Some(failure);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Prints one event: a JSON object on a line, or a line for a person.
+pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(&story::entry_json(entry));
+    }
+    let kind = entry.kind_name();
+    let style = match kind.as_str() {
+        "command_refused" => Style::Warn,
+        "secret_shredded" | "tail_dropped" | "witness_set_aside" | "head_restored" | "journal_restored" => Style::Bad,
+        _ => Style::Plain,
+    };
+    let what = story::summary(&entry.event);
+    let reason = entry.caller.reason.as_ref().map(|reason| format!(" \u{2014} {reason}")).unwrap_or_default();
+    out.painted(&[
+        (Style::Plain, &format!("{:<7} ", entry.seq)),
+        (Style::Dim, &format!("{}  ", entry.time)),
+        (Style::Plain, &format!("{:<13} ", entry.caller.actor.as_str())),
+        (Style::Dim, &format!("[{kind}] ")),
+        (style, &what),
+        (Style::Dim, &reason),
+    ])
+}
+
+fn tail(invocation: &Invocation, args: &TailArgs) -> Result<(), Failure> {
+    let filter = Filter::default();
+    let mut seen = journal_size(&invocation.home()?);
+    let ledger = invocation.open(Access::Read)?;
+    let end = ledger.log().head()?.events;
+    if args.lines > 0 {
+        print(&invocation.out, &ledger, end.saturating_sub(args.lines), u64::MAX, &filter, true)?;
+    }
+    invocation.close(&ledger);
+    drop(ledger);
+    if !args.follow {
+        return Ok(());
+    }
+    let mut next = end;
+    loop {
+        invocation.out.flush()?;
+        // The ledger stays closed in between: a reader that holds it would keep writers out.
+        std::thread::sleep(Duration::from_millis(300));
+        let size = journal_size(&invocation.home()?);
+        if size == seen {
+            continue;
+        }
+        let ledger = match invocation.open(Access::Read) {
+            Ok(ledger) => ledger,
+            Err(failure) if failure.code == ExitCode::InUse => continue,
+            Err(failure) => return Err(failure),
+        };
+        print(&invocation.out, &ledger, next, u64::MAX, &filter, false)?;
+        next = ledger.log().head()?.events;
+        invocation.close(&ledger);
+        seen = size;
+    }
+}
+
+/// How many segments there are and how long the last one is: what changes when events come.
+fn journal_size(home: &Path) -> (usize, u64) {
+    let Ok(entries) = std::fs::read_dir(home.join("journal")) else { return (0, 0) };
+    let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    names.sort_unstable();
+    let last = names.last().and_then(|path| path.metadata().ok()).map_or(0, |meta| meta.len());
+    (names.len(), last)
+}

@@ -1,0 +1,139 @@
+//! The command line. Its JSON fields and exit codes are stable; its Rust interface is not.
+
+pub mod args;
+mod complete;
+mod doctor;
+pub mod exit;
+mod init;
+mod invocation;
+mod keys;
+mod log;
+mod output;
+mod secrets;
+mod story;
+mod time;
+mod tour;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+use exit::{ExitCode, Failure};
+use invocation::Invocation;
+use output::Output;
+
+/// Runs the program with the process's arguments, and says how it went.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        // Panics inside the second copy's engine are caught where it is called, and recorded there.
+        if !crate::store::inside_sled() {
+            let place =
+                info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+            let failure =
+                Failure::new(ExitCode::Internal, format!("a fault in the program itself{place}"), "please report it");
+            output::print_failure(&failure, false);
+        }
+    }));
+    // Whatever is made from here on is made for the user alone, the second copy's files too.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let code = std::panic::catch_unwind(|| run(std::env::args_os().collect())).unwrap_or(ExitCode::Internal);
+    code.into()
+}
+
+fn run(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let Cli { global, command } = cli;
+    let json = global.format == args::Format::Json;
+    let out = match Output::new(global.format, global.color) {
+        Ok(out) => out,
+        Err(failure) => {
+            output::print_failure(&failure, json);
+            return failure.code;
+        }
+    };
+    let invocation = Invocation::new(global, out);
+    let done = dispatch(&invocation, command).and_then(|()| invocation.out.flush());
+    match done {
+        Ok(()) => ExitCode::Ok,
+        Err(failure) => {
+            invocation.out.failure(&failure);
+            failure.code
+        }
+    }
+}
+
+fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => init::run(invocation, &args),
+        Command::Secrets(command) => secrets::run(invocation, command),
+        Command::Keys(command) => keys::run(invocation, command),
+        Command::Log(command) => log::run(invocation, command),
+        Command::Doctor(args) => doctor::run(invocation, &args),
+        Command::Tour(args) => tour::run(invocation, &args),
+        Command::ExitCodes => complete::exit_codes(invocation),
+        Command::Completions { shell } => complete::script(invocation, shell),
+    }
+}
+
+/// Help and version are data; everything else is a refusal.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away needs no help.
+            let _ = error.print();
+            ExitCode::Ok
+        }
+        _ if wants_json(arguments) => {
+            let text = error.to_string();
+            let said: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).collect();
+            let what = said.join(" ").trim().trim_start_matches("error: ").to_owned();
+            output::print_failure(&Failure::usage(what, "`palyra-ledger --help` shows the commands"), true);
+            ExitCode::Usage
+        }
+        _ => {
+            // The message repeats what was typed, which may hold what drives a terminal.
+            output::print_lines(&error.to_string());
+            ExitCode::Usage
+        }
+    }
+}
+
+/// Whether JSON was asked for, on a command line that does not parse.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let mut flag = None;
+    for (index, argument) in arguments.iter().enumerate() {
+        match argument.to_str() {
+            Some("--") => break,
+            Some("--format") => flag = arguments.get(index + 1).cloned(),
+            Some(text) if text.starts_with("--format=") => flag = Some(text.trim_start_matches("--format=").into()),
+            _ => {}
+        }
+    }
+    flag.or_else(|| std::env::var_os("PALYRA_LEDGER_FORMAT")).is_some_and(|value| value == "json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_seen_on_a_command_line_that_does_not_parse() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert!(wants_json(&words("p --format json nonsense")));
+        assert!(wants_json(&words("p nonsense --format=json")));
+        assert!(!wants_json(&words("p nonsense --format table")));
+        assert!(!wants_json(&words("p -- --format json")));
+    }
+}

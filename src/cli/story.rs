@@ -1,0 +1,282 @@
+//! What happened, as a person would tell it; and the same for a program.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use crate::base::{Origin, Timestamp};
+use crate::engine::Entry;
+use crate::event::Event;
+use crate::event::system::{EpochCause, SlotNote, WitnessFault};
+use crate::event::vault::{ReadNote, SecretPut, Versions};
+
+use super::time;
+
+/// One sentence about an event, without its subject: the actor.
+#[must_use]
+pub fn summary(event: &Event) -> String {
+    match event {
+        Event::SecretPut(event) => put(event),
+        Event::SecretDeleted(event) => format!("deleted {}", target(&event.scope, &event.name, event.versions)),
+        Event::SecretUndeleted(event) => format!("brought back {}", target(&event.scope, &event.name, event.versions)),
+        Event::SecretShredded(event) => {
+            let numbers: Vec<u32> = event.versions.iter().map(|(version, _)| *version).collect();
+            format!("destroyed {} of {}/{}", numbered(&numbers), event.scope, event.name)
+        }
+        Event::SecretDescribed(event) => {
+            let mut text = format!("described {}/{}", event.scope, event.name);
+            text.push_str(&aside(event.expires_at, event.description.as_deref(), event.labels.len()));
+            text
+        }
+        Event::SecretsRead(event) => read(&event.reads),
+        other => system(other),
+    }
+}
+
+fn system(event: &Event) -> String {
+    match event {
+        Event::LedgerCreated(event) => {
+            let slots: Vec<String> = event.slots.iter().map(slot).collect();
+            format!("created ledger {} with {}", event.ledger_id, slots.join(", "))
+        }
+        Event::EpochStarted(event) => {
+            let cause = match event.cause {
+                EpochCause::Requested => "as asked",
+                EpochCause::Age => "the last key had reached its age",
+                EpochCause::RootRotated => "after the root key was replaced",
+            };
+            format!("started epoch {} with a new key ({cause})", event.epoch)
+        }
+        Event::KeySlotAdded(event) => format!("added {}", slot(&event.slot)),
+        Event::KeySlotRemoved(event) => format!("removed {}", slot(&event.slot)),
+        Event::KeySlotPinned(event) => {
+            format!("opened with key slot {}, which now opens by default instead of {}", event.slot, event.previous)
+        }
+        Event::RootRotated(event) => {
+            let dropped: Vec<String> = event.dropped.iter().map(ToString::to_string).collect();
+            let dropped = dropped.join(", ");
+            let dropped = if dropped.is_empty() { dropped } else { format!("; dropped key slots {dropped}") };
+            let rewrapped = count(event.rewrapped, "secret key");
+            format!("replaced the root key (generation {}) and re-wrapped {rewrapped}{dropped}", event.root_generation)
+        }
+        Event::CommandRefused(event) => {
+            let about = event.target.as_ref().map(|target| format!(" of {target}")).unwrap_or_default();
+            format!("was refused `{}`{about}: {}", event.command, event.what)
+        }
+        other => recovery(other),
+    }
+}
+
+fn recovery(event: &Event) -> String {
+    let kept = |name: &str| if name.is_empty() { String::new() } else { format!("; kept as quarantine/{name}") };
+    match event {
+        Event::TailDropped(event) => format!(
+            "dropped {} at the journal's end that were never acknowledged{}",
+            count(event.bytes, "torn byte"),
+            kept(&event.saved_as)
+        ),
+        Event::WitnessSetAside(event) => {
+            let why = match event.fault {
+                WitnessFault::Failed => "it failed",
+                WitnessFault::Panicked => "it broke down",
+                WitnessFault::Differed => "it differed from the journal",
+                WitnessFault::Ahead => "it held more than the journal",
+                WitnessFault::Missing => "it was not there",
+            };
+            format!("set the second copy of the log aside: {why}{}", kept(&event.saved_as))
+        }
+        Event::WitnessRebuilt(event) => {
+            format!("rebuilt the second copy of the log from the journal, through event {}", event.through)
+        }
+        Event::ClockStepped(event) => format!(
+            "found the clock behind the log: it said {}, {} was recorded",
+            time::second(event.observed),
+            time::second(event.recorded)
+        ),
+        Event::JournalRestored(event) => format!(
+            "restored events {} to {} of the journal from the second copy{}",
+            event.first,
+            event.last,
+            kept(&event.saved_as)
+        ),
+        Event::HeadRestored(event) => {
+            format!("took event {} as the log's end on a person's word and wrote the head file anew", event.seq)
+        }
+        Event::KeyTableRepaired(event) => {
+            format!("repaired {} of the key table from their second copy", count(event.slots.len() as u64, "slot"))
+        }
+        Event::SpoolDropped(event) => {
+            format!("could not read {} of the read spool: records of reads may be missing", count(event.bytes, "byte"))
+        }
+        _ => event.kind().name().replace('_', " "),
+    }
+}
+
+fn slot(note: &SlotNote) -> String {
+    format!("key slot {} ({}, \"{}\")", note.slot, note.kind, note.label)
+}
+
+/// A number and its noun: `1 event`, `2 events`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn put(event: &SecretPut) -> String {
+    let SecretPut { scope, name, version, value_bytes, .. } = event;
+    let size = count(u64::from(*value_bytes), "byte");
+    let aside = aside(event.expires_at, event.description.as_deref(), event.labels.len());
+    format!("wrote version {version} of {scope}/{name}, {size}{aside}")
+}
+
+fn aside(expires: Option<Timestamp>, description: Option<&str>, labels: usize) -> String {
+    let mut parts = Vec::new();
+    parts.extend(description.map(|text| format!("\"{text}\"")));
+    if labels > 0 {
+        parts.push(count(labels as u64, "label"));
+    }
+    parts.extend(expires.map(|at| format!("expires {}", time::second(at))));
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+fn target(scope: &crate::base::Scope, name: &crate::base::SecretName, versions: Versions) -> String {
+    match versions {
+        Versions::All => format!("{scope}/{name}"),
+        Versions::One(version) => format!("version {version} of {scope}/{name}"),
+    }
+}
+
+fn numbered(numbers: &[u32]) -> String {
+    match numbers {
+        [one] => format!("version {one}"),
+        [first, .., last] if numbers.len() > 4 => format!("{} versions ({first} to {last})", numbers.len()),
+        _ => {
+            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            format!("versions {}", texts.join(", "))
+        }
+    }
+}
+
+fn read(reads: &[ReadNote]) -> String {
+    let shown: Vec<String> = reads
+        .iter()
+        .take(3)
+        .map(|note| {
+            let times = if note.count == 1 { String::new() } else { format!(" {} times", note.count) };
+            format!("version {} of {}/{}{times}", note.version, note.scope, note.name)
+        })
+        .collect();
+    let more = reads.len().saturating_sub(shown.len());
+    let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other secret")) };
+    format!("read {}{more}", shown.join(", "))
+}
+
+/// An entry as one JSON object: header fields, kind, actor, origin, reason, and the event's fields.
+#[must_use]
+pub fn entry_json(entry: &Entry) -> Value {
+    let caller = &entry.caller;
+    let mut map = Map::new();
+    map.insert("seq".to_owned(), entry.seq.into());
+    map.insert("recorded_at_ms".to_owned(), entry.time.as_millis().into());
+    map.insert("kind".to_owned(), entry.kind_name().into());
+    map.insert("actor".to_owned(), caller.actor.as_str().into());
+    map.insert("origin".to_owned(), origin(&caller.origin));
+    map.insert("reason".to_owned(), json!(caller.reason.as_ref().map(crate::base::Reason::as_str)));
+    if let Some(correlation) = caller.correlation {
+        map.insert("correlation_id".to_owned(), json!(correlation));
+    }
+    map.insert("event".to_owned(), with_units(entry.fields()));
+    map.insert("schema".to_owned(), entry.schema.into());
+    map.insert("epoch".to_owned(), entry.epoch.into());
+    map.insert("batch_index".to_owned(), entry.batch_index.into());
+    map.insert("batch_len".to_owned(), entry.batch_len.into());
+    map.insert("prev".to_owned(), json!(entry.prev));
+    map.insert("hash".to_owned(), json!(entry.hash));
+    Value::Object(map)
+}
+
+fn origin(origin: &Origin) -> Value {
+    match origin {
+        Origin::System => json!({"via": "system"}),
+        Origin::Cli { uid } => json!({"via": "cli", "uid": uid}),
+        Origin::Library => json!({"via": "library"}),
+        Origin::Socket { uid, pid } => json!({"via": "socket", "uid": uid, "pid": pid}),
+        Origin::Device { device_id } => json!({"via": "device", "device_id": device_id}),
+    }
+}
+
+/// Times get the name that every time in JSON has: `.._at_ms`; public keys are hexadecimal.
+fn with_units(mut fields: Value) -> Value {
+    let Some(map) = fields.as_object_mut() else { return fields };
+    rename(map, &[("expires_at", "expires_at_ms"), ("observed", "observed_at_ms"), ("recorded", "recorded_at_ms")]);
+    if let Some(Value::Array(reads)) = map.get_mut("reads") {
+        for read in reads.iter_mut().filter_map(Value::as_object_mut) {
+            rename(read, &[("first", "first_at_ms"), ("last", "last_at_ms")]);
+        }
+    }
+    if let Some(Value::Array(bytes)) = map.get_mut("ca_public_key") {
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes.iter().filter_map(Value::as_u64) {
+            let _ = write!(text, "{byte:02x}");
+        }
+        map.insert("ca_public_key".to_owned(), text.into());
+    }
+    fields
+}
+
+fn rename(map: &mut Map<String, Value>, names: &[(&str, &str)]) {
+    for (old, new) in names {
+        if let Some(value) = map.remove(*old) {
+            map.insert((*new).to_owned(), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::system::CommandRefused;
+    use crate::event::vault::{SecretShredded, SecretsRead};
+
+    #[test]
+    fn events_read_as_sentences() {
+        let scope = crate::base::Scope::global();
+        let name = "key".parse::<crate::base::SecretName>().unwrap();
+        let note = |count| ReadNote {
+            scope: scope.clone(),
+            name: name.clone(),
+            version: 2,
+            count,
+            first: Timestamp::from_millis(0),
+            last: Timestamp::from_millis(1),
+        };
+        let read = Event::SecretsRead(SecretsRead { reads: vec![note(1), note(3), note(1), note(1)] });
+        assert_eq!(
+            summary(&read),
+            "read version 2 of global/key, version 2 of global/key 3 times, version 2 of global/key and 1 other secret"
+        );
+        let versions = (1..=6).map(|version| (version, u64::from(version))).collect();
+        let shred = Event::SecretShredded(SecretShredded { scope, name, versions });
+        assert_eq!(summary(&shred), "destroyed 6 versions (1 to 6) of global/key");
+        let refused = Event::CommandRefused(CommandRefused {
+            command: "secrets set".to_owned(),
+            target: Some("global/key".to_owned()),
+            code: "conflict".to_owned(),
+            what: "global/key is at version 2, not at version 1".to_owned(),
+        });
+        assert_eq!(
+            summary(&refused),
+            "was refused `secrets set` of global/key: global/key is at version 2, not at version 1"
+        );
+    }
+
+    #[test]
+    fn times_in_json_say_their_unit() {
+        let fields = json!({"expires_at": 5, "reads": [{"first": 1, "last": 2}], "ca_public_key": [1, 255]});
+        assert_eq!(
+            with_units(fields),
+            json!({"expires_at_ms": 5, "reads": [{"first_at_ms": 1, "last_at_ms": 2}], "ca_public_key": "01ff"})
+        );
+        assert_eq!(with_units(json!({"first": 1, "last": 2})), json!({"first": 1, "last": 2}), "sequence numbers stay");
+    }
+}
