@@ -77,6 +77,17 @@ pub(super) fn file_names(generation: u32) -> [String; 2] {
     [format!("table-{generation}.a"), format!("table-{generation}.b")]
 }
 
+fn create_copy(medium: &dyn Medium, path: &Path, header: &TableHeader) -> Result<Box<dyn MediumFile>, StoreError> {
+    if medium.exists(path)? {
+        // Left by a rotation that was never committed.
+        medium.remove(path)?;
+    }
+    let file = medium.open(path, OpenMode::CreateNew)?;
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    Ok(file)
+}
+
 fn at(slot: u64) -> u64 {
     HEADER_LEN as u64 + slot * SLOT_LEN as u64
 }
@@ -88,19 +99,11 @@ impl KeyTable {
     /// [`KeysError::Store`].
     pub fn create(medium: &dyn Medium, dir: &Path, ledger_id: LedgerId, generation: u32) -> Result<Self, KeysError> {
         let header = TableHeader { ledger_id, generation, shredded_below: 0 };
-        let [a, b] = file_names(generation).map(|name| -> Result<_, StoreError> {
-            let path = dir.join(name);
-            if medium.exists(&path)? {
-                // Left by a rotation that was never committed.
-                medium.remove(&path)?;
-            }
-            let file = medium.open(&path, OpenMode::CreateNew)?;
-            file.write_at(0, &header.encode())?;
-            file.sync()?;
-            Ok(file)
-        });
+        let [a, b] = file_names(generation);
+        let a = create_copy(medium, &dir.join(a), &header)?;
+        let b = create_copy(medium, &dir.join(b), &header)?;
         medium.sync_dir(dir)?;
-        Ok(Self::new([a?, b?], header, 0, true))
+        Ok(Self::new([a, b], header, 0, true))
     }
 
     fn new(copies: [Box<dyn MediumFile>; 2], header: TableHeader, len: u64, writable: bool) -> Self {
