@@ -9,9 +9,11 @@
 
 use std::sync::OnceLock;
 
-use crate::base::{Scope, ScopePrefix, SecretName, SecretRef};
-use crate::crypto::{Hash, Key, Opener, labels};
+use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretRef};
+use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
+use crate::engine::{self, Settings};
 use crate::event;
+use crate::keys;
 use crate::log::frame::{Frame, FrameError, HASH_LEN, HEADER_LEN, Header};
 use crate::log::head;
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
@@ -24,6 +26,11 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("head", head),
     ("event_body", event_body),
     ("reference", reference),
+    ("spool", spool),
+    ("keyring", keyring),
+    ("key_table_slot", key_table_slot),
+    ("keyfile", keyfile),
+    ("settings", settings),
     ("sled_value", sled_value),
 ];
 
@@ -158,4 +165,43 @@ pub fn reference(bytes: &[u8]) {
 /// Where the property does not hold.
 pub fn sled_value(bytes: &[u8]) {
     store::fuzz_sled_value(bytes);
+}
+
+/// The read spool: once as it is, once sealed as a reader with the ledger's keys would have.
+pub fn spool(bytes: &[u8]) {
+    engine::fuzz_spool(bytes);
+    let opener = Opener::wrapping(&Key::from_bytes(&mut [1; 32]).subkey(labels::SPOOL));
+    let sealed = seal_sealed(&opener, &[3; 24], LedgerId::from_bytes([2; 16]).as_bytes(), bytes);
+    let mut record = u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+    record.extend(sealed);
+    record.extend_from_slice(bytes);
+    engine::fuzz_spool(&record);
+}
+
+/// The key ring: what parses has one encoding.
+pub fn keyring(bytes: &[u8]) {
+    keys::fuzz_ring(bytes);
+}
+
+/// One slot of the key table: what parses has one encoding.
+pub fn key_table_slot(bytes: &[u8]) {
+    keys::fuzz_table_slot(bytes);
+}
+
+/// The file of a `file` slot.
+pub fn keyfile(bytes: &[u8]) {
+    keys::fuzz_key_file(bytes);
+}
+
+/// `config.toml`: what parses lies within its bounds and means the same when written out.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(settings) = Settings::parse(text) else { return };
+    let written = toml::to_string(&settings);
+    assert!(written.is_ok(), "settings can be written: {written:?}");
+    let again = Settings::parse(&written.unwrap_or_default());
+    assert!(again.as_ref().is_ok_and(|again| *again == settings), "{again:?} is not {settings:?}");
 }
