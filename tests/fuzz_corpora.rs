@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use palyra_ledger::crypto::Hash;
+use palyra_ledger::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, seal_sealed};
 use palyra_ledger::event::{self, Event, system, vault};
+use palyra_ledger::keys::KeyRing;
 use palyra_ledger::log::frame::{self, Header, Sealing};
 use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
 use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
@@ -357,6 +358,77 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             part.push(0x5a);
             add("second-part", sled_value(260, 1, &part));
             add("unknown-format", sled_value(1, 0, &[3]));
+        }
+        "spool" => {
+            let read = events().pop().unwrap();
+            let mut plain = read.kind().number().to_le_bytes().to_vec();
+            plain.extend(event::encode(&cli, &read).unwrap());
+            // As the target's key and ledger seal it, so that it reads as a spool of one record.
+            let opener = Opener::wrapping(&Key::from_bytes(&mut [1; 32]).subkey(labels::SPOOL));
+            let sealed = seal_sealed(&opener, &[3; 24], &[2; 16], &plain);
+            let mut record = u32::try_from(sealed.len()).unwrap().to_le_bytes().to_vec();
+            record.extend(sealed);
+            add("torn", [&record[..], &record[..40]].concat());
+            add("record", record);
+            add("plain", plain);
+        }
+        "keyring" => {
+            let mut ring = b"PLKR\x01\x00\x00\x00".to_vec();
+            ring.extend_from_slice(ledger_id().as_bytes());
+            ring.extend_from_slice(&[1_u32.to_le_bytes(), 1_u32.to_le_bytes(), [3; 4]].concat());
+            ring.extend_from_slice(&2_u16.to_le_bytes());
+            for (id, kind, label) in [([3; 4], 1_u16, "first"), ([4; 4], 2, "desk")] {
+                ring.extend_from_slice(&id);
+                ring.extend_from_slice(&kind.to_le_bytes());
+                ring.extend_from_slice(&1_790_000_000_000_u64.to_le_bytes());
+                ring.extend_from_slice(&u16::try_from(label.len()).unwrap().to_le_bytes());
+                ring.extend_from_slice(label.as_bytes());
+                if kind == 2 {
+                    ring.extend_from_slice(&[0x5a; 16]);
+                    ring.extend_from_slice(&[65_536_u32, 3, 1].map(u32::to_le_bytes).concat());
+                }
+                ring.extend_from_slice(&[0x33; KEY_LEN + SEALED_OVERHEAD]);
+            }
+            ring.extend_from_slice(&120_u32.to_le_bytes());
+            ring.extend_from_slice(&[0x44; 120]);
+            assert!(KeyRing::parse(&ring).is_some(), "the seed is a key ring of this version");
+            add("two-slots", ring.clone());
+            ring[32] ^= 1;
+            add("pinned-slot-missing", ring);
+        }
+        "key_table_slot" => {
+            let with_check = |payload: &[u8]| {
+                let place = [&1_u32.to_le_bytes()[..], &7_u64.to_le_bytes()].concat();
+                let check = Hash::of(labels::SLOT_CHECK, &[&place, payload]);
+                [payload, &check.0[..8]].concat()
+            };
+            let mut shredded = b"SHREDDED".to_vec();
+            shredded.extend_from_slice(&99_u64.to_le_bytes());
+            shredded.resize(72, 0);
+            add("empty", vec![0; 80]);
+            add("present", with_check(&[0x66; 72]));
+            add("damaged", vec![0x66; 80]);
+            add("shredded", with_check(&shredded));
+        }
+        "keyfile" => {
+            let mut body = b"PLKF\x01\x00\x00\x00".to_vec();
+            body.extend_from_slice(ledger_id().as_bytes());
+            body.extend_from_slice(&[3; 4]);
+            body.extend_from_slice(&1_u32.to_le_bytes());
+            body.extend_from_slice(&[0x11; KEY_LEN]);
+            let check = Hash::of(labels::KEY_FILE_CHECK, &[&body]);
+            add("no-check", body.clone());
+            body.extend_from_slice(&check.0[..8]);
+            add("whole", body);
+        }
+        "settings" => {
+            add("empty", Vec::new());
+            add("all", b"[audit]\nreads = \"strict\"\n\n[limits]\nmax_value_bytes = 1024\n\n[log]\nsegment_bytes = 65536\n\n[keys]\nepoch_max_age_days = 0\n".to_vec());
+            add("typing-error", b"[audit]\nread = \"off\"\n".to_vec());
+            add("out-of-bounds", b"[limits]\nmax_value_bytes = 0\n".to_vec());
+            add("negative", b"[log]\nsegment_bytes = -1\n".to_vec());
+            add("dotted", b"audit.reads = \"off\"\nkeys.epoch_max_age_days = 18446744073709551615\n".to_vec());
+            add("largest", b"keys.epoch_max_age_days = 9223372036854775807\n".to_vec());
         }
         other => panic!("no seeds for {other}"),
     }

@@ -183,14 +183,24 @@ pub fn keyring(bytes: &[u8]) {
     keys::fuzz_ring(bytes);
 }
 
-/// One slot of the key table: what parses has one encoding.
+/// One slot of the key table: once as it is, once with its check repaired.
 pub fn key_table_slot(bytes: &[u8]) {
     keys::fuzz_table_slot(bytes);
+    let place = [&1_u32.to_le_bytes()[..], &7_u64.to_le_bytes()].concat();
+    keys::fuzz_table_slot(&with_short_check(labels::SLOT_CHECK, &place, bytes));
 }
 
-/// The file of a `file` slot.
+/// The file of a `file` slot: once as it is, once with its check repaired.
 pub fn keyfile(bytes: &[u8]) {
     keys::fuzz_key_file(bytes);
+    keys::fuzz_key_file(&with_short_check(labels::KEY_FILE_CHECK, &[], bytes));
+}
+
+/// The same bytes with the last eight replaced by the check of what stands before them.
+fn with_short_check(label: &str, place: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let covered = bytes.get(..bytes.len().saturating_sub(8)).unwrap_or_default();
+    let check = Hash::of(label, &[place, covered]);
+    covered.iter().chain(check.0.iter().take(8)).copied().collect()
 }
 
 /// `config.toml`: what parses lies within its bounds and means the same when written out.
