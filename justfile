@@ -13,8 +13,7 @@ test *ARGS:
 
 # Measure beside SQLite, redb and a raw file; for example `just bench all --write --date 2026-11-24`.
 bench *ARGS="all":
-    cargo build --release --locked
-    cargo run --release --locked --features bench --bin bench -- {{ARGS}}
+    tools/bench/run {{ARGS}}
 
 # Fuzz one target, or all, for some seconds each (needs a nightly compiler).
 fuzz TARGET="all" SECONDS="60":
