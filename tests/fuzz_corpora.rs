@@ -3,6 +3,9 @@
 //! `fuzz/run` looks for new inputs; this test keeps what was found found, on any compiler. The
 //! seeds are made by `write_seeds` below: run it with `--ignored` after a change of the format.
 
+// A test's helpers may fail loudly, as its test functions may.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::manual_assert)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -183,11 +186,7 @@ fn events() -> Vec<Event> {
         Event::EpochStarted(system::EpochStarted { epoch: 2, cause: system::EpochCause::Age, keyring }),
         Event::KeySlotAdded(system::KeySlotAdded { slot: slot.clone(), keyring }),
         Event::KeySlotRemoved(system::KeySlotRemoved { slot, keyring }),
-        Event::KeySlotPinned(system::KeySlotPinned {
-            slot: slot_id,
-            previous: SlotId::from_bytes([4; 4]),
-            keyring,
-        }),
+        Event::KeySlotPinned(system::KeySlotPinned { slot: slot_id, previous: SlotId::from_bytes([4; 4]), keyring }),
         Event::RootRotated(system::RootRotated {
             root_generation: 2,
             table_generation: 2,

@@ -54,7 +54,7 @@ pub fn loaded(plan: &Plan, secrets: u32) -> Result<PathBuf, Fault> {
     eprintln!(
         "loaded {secrets} secrets with {LOADERS} writers in {:.1} s, closed after {:.1} s more",
         put.as_secs_f64(),
-        (begin.elapsed() - put).as_secs_f64()
+        begin.elapsed().saturating_sub(put).as_secs_f64()
     );
     std::fs::rename(&half, &home)?;
     Ok(home)

@@ -66,9 +66,11 @@ impl Sqlite {
     pub fn put_plain(&mut self, name: &SecretName, value: &[u8]) -> Result<(), Fault> {
         let transaction = self.db.transaction()?;
         let version = next_version(&transaction, "SELECT max(version) FROM plain WHERE name = ?1", name)?;
-        transaction
-            .prepare_cached("INSERT INTO plain VALUES (?1, ?2, ?3)")?
-            .execute(params![name.as_str(), version, value])?;
+        transaction.prepare_cached("INSERT INTO plain VALUES (?1, ?2, ?3)")?.execute(params![
+            name.as_str(),
+            version,
+            value
+        ])?;
         Ok(transaction.commit()?)
     }
 

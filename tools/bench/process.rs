@@ -95,7 +95,8 @@ pub fn whole_process(plan: &Plan) -> Result<Section, Fault> {
         return Ok(section);
     }
     let program = plan.program.to_str().ok_or("the program's path is not UTF-8")?;
-    let mut commands: Vec<(String, Vec<String>)> = vec![("/bin/true: the floor".to_owned(), vec!["/bin/true".to_owned()])];
+    let mut commands: Vec<(String, Vec<String>)> =
+        vec![("/bin/true: the floor".to_owned(), vec!["/bin/true".to_owned()])];
     for secrets in [plan.few, plan.many] {
         let home = homes::loaded(plan, secrets)?;
         let home = home.to_str().ok_or("the home's path is not UTF-8")?;
@@ -104,9 +105,10 @@ pub fn whole_process(plan: &Plan) -> Result<Section, Fault> {
         let label = format!("palyra-ledger secrets get --reveal, {} secrets", figure(f64::from(secrets)));
         commands.push((label, words.map(str::to_owned).to_vec()));
     }
-    for (label, words) in
-        [("secret-tool lookup", ["secret-tool", "lookup", "bench", "key"].as_slice()), ("pass show", &["pass", "show", "bench/key"])]
-    {
+    for (label, words) in [
+        ("secret-tool lookup", ["secret-tool", "lookup", "bench", "key"].as_slice()),
+        ("pass show", &["pass", "show", "bench/key"]),
+    ] {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         match answer(&words) {
             Some(bytes) if bytes >= VALUE_BYTES => commands.push((label.to_owned(), words)),

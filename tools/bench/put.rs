@@ -64,7 +64,8 @@ pub fn one_writer(plan: &Plan, bytes: usize) -> Result<Section, Fault> {
     if redb.rows()? != u64::from(*in_redb) {
         return Err("redb holds another number of rows than it was given".into());
     }
-    let note = format!("Each value has {bytes} random bytes; the raw file takes the {frame} bytes of the ledger's frame.");
+    let note =
+        format!("Each value has {bytes} random bytes; the raw file takes the {frame} bytes of the ledger's frame.");
     let mut section = Section::new(format!("Durable put, one writer, {bytes} B"), note, &HEADER);
     rows(&mut section, &rates);
     if let [ours, raw, sealed, ..] = rates.as_slice() {

@@ -50,9 +50,8 @@ impl Section {
     /// For a terminal.
     pub fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-        };
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut out = format!("\n{}\n{}\n", self.title, self.note);
         for row in &self.rows {
@@ -121,7 +120,8 @@ impl Report {
         }
         out.push_str("\n## Promised and found\n\n| figure | wanted | found | |\n|---|---|---|---|\n");
         for Verdict { what, wanted, found, reached } in self.verdicts() {
-            let _ = writeln!(out, "| {what} | {wanted} | {found} | {} |", if *reached { "reached" } else { "**not yet**" });
+            let _ =
+                writeln!(out, "| {what} | {wanted} | {found} | {} |", if *reached { "reached" } else { "**not yet**" });
         }
         for section in &self.sections {
             out.push_str(&section.markdown());
