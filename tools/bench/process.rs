@@ -20,6 +20,7 @@ use crate::{Fault, Plan};
 
 const RUN: &str = "@run";
 const HOLD: &str = "@hold";
+const LOOKUP: &str = "secret-tool lookup";
 
 /// What a child of this program measured.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,7 +113,7 @@ pub fn whole_process(plan: &Plan) -> Result<Section, Fault> {
         promises.push((label.clone(), millis, mib));
         offer(label, words(&[program, "--home", home, "secrets", "get", &target, "--reveal"]));
     }
-    offer("secret-tool lookup".to_owned(), words(&["secret-tool", "lookup", "bench", "key"]));
+    offer(LOOKUP.to_owned(), words(&["secret-tool", "lookup", "bench", "key"]));
     offer("pass show".to_owned(), words(&["pass", "show", "bench/key"]));
     let mut times = vec![(Vec::new(), 0); commands.len()];
     for round in 0..plan.rounds {
@@ -126,12 +127,17 @@ pub fn whole_process(plan: &Plan) -> Result<Section, Fault> {
             *peak = measured.peak_kib.max(*peak);
         }
     }
+    let lookup = commands.iter().position(|(label, _)| label == LOOKUP).and_then(|at| times.get(at));
+    let lookup = lookup.map(|(millis, _)| median(millis.clone()));
     for ((label, _), (millis, peak)) in commands.iter().zip(times) {
         let least = millis.iter().copied().fold(f64::INFINITY, f64::min);
         let (middle, mib) = (median(millis), peak as f64 / 1_024.0);
         section.row(&[label.clone(), figure(middle), figure(least), figure(mib)]);
         for (promised, millis, most) in promises.iter().filter(|(promised, ..)| promised == label) {
             section.at_most(format!("{promised}, ms"), *millis, middle);
+            if let (Some(lookup), None) = (lookup, most) {
+                section.at_most(format!("{promised}, by {LOOKUP}"), 1.25, middle / lookup);
+            }
             if let Some(most) = most {
                 section.at_most(format!("{promised}, MiB resident"), *most, mib);
             }
