@@ -5,6 +5,8 @@
 //! written. Hashes and seals always cover stored bytes, never a re-encoding.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,7 +43,7 @@ pub enum CodecError {
     NotCanonical,
     /// The event is larger than a body may be.
     #[error("the event does not fit a frame: {0}")]
-    Encode(#[source] Box<bincode::error::EncodeError>),
+    Encode(#[source] Box<EncodeError>),
 }
 
 type Config = Configuration<LittleEndian, Fixint, Limit<BODY_MAX>>;
@@ -68,5 +70,44 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.len().saturating_sub(used) {
         0 => Ok(value),
         left => Err(CodecError::Trailing { left }),
+    }
+}
+
+/// Decodes a value and refuses every encoding of it but one: map keys out of order or given twice
+/// decode, too, and two bodies for one event would be two hashes for one fact.
+///
+/// # Errors
+/// As [`decode`], and [`CodecError::NotCanonical`].
+pub fn decode_canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let value = decode(bytes)?;
+    bincode::serde::encode_into_writer(&value, Expect(bytes), config()).map_err(|_| CodecError::NotCanonical)?;
+    Ok(value)
+}
+
+/// Takes the bytes it was made with and no others, so that nothing is allocated to compare.
+struct Expect<'a>(&'a [u8]);
+
+impl Writer for Expect<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("other bytes were expected"))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_map_has_one_encoding() {
+        let map = BTreeMap::from([(1_u8, 10_u8), (2, 20)]);
+        let bytes = encode(&map).unwrap();
+        assert_eq!(bytes, [2, 0, 0, 0, 0, 0, 0, 0, 1, 10, 2, 20]);
+        assert_eq!(decode_canonical::<BTreeMap<u8, u8>>(&bytes).unwrap(), map);
+        for bad in [[2, 0, 0, 0, 0, 0, 0, 0, 2, 20, 1, 10], [2, 0, 0, 0, 0, 0, 0, 0, 1, 9, 1, 10]] {
+            assert!(matches!(decode_canonical::<BTreeMap<u8, u8>>(&bad), Err(CodecError::NotCanonical)), "{bad:?}");
+        }
     }
 }

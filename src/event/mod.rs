@@ -59,7 +59,7 @@ macro_rules! events {
                 return Err(CodecError::UnknownSchema { kind, schema });
             }
             match known {
-                $(Kind::$kind => codec::decode::<(Caller, $payload)>(body).map(|(caller, payload)| (caller, Event::$variant(payload))),)*
+                $(Kind::$kind => codec::decode_canonical::<(Caller, $payload)>(body).map(|(caller, payload)| (caller, Event::$variant(payload))),)*
             }
         }
     };

@@ -16,6 +16,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use real::RealMedium;
+#[doc(hidden)]
+pub use sled_pack::fuzz_sled_value;
 pub use sled_witness::{SledWitness, inside_sled};
 pub use witness::{
     Inconsistency, MemoryWitness, SPREAD_SAMPLES, TailCheck, Witness, WitnessError, WitnessOp, check_tail,

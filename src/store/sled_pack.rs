@@ -138,6 +138,31 @@ fn take_len(bytes: &[u8]) -> Option<(usize, &[u8])> {
     usize::try_from(u32::from_le_bytes(*len)).ok().map(|len| (len, rest))
 }
 
+/// Parses a key and a value from arbitrary bytes and packs again what parses; for fuzzing.
+///
+/// # Panics
+/// Where other bytes come out than went in.
+#[doc(hidden)]
+pub fn fuzz_sled_value(bytes: &[u8]) {
+    let Some((head, value)) = bytes.split_at_checked(KEY_LEN) else { return };
+    let Ok((seq, part)) = parse_key(head) else { return };
+    assert_eq!(head, key(seq, part), "a key has one encoding");
+    match parse_value(seq, part, value) {
+        Ok(Value::Packed(frames)) => {
+            let numbered: Vec<_> = (seq..).zip(frames).collect();
+            // Frames may be packed less tightly than `pack` does, never more so than a value holds.
+            let entries: Vec<_> = pack(&numbered).into_iter().flatten().flatten().collect();
+            if value.len() <= VALUE_MAX && numbered.iter().all(|(_, frame)| frame.len() <= CHUNK) {
+                assert_eq!(entries, [(key(seq, 0), value.to_vec())]);
+            }
+        }
+        Ok(Value::Part { total, chunk }) => {
+            assert!(usize::from(part) < parts(total) && !chunk.is_empty() && chunk.len() <= CHUNK);
+        }
+        Err(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

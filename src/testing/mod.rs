@@ -32,6 +32,8 @@ mod clock;
 mod dice;
 mod fault;
 mod flip;
+#[doc(hidden)]
+pub mod fuzz;
 mod sim;
 mod sweep;
 mod tree;

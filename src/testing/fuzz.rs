@@ -1,0 +1,222 @@
+//! What each fuzz target checks: one function per thing that is parsed from untrusted bytes.
+//!
+//! The functions are the whole property. A binary below `fuzz/targets/` hands them what the fuzzer
+//! makes up, and an ordinary test hands them every checked-in input and seeded mutations of it, so
+//! that a finding stays found. Where a checksum would keep made-up bytes out, the function repairs
+//! the checksum as well and goes on behind it.
+//!
+//! A panic in here is a finding.
+
+use std::sync::OnceLock;
+
+use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretRef};
+use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
+use crate::engine::{self, Settings};
+use crate::event;
+use crate::keys;
+use crate::log::frame::{Frame, FrameError, HASH_LEN, HEADER_LEN, Header};
+use crate::log::head;
+use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
+use crate::store;
+
+/// A target's property: panics where it does not hold.
+pub type Property = fn(&[u8]);
+
+/// Every target: its name, which is also its folder below `fuzz/corpus`, and its property.
+pub const TARGETS: &[(&str, Property)] = &[
+    ("frame", frame),
+    ("segment", segment),
+    ("head", head),
+    ("event_body", event_body),
+    ("reference", reference),
+    ("spool", spool),
+    ("keyring", keyring),
+    ("key_table_slot", key_table_slot),
+    ("keyfile", keyfile),
+    ("settings", settings),
+    ("sled_value", sled_value),
+];
+
+/// The opener that the frames of the seed corpus are sealed with.
+#[must_use]
+pub fn frame_opener() -> &'static Opener {
+    static OPENER: OnceLock<Opener> = OnceLock::new();
+    OPENER.get_or_init(|| Opener::new(&Key::from_bytes(&mut [1; 32]), labels::EPOCH_SEAL, labels::EPOCH_COMMIT))
+}
+
+/// Frames: what parses has one encoding, and opening a body never panics.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn frame(bytes: &[u8]) {
+    let header = Header::parse(bytes);
+    if let Ok(header) = &header {
+        assert_eq!(bytes.get(..HEADER_LEN), Some(&header.encode()[..]), "a header has one encoding");
+    }
+    match Frame::parse(bytes) {
+        Ok(frame) => {
+            check_frame(&frame, bytes);
+        }
+        Err(FrameError::Hash) => {
+            // A frame whose hash an attacker has recomputed.
+            let Ok(header) = header else { return };
+            let mut forged = bytes.get(..header.frame_len() - HASH_LEN).unwrap_or_default().to_vec();
+            let hash = Hash::of(labels::FRAME_HASH, &[&forged]);
+            forged.extend_from_slice(&hash.0);
+            let frame = Frame::parse(&forged);
+            assert!(frame.is_ok(), "a frame with the right hash parses: {frame:?}");
+            if let Ok(frame) = &frame {
+                check_frame(frame, &forged);
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+fn check_frame(frame: &Frame<'_>, source: &[u8]) {
+    let bytes = frame.bytes();
+    assert_eq!(bytes.len(), frame.header.frame_len());
+    assert_eq!(source.get(..bytes.len()), Some(bytes));
+    assert_eq!(bytes.last_chunk(), Some(&frame.hash.0));
+    assert_eq!(Frame::parse(bytes).as_ref(), Ok(frame), "what follows a frame does not change it");
+    if let Ok(plain) = frame.open(frame_opener()) {
+        assert_eq!(plain.len(), frame.header.body_len as usize);
+    }
+}
+
+/// Segment headers, trailers and file names: what parses has one encoding.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn segment(bytes: &[u8]) {
+    if let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() {
+        for bytes in [*bytes, with_check(*bytes, 96)] {
+            if let Ok(header) = SegmentHeader::parse(&bytes) {
+                assert_eq!(header.encode(), bytes);
+            }
+        }
+    }
+    if let Some(bytes) = bytes.first_chunk::<SEGMENT_TRAILER_LEN>() {
+        for bytes in [*bytes, with_check(*bytes, 112)] {
+            if let Ok(trailer) = SegmentTrailer::parse(&bytes) {
+                assert_eq!(trailer.encode(), bytes);
+            }
+        }
+    }
+    if let Ok(name) = std::str::from_utf8(bytes)
+        && let Some(first) = segment::parse_file_name(name)
+    {
+        assert_eq!(segment::file_name(first), name);
+    }
+}
+
+fn with_check(mut bytes: [u8; SEGMENT_HEADER_LEN], at: usize) -> [u8; SEGMENT_HEADER_LEN] {
+    let (covered, check) = bytes.split_at_mut(at);
+    let hash = Hash::of(labels::SEGMENT_HEADER, &[covered]);
+    check.iter_mut().zip(hash.0).for_each(|(place, byte)| *place = byte);
+    bytes
+}
+
+/// Records of the head file: what parses has one encoding.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn head(bytes: &[u8]) {
+    head::fuzz_record(bytes);
+}
+
+/// Event bodies, behind the two bytes of their kind number: what decodes has one encoding.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn event_body(bytes: &[u8]) {
+    let Some((kind, body)) = bytes.split_first_chunk() else { return };
+    let kind = u16::from_le_bytes(*kind);
+    let Ok((caller, event)) = event::decode(kind, event::SCHEMA, body) else { return };
+    assert_eq!(event.kind().number(), kind);
+    assert_eq!(event::encode(&caller, &event).ok().as_deref(), Some(body), "an event has one encoding");
+    let _ = event.secret_refs();
+}
+
+/// References, scopes, prefixes of scopes and names: what parses is its own text.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(scope) = text.parse::<Scope>() {
+        assert_eq!(scope.as_str(), text);
+        assert!(scope.is_within(&ScopePrefix::all()) && scope.is_within(&ScopePrefix::from(&scope)));
+    }
+    if let Ok(prefix) = text.parse::<ScopePrefix>() {
+        assert_eq!(prefix.as_str(), text);
+        // A name that continues the last segment is another scope's, not one below the prefix.
+        if let Ok(neighbour) = format!("{text}x").parse::<Scope>() {
+            assert!(!neighbour.is_within(&prefix), "{neighbour} is not below {text}");
+        }
+    }
+    if let Ok(name) = text.parse::<SecretName>() {
+        assert_eq!(name.as_str(), text);
+    }
+    if let Ok(reference) = text.parse::<SecretRef>() {
+        assert_eq!(reference.to_string(), text);
+        assert_eq!(format!("{}/{}", reference.scope, reference.name), text);
+    }
+}
+
+/// Values of the sled log, behind the ten bytes of their key: what parses packs to the same bytes.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn sled_value(bytes: &[u8]) {
+    store::fuzz_sled_value(bytes);
+}
+
+/// The read spool: once as it is, once sealed as a reader with the ledger's keys would have.
+pub fn spool(bytes: &[u8]) {
+    engine::fuzz_spool(bytes);
+    let opener = Opener::wrapping(&Key::from_bytes(&mut [1; 32]).subkey(labels::SPOOL));
+    let sealed = seal_sealed(&opener, &[3; 24], LedgerId::from_bytes([2; 16]).as_bytes(), bytes);
+    let mut record = u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+    record.extend(sealed);
+    record.extend_from_slice(bytes);
+    engine::fuzz_spool(&record);
+}
+
+/// The key ring: what parses has one encoding.
+pub fn keyring(bytes: &[u8]) {
+    keys::fuzz_ring(bytes);
+}
+
+/// One slot of the key table: once as it is, once with its check repaired.
+pub fn key_table_slot(bytes: &[u8]) {
+    keys::fuzz_table_slot(bytes);
+    let place = [&1_u32.to_le_bytes()[..], &7_u64.to_le_bytes()].concat();
+    keys::fuzz_table_slot(&with_short_check(labels::SLOT_CHECK, &place, bytes));
+}
+
+/// The file of a `file` slot: once as it is, once with its check repaired.
+pub fn keyfile(bytes: &[u8]) {
+    keys::fuzz_key_file(bytes);
+    keys::fuzz_key_file(&with_short_check(labels::KEY_FILE_CHECK, &[], bytes));
+}
+
+/// The same bytes with the last eight replaced by the check of what stands before them.
+fn with_short_check(label: &str, place: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let covered = bytes.get(..bytes.len().saturating_sub(8)).unwrap_or_default();
+    let check = Hash::of(label, &[place, covered]);
+    covered.iter().chain(check.0.iter().take(8)).copied().collect()
+}
+
+/// `config.toml`: what parses lies within its bounds and means the same when written out.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(settings) = Settings::parse(text) else { return };
+    let written = toml::to_string(&settings);
+    assert!(written.is_ok(), "settings can be written: {written:?}");
+    let again = Settings::parse(&written.unwrap_or_default());
+    assert!(again.as_ref().is_ok_and(|again| *again == settings), "{again:?} is not {settings:?}");
+}

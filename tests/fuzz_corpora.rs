@@ -1,0 +1,458 @@
+//! Every checked-in fuzz input runs through its target, and so do seeded mutations of them.
+//!
+//! `fuzz/run` looks for new inputs; this test keeps what was found found, on any compiler. The
+//! seeds are made by `write_seeds` below: run it with `--ignored` after a change of the format.
+
+// A test's helpers may fail loudly, as its test functions may.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::manual_assert)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use palyra_ledger::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, seal_sealed};
+use palyra_ledger::event::{self, Event, system, vault};
+use palyra_ledger::keys::KeyRing;
+use palyra_ledger::log::frame::{self, Header, Sealing};
+use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
+use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
+use palyra_ledger::{Actor, Caller, CorrelationId, LedgerId, Reason, SlotId, Timestamp};
+
+/// Mutations of each corpus.
+const VARIANTS: usize = 2_000;
+/// Largest input that is checked in: a corpus is read by people, too.
+const INPUT_BYTES_MAX: usize = 4 * 1024;
+/// Most inputs of one corpus.
+const INPUTS_MAX: usize = 64;
+
+fn corpus_dir(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+}
+
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut inputs: Vec<_> = fs::read_dir(corpus_dir(target))
+        .unwrap_or_else(|error| panic!("no corpus for {target}: {error}"))
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap()))
+        .collect();
+    inputs.sort();
+    inputs
+}
+
+fn run(target: &str, function: fn(&[u8]), what: &str, bytes: &[u8]) {
+    if std::panic::catch_unwind(|| function(bytes)).is_err() {
+        panic!("target {target}, {what}: {bytes:02x?}");
+    }
+}
+
+#[test]
+fn every_corpus_is_small_and_every_target_has_one() {
+    let mut folders: Vec<_> = fs::read_dir(corpus_dir("").as_path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    folders.sort();
+    let mut names: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.sort();
+    assert_eq!(folders, names);
+    for name in names {
+        let inputs = corpus(&name);
+        assert!(!inputs.is_empty() && inputs.len() <= INPUTS_MAX, "{name} has {} inputs", inputs.len());
+        for (file, bytes) in inputs {
+            assert!(bytes.len() <= INPUT_BYTES_MAX, "{name}/{file} has {} bytes", bytes.len());
+        }
+        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/targets/{name}.rs"));
+        assert!(binary.is_file(), "{} is missing", binary.display());
+    }
+}
+
+#[test]
+fn every_checked_in_input_holds_its_property() {
+    for (target, function) in TARGETS {
+        run(target, *function, "no bytes", &[]);
+        for (file, bytes) in corpus(target) {
+            run(target, *function, &file, &bytes);
+        }
+    }
+}
+
+#[test]
+fn seeded_mutations_of_every_corpus_hold_its_property() {
+    for (target, function) in TARGETS {
+        let inputs = corpus(target);
+        let mut dice = Dice(0x5eed);
+        for round in 0..VARIANTS {
+            let bytes = dice.mutate(&inputs);
+            run(target, *function, &format!("mutation {round}"), &bytes);
+        }
+    }
+}
+
+/// `SplitMix64`.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() >> 33).unwrap() % bound.max(1)
+    }
+
+    fn mutate(&mut self, inputs: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = inputs[self.below(inputs.len())].1.clone();
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len());
+            match self.below(8) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+                1 if at < bytes.len() => bytes[at] = self.next().to_le_bytes()[0],
+                2 => bytes.truncate(at),
+                3 => bytes.insert(at, self.next().to_le_bytes()[0]),
+                4 => bytes.extend_from_slice(&self.next().to_le_bytes()),
+                5 => {
+                    // A length or a count at its edges.
+                    let edge = [0_u32, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX, 0x1_0000][self.below(6)];
+                    let width = [1, 2, 4][self.below(3)];
+                    for (place, byte) in bytes.iter_mut().skip(at).zip(edge.to_le_bytes().into_iter().take(width)) {
+                        *place = byte;
+                    }
+                }
+                6 => {
+                    let other = &inputs[self.below(inputs.len())].1;
+                    let from = self.below(other.len());
+                    bytes.truncate(at);
+                    bytes.extend_from_slice(&other[from..]);
+                }
+                _ if at < bytes.len() => {
+                    let end = at + self.below(bytes.len() - at);
+                    bytes.drain(at..end);
+                }
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+fn ledger_id() -> LedgerId {
+    LedgerId::from_bytes([0x1d; 16])
+}
+
+fn callers() -> [Caller; 3] {
+    let actor = Actor::new("alice").unwrap();
+    [
+        Caller::system(),
+        Caller::cli(actor.clone(), 1000).with_reason(Reason::new("rotation").unwrap()),
+        Caller::library(actor).with_correlation(CorrelationId::from_bytes([7; 16])),
+    ]
+}
+
+fn put(labels: &[(&str, &str)]) -> Event {
+    Event::SecretPut(vault::SecretPut {
+        scope: "channel:slack:T012AB".parse().unwrap(),
+        name: "team/bot_token".parse().unwrap(),
+        version: 2,
+        slot: 513,
+        value_bytes: 3,
+        expires_at: Some(Timestamp::from_millis(1_800_000_000_000)),
+        description: Some("the bot".to_owned()),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        envelope_digest: Hash([0xed; 32]),
+        backend: 0,
+        envelope: vec![0xee; 75],
+    })
+}
+
+fn events() -> Vec<Event> {
+    let keyring = Hash([0xcc; 32]);
+    let slot_id = SlotId::from_bytes([3; 4]);
+    let slot = system::SlotNote { slot: slot_id, kind: "passphrase".to_owned(), label: "desk".to_owned() };
+    let (scope, name) = ("global".parse().unwrap(), "openai_api_key".parse().unwrap());
+    let (time, hash) = (Timestamp::from_millis(1_790_000_000_000), Hash([9; 32]));
+    let saved_as = "2026-11-24T00-00-00Z".to_owned();
+    vec![
+        Event::LedgerCreated(system::LedgerCreated {
+            ledger_id: ledger_id(),
+            program: "0.1.0".to_owned(),
+            ca_public_key: vec![0x30; 91],
+            slots: vec![slot.clone()],
+            keyring,
+        }),
+        Event::EpochStarted(system::EpochStarted { epoch: 2, cause: system::EpochCause::Age, keyring }),
+        Event::KeySlotAdded(system::KeySlotAdded { slot: slot.clone(), keyring }),
+        Event::KeySlotRemoved(system::KeySlotRemoved { slot, keyring }),
+        Event::KeySlotPinned(system::KeySlotPinned { slot: slot_id, previous: SlotId::from_bytes([4; 4]), keyring }),
+        Event::RootRotated(system::RootRotated {
+            root_generation: 2,
+            table_generation: 2,
+            rewrapped: 1_000,
+            dropped: vec![slot_id],
+            keyring,
+        }),
+        Event::TailDropped(system::TailDropped {
+            segment: 0,
+            offset: 4_096,
+            bytes: 77,
+            digest: hash,
+            saved_as: saved_as.clone(),
+        }),
+        Event::WitnessSetAside(system::WitnessSetAside {
+            fault: system::WitnessFault::Panicked,
+            saved_as: saved_as.clone(),
+        }),
+        Event::WitnessRebuilt(system::WitnessRebuilt { through: 12 }),
+        Event::ClockStepped(system::ClockStepped { observed: Timestamp::from_millis(5), recorded: time }),
+        Event::CommandRefused(system::CommandRefused {
+            command: "secrets get".to_owned(),
+            target: Some("global/x".to_owned()),
+            code: "not_found".to_owned(),
+            what: "there is no such secret".to_owned(),
+        }),
+        Event::JournalRestored(system::JournalRestored { first: 3, last: 4, saved_as }),
+        Event::HeadRestored(system::HeadRestored { seq: 8, hash }),
+        Event::KeyTableRepaired(system::KeyTableRepaired { slots: vec![1, 2, 600] }),
+        Event::SpoolDropped(system::SpoolDropped { bytes: 31 }),
+        put(&[]),
+        put(&[("env", "prod"), ("owner", "ops")]),
+        Event::SecretDeleted(vault::SecretDeleted { scope, name, versions: vault::Versions::All }),
+        Event::SecretUndeleted(vault::SecretUndeleted {
+            scope: "principal:u1".parse().unwrap(),
+            name: "k".parse().unwrap(),
+            versions: vault::Versions::One(3),
+        }),
+        Event::SecretShredded(vault::SecretShredded {
+            scope: "skill:mail".parse().unwrap(),
+            name: "k".parse().unwrap(),
+            versions: vec![(1, 10), (2, 11)],
+        }),
+        Event::SecretDescribed(vault::SecretDescribed {
+            scope: "skill:mail".parse().unwrap(),
+            name: "k".parse().unwrap(),
+            expires_at: None,
+            description: None,
+            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        }),
+        Event::SecretsRead(vault::SecretsRead {
+            reads: vec![vault::ReadNote {
+                scope: "global".parse().unwrap(),
+                name: "k".parse().unwrap(),
+                version: 1,
+                count: 40,
+                first: time,
+                last: time,
+            }],
+        }),
+    ]
+}
+
+fn sealed_frame(seq: u64, prev: Hash, event: &Event, caller: &Caller) -> (Vec<u8>, Hash) {
+    let header = Header {
+        ledger_id: ledger_id(),
+        seq,
+        prev,
+        time: Timestamp::from_millis(1_790_000_000_000 + seq),
+        group_start: 0,
+        kind: event.kind().number(),
+        schema: event::SCHEMA,
+        epoch: 1,
+        batch_index: u16::try_from(seq).unwrap(),
+        batch_len: 2,
+        body_len: 0,
+        nonce: [0; 24],
+        commitment: [0; 32],
+    };
+    let mut out = Vec::new();
+    let body = event::encode(caller, event).unwrap();
+    let hash = frame::seal(header, &Sealing { opener: frame_opener(), nonce: [5; 24] }, &body, &mut out);
+    (out, hash)
+}
+
+fn sled_value(seq: u64, part: u16, value: &[u8]) -> Vec<u8> {
+    [&seq.to_be_bytes()[..], &part.to_be_bytes(), value].concat()
+}
+
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let [system, cli, library] = callers();
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |name: &str, bytes: Vec<u8>| seeds.push((name.to_owned(), bytes));
+    match target {
+        "frame" => {
+            let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
+            let (second, _) = sealed_frame(1, hash, &events()[1], &system);
+            add("header-alone", first[..frame::HEADER_LEN].to_vec());
+            add("torn", first[..first.len() - 7].to_vec());
+            add("pair", [&first[..], &second].concat());
+            let mut flipped = first.clone();
+            flipped[frame::HEADER_LEN + 4] ^= 1;
+            add("flipped-body", flipped);
+            add("whole", first);
+        }
+        "segment" => {
+            let header = SegmentHeader { ledger_id: ledger_id(), first_seq: 9, prev: Hash([2; 32]) };
+            let trailer = SegmentTrailer {
+                ledger_id: ledger_id(),
+                first_seq: 9,
+                last_seq: 12,
+                frames_len: 999,
+                last_hash: Hash([3; 32]),
+                digest: Hash([4; 32]),
+            };
+            add("header", header.encode().to_vec());
+            add("trailer", trailer.encode().to_vec());
+            add("file-name", file_name(9).into_bytes());
+        }
+        "head" => {
+            let mut record = b"PLHD\x01\x00\x01\x00".to_vec();
+            record.extend_from_slice(ledger_id().as_bytes());
+            record.extend_from_slice(&7_u64.to_le_bytes());
+            record.extend_from_slice(&41_u64.to_le_bytes());
+            record.extend_from_slice(&[6; 32]);
+            record.extend_from_slice(&1_790_000_000_000_u64.to_le_bytes());
+            record.extend_from_slice(&42_u64.to_le_bytes());
+            record.resize(128, 0);
+            add("clean", record.clone());
+            record[6] = 0;
+            add("open", record);
+        }
+        "event_body" => {
+            for (at, event) in events().iter().enumerate() {
+                let caller = [&system, &cli, &library][at % 3];
+                let body = event::encode(caller, event).unwrap();
+                let name = format!("{at:02}-{}", event.kind().name());
+                add(&name, [&event.kind().number().to_le_bytes()[..], &body].concat());
+            }
+        }
+        "reference" => {
+            for (name, text) in [
+                ("global", "global/openai_api_key"),
+                ("principal", "principal:alice@example.org/team/token"),
+                ("channel", "channel:slack:T012AB/bot_token"),
+                ("skill", "skill:mail~2/a=b+c"),
+                ("scope", "channel:slack"),
+                ("dots", "global/a/../b"),
+                ("empty-part", "principal:/x"),
+                ("not-ascii", "global/\u{fc}ber"),
+                ("full-width", "global/\u{ff41}"),
+                ("control", "global/a\u{0}b"),
+                ("many-colons", "channel:a:b:c/x"),
+            ] {
+                add(name, text.as_bytes().to_vec());
+            }
+            add("long", format!("principal:{}/{}", "p".repeat(256), "n".repeat(128)).into_bytes());
+            add("too-long", format!("principal:{}/{}", "p".repeat(257), "n".repeat(129)).into_bytes());
+            add("not-utf-8", b"global/\xff\xfe".to_vec());
+        }
+        "sled_value" => {
+            add("packed", sled_value(258, 0, &[1, 2, 0, 0, 0, b'a', b'b', 1, 0, 0, 0, b'c']));
+            add("last-number", sled_value(u64::MAX, 0, &[1, 1, 0, 0, 0, b'a']));
+            // The second and last part of a frame that is one byte too long for a single value.
+            let chunk = u32::try_from(palyra_ledger::limits::SLED_VALUE_BYTES - 5).unwrap();
+            let mut part = vec![2];
+            part.extend_from_slice(&(chunk + 1).to_le_bytes());
+            part.push(0x5a);
+            add("second-part", sled_value(260, 1, &part));
+            add("unknown-format", sled_value(1, 0, &[3]));
+        }
+        "spool" => {
+            let read = events().pop().unwrap();
+            let mut plain = read.kind().number().to_le_bytes().to_vec();
+            plain.extend(event::encode(&cli, &read).unwrap());
+            // As the target's key and ledger seal it, so that it reads as a spool of one record.
+            let opener = Opener::wrapping(&Key::from_bytes(&mut [1; 32]).subkey(labels::SPOOL));
+            let sealed = seal_sealed(&opener, &[3; 24], &[2; 16], &plain);
+            let mut record = u32::try_from(sealed.len()).unwrap().to_le_bytes().to_vec();
+            record.extend(sealed);
+            add("torn", [&record[..], &record[..40]].concat());
+            add("record", record);
+            add("plain", plain);
+        }
+        "keyring" => {
+            let mut ring = b"PLKR\x01\x00\x00\x00".to_vec();
+            ring.extend_from_slice(ledger_id().as_bytes());
+            ring.extend_from_slice(&[1_u32.to_le_bytes(), 1_u32.to_le_bytes(), [3; 4]].concat());
+            ring.extend_from_slice(&2_u16.to_le_bytes());
+            for (id, kind, label) in [([3; 4], 1_u16, "first"), ([4; 4], 2, "desk")] {
+                ring.extend_from_slice(&id);
+                ring.extend_from_slice(&kind.to_le_bytes());
+                ring.extend_from_slice(&1_790_000_000_000_u64.to_le_bytes());
+                ring.extend_from_slice(&u16::try_from(label.len()).unwrap().to_le_bytes());
+                ring.extend_from_slice(label.as_bytes());
+                if kind == 2 {
+                    ring.extend_from_slice(&[0x5a; 16]);
+                    ring.extend_from_slice(&[65_536_u32, 3, 1].map(u32::to_le_bytes).concat());
+                }
+                ring.extend_from_slice(&[0x33; KEY_LEN + SEALED_OVERHEAD]);
+            }
+            ring.extend_from_slice(&120_u32.to_le_bytes());
+            ring.extend_from_slice(&[0x44; 120]);
+            assert!(KeyRing::parse(&ring).is_some(), "the seed is a key ring of this version");
+            add("two-slots", ring.clone());
+            ring[32] ^= 1;
+            add("pinned-slot-missing", ring);
+        }
+        "key_table_slot" => {
+            let with_check = |payload: &[u8]| {
+                let place = [&1_u32.to_le_bytes()[..], &7_u64.to_le_bytes()].concat();
+                let check = Hash::of(labels::SLOT_CHECK, &[&place, payload]);
+                [payload, &check.0[..8]].concat()
+            };
+            let mut shredded = b"SHREDDED".to_vec();
+            shredded.extend_from_slice(&99_u64.to_le_bytes());
+            shredded.resize(72, 0);
+            add("empty", vec![0; 80]);
+            add("present", with_check(&[0x66; 72]));
+            add("damaged", vec![0x66; 80]);
+            add("shredded", with_check(&shredded));
+        }
+        "keyfile" => {
+            let mut body = b"PLKF\x01\x00\x00\x00".to_vec();
+            body.extend_from_slice(ledger_id().as_bytes());
+            body.extend_from_slice(&[3; 4]);
+            body.extend_from_slice(&1_u32.to_le_bytes());
+            body.extend_from_slice(&[0x11; KEY_LEN]);
+            let check = Hash::of(labels::KEY_FILE_CHECK, &[&body]);
+            add("no-check", body.clone());
+            body.extend_from_slice(&check.0[..8]);
+            add("whole", body);
+        }
+        "settings" => {
+            add("empty", Vec::new());
+            add("all", b"[audit]\nreads = \"strict\"\n\n[limits]\nmax_value_bytes = 1024\n\n[log]\nsegment_bytes = 65536\n\n[keys]\nepoch_max_age_days = 0\n".to_vec());
+            add("typing-error", b"[audit]\nread = \"off\"\n".to_vec());
+            add("out-of-bounds", b"[limits]\nmax_value_bytes = 0\n".to_vec());
+            add("negative", b"[log]\nsegment_bytes = -1\n".to_vec());
+            add("dotted", b"audit.reads = \"off\"\nkeys.epoch_max_age_days = 18446744073709551615\n".to_vec());
+            add("largest", b"keys.epoch_max_age_days = 9223372036854775807\n".to_vec());
+        }
+        other => panic!("no seeds for {other}"),
+    }
+    seeds
+}
+
+#[test]
+#[ignore = "writes the seed inputs into the source tree"]
+fn write_seeds() {
+    for (target, _) in TARGETS {
+        let dir = corpus_dir(target);
+        fs::create_dir_all(&dir).unwrap();
+        for (name, bytes) in seeds(target) {
+            fs::write(dir.join(name), bytes).unwrap();
+        }
+    }
+}
+
+/// The seeds are the present format's: whoever changes the format makes them anew.
+#[test]
+fn the_checked_in_seeds_are_those_that_this_version_writes() {
+    for (target, _) in TARGETS {
+        for (name, bytes) in seeds(target) {
+            let stored = fs::read(corpus_dir(target).join(&name)).unwrap_or_default();
+            assert_eq!(stored, bytes, "{target}/{name}: run `write_seeds`");
+        }
+    }
+}
