@@ -160,6 +160,7 @@ pub struct Config {
     pub(crate) witness: bool,
     pub(crate) background: bool,
     pub(crate) accept_head: bool,
+    pub(crate) rebuild_index: bool,
     pub(crate) argon_cost: ArgonCost,
 }
 
@@ -188,6 +189,7 @@ impl Config {
             witness: true,
             background: true,
             accept_head: false,
+            rebuild_index: false,
             argon_cost: ArgonCost::default(),
         }
     }
@@ -292,6 +294,14 @@ impl Config {
     #[must_use]
     pub const fn accept_head(mut self) -> Self {
         self.accept_head = true;
+        self
+    }
+
+    /// Makes the index anew from the log, whatever it says. It is what opening does by itself where the
+    /// index is damaged.
+    #[must_use]
+    pub const fn rebuild_index(mut self) -> Self {
+        self.rebuild_index = true;
         self
     }
 

@@ -186,7 +186,9 @@ pub struct Core {
     /// Whether close has begun.
     pub closing: AtomicBool,
     /// Held for the life of the ledger.
-    pub _lock: Option<HomeLock>,
+    pub lock: Mutex<Option<HomeLock>>,
+    /// Whether close is through: nothing is read or written any more.
+    pub closed: AtomicBool,
 }
 
 /// Wakes background threads.

@@ -173,6 +173,9 @@ pub enum Error {
         /// The slot.
         slot: u64,
     },
+    /// The ledger was closed.
+    #[error("the ledger is closed")]
+    Closed,
     /// The ledger was opened for reading only.
     #[error("the ledger is open for reading only")]
     ReadOnly,

@@ -74,6 +74,11 @@ impl Core {
         self.alive().is_err()
     }
 
+    /// An error once the ledger is closed.
+    pub(super) fn open_still(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// An error with the first fault, if there was one.
     pub(super) fn alive(&self) -> Result<(), Error> {
         match &self.queue().dead {
@@ -115,6 +120,7 @@ impl Core {
         caller: &Caller,
         decide: impl FnOnce(&dyn StateRead, &Context) -> Result<(Vec<Event>, T), E>,
     ) -> Result<(Ticket, T), E> {
+        self.open_still()?;
         if self.read_only {
             return Err(Error::ReadOnly.into());
         }

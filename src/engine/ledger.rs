@@ -19,6 +19,7 @@ use super::fold::{self, SystemState};
 use super::log_view::LogView;
 use super::open::{self, state_root};
 use super::replay::{Replay, ReplayPoint};
+use super::restore::Restored;
 use super::vault_handle::{ListOptions, SecretInfo, Vault};
 use super::verify::VerifyOptions;
 
@@ -196,15 +197,51 @@ impl Ledger {
         if self.core.read_only { Ok(()) } else { self.core.record_reads() }
     }
 
+    /// Verifies a ledger without opening it and without keys: the journal, the head file's records, and
+    /// what the sled copy holds of whatever is damaged. For ledgers that do not open.
+    ///
+    /// # Errors
+    /// What stood in the way of looking.
+    pub fn examine(config: &Config) -> Result<Report, Error> {
+        super::restore::examine(config)
+    }
+
+    /// Opens a damaged ledger for writing, on a person's word: frames that are damaged in the journal are
+    /// restored from the sled copy first. Everything that was done is recorded as events, and what was
+    /// damaged is kept in the quarantine folder. With [`Config::accept_head`] a journal that ends too
+    /// early is taken as it is.
+    ///
+    /// # Errors
+    /// [`Error::NoWitness`] where the sled copy does not hold what is missing; nothing was changed then,
+    /// or as [`Ledger::open`].
+    pub fn repair(config: Config) -> Result<(Self, Vec<Restored>), Error> {
+        let restored = open::repair(&config)?;
+        let ledger = Self::open(config)?;
+        for range in &restored {
+            let event = range.event();
+            ledger.core.execute(&ledger.caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
+        }
+        Ok((ledger, restored))
+    }
+
     /// Closes: records waiting reads, writes the index and the head file, follows into sled and closes
-    /// it. A second call does nothing.
+    /// it, and releases the home. Handles that are still around refuse every call from then on. A second
+    /// call does nothing.
     ///
     /// # Errors
     /// The first thing that failed; what was acknowledged is durable all the same.
     pub fn close(&self) -> Result<(), Error> {
-        if self.core.closing.swap(true, Ordering::AcqRel) || self.core.read_only {
+        if self.core.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let done = if self.core.read_only { Ok(()) } else { self.finish() };
+        self.core.closed.store(true, Ordering::Release);
+        // Whoever waits for the home gets it, even if handles of this ledger are still around.
+        drop(self.core.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        done
+    }
+
+    fn finish(&self) -> Result<(), Error> {
         let recorded = self.core.record_reads();
         if self.threads {
             self.core.signal.stop();

@@ -23,6 +23,7 @@ mod open;
 mod overlay;
 mod reads;
 mod replay;
+mod restore;
 mod vault_handle;
 mod verify;
 
@@ -34,6 +35,7 @@ pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
 pub use replay::{Replay, ReplayPoint};
+pub use restore::Restored;
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
 pub use verify::VerifyOptions;
 

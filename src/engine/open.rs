@@ -28,6 +28,7 @@ use super::home;
 use super::lock::HomeLock;
 use super::overlay::Overlay;
 use super::reads;
+use super::restore::{self, Restored};
 
 /// An opened ledger and what opening it found.
 pub struct Opened {
@@ -37,6 +38,7 @@ pub struct Opened {
     pub head: Option<Head>,
 }
 
+/// What is opened before the journal.
 struct Parts {
     layout: Layout,
     lock: Option<HomeLock>,
@@ -44,6 +46,12 @@ struct Parts {
     unlocked: Unlocked,
     head_file: Option<HeadFile>,
     head: Option<Head>,
+}
+
+/// Mends the journal from the sled copy under the home's lock; see [`restore`].
+pub fn repair(config: &Config) -> Result<Vec<Restored>, Error> {
+    let parts = open_parts(config)?;
+    restore::restore(config, &parts.layout, parts.ring.ledger_id(), parts.head.map(|head| head.seq))
 }
 
 /// Opens the ledger at a home.
@@ -106,6 +114,9 @@ fn open_index(
     key: &Key,
     ledger_id: LedgerId,
 ) -> Result<(Option<Index>, Option<Position>), Error> {
+    if config.rebuild_index && !config.read_only {
+        return Ok((None, None));
+    }
     let mode = if config.read_only { IndexMode::Read } else { IndexMode::Write };
     match Index::open(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, mode) {
         Ok((index, position)) => Ok((Some(index), position)),
@@ -345,7 +356,8 @@ fn assemble(
         layout,
         journal,
         index,
-        _lock: lock,
+        lock: Mutex::new(lock),
+        closed: AtomicBool::new(false),
     });
     if !config.read_only {
         recover(config, &core, dropped, restored.or(rewound), system.epoch_started)?;

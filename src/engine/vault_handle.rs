@@ -471,6 +471,7 @@ impl Vault {
     }
 
     fn find(&self, target: &SecretRef, version: Option<u32>) -> Result<(Head, VersionRecord), Error> {
+        self.core.open_still()?;
         let missing = || VaultError::NotFound { target: Box::new(target.clone()) };
         let head = vault::find_head(&self.core.index, &target.scope, &target.name)
             .map_err(VaultError::from)?

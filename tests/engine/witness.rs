@@ -146,10 +146,75 @@ fn damage_in_the_journal_is_named_with_what_sled_still_holds() {
     assert!(segments.len() > 2);
     let (path, bytes) = &segments[1];
     flip_byte_at_path(path, bytes.len() as u64 / 2, 1).unwrap();
-    let ledger = Ledger::open(real(&home)).unwrap();
-    let report = ledger.verify(VerifyOptions { state: false, witness: true }).unwrap();
+    let damaged = std::fs::read(path).unwrap();
+    let report = Ledger::examine(&real(&home)).unwrap();
     assert!(!report.ok);
     let codes: Vec<FindingCode> = report.findings.iter().map(|finding| finding.code).collect();
     assert!(codes.contains(&FindingCode::FrameDamaged), "{codes:?}");
     assert!(codes.contains(&FindingCode::WitnessHolds), "{codes:?}");
+    // On a person's word it is restored; the damaged file is kept, and the log says so.
+    let (ledger, restored) = Ledger::repair(real(&home)).unwrap();
+    assert_eq!(restored.len(), 1);
+    assert_eq!(restored[0].first, restored[0].last);
+    assert_eq!(std::fs::read(path).unwrap(), *bytes);
+    assert_eq!(std::fs::read(home.join("quarantine").join(&restored[0].saved_as)).unwrap(), damaged);
+    assert!(has(&kinds(&ledger), "journal_restored"));
+    for number in 0..40 {
+        assert_eq!(get(&ledger, &format!("key{number}")), "v".repeat(300));
+    }
+    let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
+    assert!(report.ok, "{:?}", report.findings);
+}
+
+type Segments = Vec<(std::path::PathBuf, Vec<u8>)>;
+
+#[test]
+fn a_lost_segment_a_cut_end_and_a_whole_lost_journal_are_restored() {
+    let damages: [(&str, fn(&Segments)); 8] = [
+        ("a lost segment", |segments| std::fs::remove_file(&segments[1].0).unwrap()),
+        ("the first segment", |segments| std::fs::remove_file(&segments[0].0).unwrap()),
+        ("the last segment", |segments| std::fs::remove_file(&segments.last().unwrap().0).unwrap()),
+        ("a cut segment", |segments| std::fs::write(&segments[1].0, &segments[1].1[..500]).unwrap()),
+        ("a cut end", |segments| {
+            let (path, bytes) = segments.last().unwrap();
+            std::fs::write(path, &bytes[..300]).unwrap();
+        }),
+        ("a header", |segments| assert!(flip_byte_at_path(&segments[1].0, 20, 1).unwrap())),
+        ("a trailer", |segments| {
+            let (path, bytes) = &segments[1];
+            flip_byte_at_path(path, bytes.len() as u64 - 5, 1).unwrap();
+        }),
+        ("everything", |segments| segments.iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap())),
+    ];
+    for (what, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        filled(&home);
+        let segments: Segments = files_below(&home.join("journal"));
+        damage(&segments);
+        assert!(!Ledger::examine(&real(&home)).unwrap().ok, "{what}");
+        let (ledger, restored) = Ledger::repair(real(&home)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(!restored.is_empty(), "{what}");
+        let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
+        assert!(report.ok, "{what}: {:?}", report.findings);
+        ledger.close().unwrap();
+        for (path, bytes) in &segments {
+            let now = std::fs::read(path).unwrap_or_default();
+            // Where one segment ended and the next began is lost with all of them.
+            assert!(now.starts_with(bytes) || what == "everything", "{what}: {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_neither_copy_holds_is_not_invented() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let segments: Segments = files_below(&home.join("journal"));
+    std::fs::remove_dir_all(home.join("sled")).unwrap();
+    std::fs::remove_file(&segments[1].0).unwrap();
+    let before = files_below(&home);
+    assert!(Ledger::repair(real(&home)).is_err());
+    assert_eq!(files_below(&home).len(), before.len());
 }
