@@ -157,12 +157,12 @@ fn print(out: &Output, checks: &Checks, repaired: Option<&[String]>) -> Result<(
 /// Opens for writing with the journal's end taken as the truth; everything else that can be mended
 /// is mended by opening and closing. Returns what the log then says was done.
 fn repair(invocation: &Invocation, yes: bool) -> Result<Vec<String>, Failure> {
-    let question = "Take the journal's end as it is, even where the head file says that more was durable, \
-                    and rebuild the index and the second copy?";
+    let question = "Restore what is damaged in the journal from the second copy where it can be, else take the \
+                    journal's end as it is, and rebuild the index?";
     invocation.confirm(question, yes)?;
     let config = invocation.config()?;
     let before = next_event(invocation, &config)?;
-    let ledger = invocation.open_with(&config.accept_head())?;
+    let ledger = invocation.repair(&config.rebuild_index())?;
     // Closing waits until the second copy has followed.
     ledger.close()?;
     drop(ledger);
@@ -186,7 +186,6 @@ fn next_event(invocation: &Invocation, config: &Config) -> Result<u64, Failure> 
         invocation.close(&ledger);
         return Ok(end);
     }
-    let report = crate::inspect::verify_files(&crate::store::RealMedium, config.home(), None)
-        .map_err(crate::engine::Error::from)?;
+    let report = Ledger::examine(config)?;
     Ok(report.head.map_or(0, |head| head.seq + 1))
 }

@@ -119,17 +119,30 @@ impl Invocation {
         }
     }
 
-    /// Opens the ledger as the configuration says, with the passphrase from wherever it comes.
+    /// Opens a damaged ledger, restoring what the second copy holds; where that is not enough, the
+    /// journal's end is taken as it is.
     ///
     /// # Errors
     /// [`Failure`] with what failed.
-    pub fn open_with(&self, config: &Config) -> Result<Ledger, Failure> {
-        self.unlock(config).map_err(|error| self.explain_open(error))
+    pub fn repair(&self, config: &Config) -> Result<Ledger, Failure> {
+        let repair =
+            |config: &Config| self.unlock_by(config, &|config| Ledger::repair(config).map(|(ledger, _)| ledger));
+        let repaired = match repair(config) {
+            Err(Opening::Ledger(
+                Error::Truncated { .. } | Error::HeadDiffers { .. } | Error::Head(_) | Error::NoWitness { .. },
+            )) => repair(&config.clone().accept_head()),
+            other => other,
+        };
+        repaired.map_err(|error| self.explain_open(error))
     }
 
     fn unlock(&self, config: &Config) -> Result<Ledger, Opening> {
+        self.unlock_by(config, &|config| Ledger::open(config))
+    }
+
+    fn unlock_by(&self, config: &Config, open: &dyn Fn(Config) -> Result<Ledger, Error>) -> Result<Ledger, Opening> {
         let first = self.credential()?;
-        match Ledger::open(config.clone().credential(first.clone())) {
+        match open(config.clone().credential(first.clone())) {
             Err(Error::Keys(KeysError::NeedsPassphrase { slot })) if matches!(first, Credential::None) => {
                 let passphrase = match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
                     Some(path) => first_line(Path::new(&path))?,
@@ -139,7 +152,7 @@ impl Invocation {
                     None => return Err(Error::Keys(KeysError::NeedsPassphrase { slot }).into()),
                 };
                 let credential = Credential::Passphrase(passphrase);
-                let ledger = Ledger::open(config.clone().credential(credential.clone()))?;
+                let ledger = open(config.clone().credential(credential.clone()))?;
                 *self.credential.borrow_mut() = Some(credential);
                 Ok(ledger)
             }

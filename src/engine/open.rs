@@ -51,7 +51,9 @@ struct Parts {
 /// Mends the journal from the sled copy under the home's lock; see [`restore`].
 pub fn repair(config: &Config) -> Result<Vec<Restored>, Error> {
     let parts = open_parts(config)?;
-    restore::restore(config, &parts.layout, parts.ring.ledger_id(), parts.head.map(|head| head.seq))
+    // Where the journal's end is to be taken as it is, the head file does not say how long it must be.
+    let durable = if config.accept_head { None } else { parts.head.map(|head| head.seq) };
+    restore::restore(config, &parts.layout, parts.ring.ledger_id(), durable)
 }
 
 /// Opens the ledger at a home.

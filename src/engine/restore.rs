@@ -20,8 +20,6 @@ use crate::store::{Medium, SledWitness, StoreError, StoreOp, Witness};
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
-use super::home;
-use super::lock::HomeLock;
 
 /// Frames that were restored from the sled copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,15 +198,10 @@ impl Restorer<'_> {
     }
 }
 
-/// Verifies files without keys, and says what the sled copy still holds of what is damaged.
+/// Verifies files without keys, and says what the sled copy still holds of what is damaged. Takes no lock:
+/// a machine is also looked at while its daemon runs.
 pub(super) fn examine(config: &Config) -> Result<Report, Error> {
     let layout = Layout { home: config.home.clone() };
-    let _lock = if config.lock {
-        home::check(&config.home)?;
-        Some(HomeLock::take(&layout.lock(), false, config.lock_wait)?)
-    } else {
-        None
-    };
     let mut report = verify_files(&*config.medium, &layout.home, None)?;
     let sled = layout.home.join("sled");
     let damaged: Vec<u64> =

@@ -4,9 +4,10 @@ use super::run::KeyHash;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 4096;
-const PAGE_BITS: u32 = 8 * PAGE_BYTES as u32;
+const PAGE_BITS: u32 = 8 * 4096;
 /// Bits a key: with seven probes, about one key in a hundred that is not there seems to be.
 const BITS_PER_KEY: usize = 10;
+const _: () = assert!(PAGE_BITS as usize == 8 * PAGE_BYTES);
 const PROBES: u32 = 7;
 
 /// A filter being built.

@@ -263,7 +263,6 @@ pub(super) fn first_from(block: &[u8], key: &[u8]) -> Option<usize> {
     block::partition(block::count(block)?, |at| Some(block::leaf_entry(block, at)?.0 < key))
 }
 
-#[allow(clippy::option_option)]
 fn find(leaf: &[u8], key: &[u8]) -> Option<Option<Option<Vec<u8>>>> {
     let at = first_from(leaf, key)?;
     if at == block::count(leaf)? {
@@ -276,7 +275,6 @@ fn find(leaf: &[u8], key: &[u8]) -> Option<Option<Option<Vec<u8>>>> {
 fn open_block(opener: &Opener, offset: u64, aad: &[u8], mut sealed: Vec<u8>) -> Result<Vec<u8>, IndexError> {
     let tag = *sealed.last_chunk().ok_or(RebuildReason::Damaged)?;
     sealed.truncate(sealed.len() - TAG_LEN);
-    let opened = opener.open_uncommitted(&nonce(offset), aad, &mut sealed, &tag);
-    opened.map_err(|_| RebuildReason::Damaged)?;
+    opener.open_uncommitted(&nonce(offset), aad, &mut sealed, &tag).map_err(|_| RebuildReason::Damaged)?;
     Ok(sealed)
 }

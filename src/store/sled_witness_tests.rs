@@ -398,7 +398,6 @@ fn no_flipped_byte_panics_outwards_or_gives_wrong_frames_unreported() {
             let at = used[(used.len() - 1) * sample / (samples - 1)];
             flip_and_check(&dir, name, at as u64, &frames, &mut tally);
         }
-        println!("{name}: {} bytes, {tally:?}", bytes.len());
     }
 }
 

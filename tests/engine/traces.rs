@@ -12,7 +12,7 @@ const PHRASE: &str = "canary-passphrase-41d0";
 
 /// Every file of the home, and what this process still has open or mapped of it.
 fn assert_clean(home: &std::path::Path) {
-    let hex: String = CANARY.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = CANARY.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     for (path, bytes) in files_below(home) {
         for needle in [CANARY, hex.as_bytes(), PHRASE.as_bytes(), &CANARY[..12]] {
             assert!(!contains(&bytes, needle), "{}", path.display());
@@ -46,17 +46,17 @@ fn a_value_is_in_no_file_and_no_text() {
         ledger.vault("skill:x".parse().unwrap()).get_ref(&"global/planted".parse().unwrap(), GetOptions::current());
     let mut said = format!("{secret:?} {ledger:?} {vault:?} {:?}", Credential::Passphrase(bytes(PHRASE)));
     for error in [lost, large, gone, crossed.unwrap_err()] {
-        said.push_str(&format!("{error} {error:?}"));
+        said += format!("{error} {error:?}").as_str();
     }
     ledger.flush_reads().unwrap();
     ledger
         .log()
         .read(0, u64::MAX, &mut |entry| {
-            said.push_str(&format!("{} {:?}", entry.fields(), entry.caller));
+            said += format!("{} {:?}", entry.fields(), entry.caller).as_str();
             ControlFlow::Continue(())
         })
         .unwrap();
-    said.push_str(&format!("{:?}", ledger.verify(VerifyOptions { state: true, witness: false }).unwrap()));
+    said += format!("{:?}", ledger.verify(VerifyOptions { state: true, witness: false }).unwrap()).as_str();
     assert!(!contains(said.as_bytes(), CANARY), "{said}");
     assert!(!said.contains(PHRASE));
     assert_clean(&home);
@@ -64,7 +64,7 @@ fn a_value_is_in_no_file_and_no_text() {
     drop((vault, ledger));
     assert_clean(&home);
     // A damaged copy set aside, a reading process's spool and a rebuilt index are searched, too.
-    std::fs::write(home.join("sled/db"), [0xA5; 100_000]).unwrap();
+    std::fs::write(home.join("sled/db"), vec![0xA5; 100_000]).unwrap();
     std::fs::remove_dir_all(home.join("index")).unwrap();
     let ledger = Ledger::open(real(&home)).unwrap();
     ledger.close().unwrap();

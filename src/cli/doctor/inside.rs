@@ -7,8 +7,7 @@ use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::{story, time};
 use crate::engine::{Ledger, ListOptions, VerifyOptions};
-use crate::inspect::{self, FindingCode, Report};
-use crate::store::RealMedium;
+use crate::inspect::{FindingCode, Report};
 
 use super::Checks;
 
@@ -30,7 +29,7 @@ pub fn check(invocation: &Invocation, home: &Path, checks: &mut Checks) {
                 }
                 _ => checks.problem("opens", failure.what, hint),
             }
-            match inspect::verify_files(&RealMedium, home, None) {
+            match Ledger::examine(&crate::engine::Config::new(home)) {
                 Ok(report) => findings(home, &report, "without keys", checks),
                 Err(error) => checks.problem("journal", error.to_string(), "restore the journal from a backup"),
             }
@@ -59,7 +58,7 @@ fn place(code: FindingCode) -> (&'static str, &'static str) {
         FindingCode::WitnessDiffers | FindingCode::WitnessDamaged => {
             ("second copy", "the next command that writes rebuilds it")
         }
-        FindingCode::WitnessHolds => ("second copy", "keep it: it holds what the journal lacks"),
+        FindingCode::WitnessHolds => ("second copy", "`palyra-ledger doctor --repair` restores the journal from it"),
         FindingCode::HeadMissing | FindingCode::HeadDamaged => ("head file", REPAIR),
         FindingCode::HeadDiffers => ("head file", "keep a copy of the home as evidence, then restore it from a backup"),
         FindingCode::KeyMissing => ("key table", "restore the `keys` folder from a backup"),

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
-use crate::engine::VerifyOptions;
-use crate::inspect::{self, FindingCode, Report};
-use crate::store::RealMedium;
+use crate::engine::{Ledger, VerifyOptions};
+use crate::inspect::{FindingCode, Report};
 
 /// Arguments of `log verify`.
 #[derive(Debug, Args)]
@@ -51,8 +50,8 @@ fn keyless(invocation: &Invocation) -> Result<Report, Failure> {
     if !home.join("format").exists() {
         return Err(crate::engine::Error::NoLedger { home }.into());
     }
-    let report = spinning(invocation, || inspect::verify_files(&RealMedium, &home, None));
-    Ok(report.map_err(crate::engine::Error::from)?)
+    let config = invocation.config()?;
+    Ok(spinning(invocation, || Ledger::examine(&config))?)
 }
 
 /// With keys; where damage keeps the ledger from opening, what can be said without them.

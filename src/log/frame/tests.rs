@@ -33,7 +33,7 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 #[test]
 fn golden_frame() {
     let bytes = sealed(b"body");
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let expected = concat!(
         "504c4652",                                                         // magic "PLFR"
         "0100",                                                             // format version 1
