@@ -149,6 +149,8 @@ pub struct Core {
     pub settings: Settings,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// Whether background threads run.
+    pub background: bool,
     /// Whether the sled copy is kept.
     pub witness: bool,
     /// Cost of Argon2id for new passphrase slots.

@@ -124,8 +124,9 @@ impl Core {
         if lock(&state.pool).is_empty() {
             // Puts outran the keeper: fill more at a time, so that fewer syncs are shared by more.
             let step = state.step.load(Ordering::Relaxed);
-            self.fill_pool(state, step)?;
-            state.step.store((2 * step).min(limits::KEY_TABLE_FILL_MAX), Ordering::Relaxed);
+            if self.fill_pool(state, step, 1)? {
+                state.step.store((2 * step).min(limits::KEY_TABLE_FILL_MAX), Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -149,15 +150,19 @@ impl Core {
     /// Fills the pool when fewer than `low` slots are left.
     pub(super) fn refill_slots(&self, low: usize) -> Result<(), Error> {
         let state = self.table();
-        if lock(&state.pool).len() >= low {
-            return Ok(());
-        }
-        self.fill_pool(&state, state.step.load(Ordering::Relaxed))
+        self.fill_pool(&state, state.step.load(Ordering::Relaxed), low).map(|_| ())
     }
 
-    /// First uses what is filled already, then fills more.
-    fn fill_pool(&self, state: &TableState, count: usize) -> Result<(), Error> {
+    /// Brings the pool to at least `low` slots, if another thread did not do so meanwhile; says whether it
+    /// did. First uses what is filled already, then fills more.
+    fn fill_pool(&self, state: &TableState, count: usize, low: usize) -> Result<bool, Error> {
+        if lock(&state.pool).len() >= low {
+            return Ok(false);
+        }
         let _filling = lock(&state.filling);
+        if lock(&state.pool).len() >= low {
+            return Ok(false);
+        }
         let mut fresh: Vec<(u64, Key)> = Vec::new();
         let mut unused = state.unused.load(Ordering::Acquire);
         while fresh.len() < count && unused < state.table.len() {
@@ -171,7 +176,7 @@ impl Core {
         }
         if fresh.is_empty() {
             if self.is_dead() {
-                return Ok(());
+                return Ok(false);
             }
             fresh = self.guard(state.table.fill(&state.kek, &*self.random, count).map_err(Error::from))?;
             unused = fresh.last().map_or(unused, |(slot, _)| slot + 1);
@@ -179,7 +184,7 @@ impl Core {
         let mut pool = lock(&state.pool);
         pool.extend(fresh);
         state.unused.store(unused, Ordering::Release);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -327,6 +327,7 @@ fn assemble(
         ledger_id: ring.ledger_id(),
         settings,
         read_only: config.read_only,
+        background: config.background && !config.read_only,
         witness: config.witness && !config.read_only,
         argon_cost: config.argon_cost,
         medium: Arc::clone(&config.medium),

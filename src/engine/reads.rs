@@ -19,6 +19,17 @@ use super::error::Error;
 
 type Place = (SecretRef, u32);
 
+/// How full the buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// There is room.
+    Room,
+    /// A batch is together: it should be recorded beside the caller's work.
+    Due,
+    /// Recording fell behind: the caller waits for it.
+    Full,
+}
+
 /// Reads that wait to be recorded, by caller.
 #[derive(Default)]
 pub struct ReadBuffer {
@@ -33,15 +44,15 @@ struct Waiting {
 }
 
 impl ReadBuffer {
-    /// Adds a read; says whether the buffer should be recorded now.
-    pub fn add(&self, caller: &Caller, target: SecretRef, version: u32, now: Timestamp) -> bool {
+    /// Adds a read; says how full the buffer is.
+    pub fn add(&self, caller: &Caller, target: SecretRef, version: u32, now: Timestamp) -> Fill {
         let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.first.get_or_insert(now);
         let at = waiting.by_caller.iter().position(|(other, _)| other == caller).unwrap_or_else(|| {
             waiting.by_caller.push((caller.clone(), HashMap::new()));
             waiting.by_caller.len() - 1
         });
-        let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return false };
+        let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return Fill::Room };
         let before = reads.len();
         let SecretRef { scope, name } = target.clone();
         let note = reads.entry((target, version)).or_insert_with(|| ReadNote {
@@ -56,13 +67,20 @@ impl ReadBuffer {
         note.last = note.last.max(now);
         let grown = reads.len() - before;
         waiting.entries += grown;
-        waiting.entries >= limits::READS_BATCH_MAX
+        match waiting.entries {
+            limits::READS_BATCH_MAX if grown > 0 => Fill::Due,
+            entries if entries >= 4 * limits::READS_BATCH_MAX => Fill::Full,
+            _ => Fill::Room,
+        }
     }
 
-    /// Whether the oldest waiting read has waited as long as the window allows.
+    /// Whether a batch is together, or the oldest waiting read has waited as long as the window allows.
     pub fn due(&self, now: Timestamp) -> bool {
         let waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.first.is_some_and(|first| now.as_millis().saturating_sub(first.as_millis()) >= limits::READS_WINDOW_MS)
+        waiting.entries >= limits::READS_BATCH_MAX
+            || waiting
+                .first
+                .is_some_and(|first| now.as_millis().saturating_sub(first.as_millis()) >= limits::READS_WINDOW_MS)
     }
 
     /// Takes everything that waits, as one event a caller; the reads in a fixed order.

@@ -10,15 +10,13 @@ use crate::base::{
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretPut, SecretsRead, Versions};
 use crate::keys::SlotError;
-use crate::vault::{
-    self, Describe, EnvelopeError, Expect, Head, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
-};
+use crate::vault::{self, Describe, Expect, Head, Metadata, Put, Select, VaultError, VersionRecord, VersionState};
 
 use super::config::AuditReads;
 use super::core::Core;
 use super::error::Error;
 use super::open::decode_frame;
-use super::reads;
+use super::reads::{self, Fill};
 
 /// A secret's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -582,8 +580,8 @@ impl Core {
     fn open_value(&self, target: &SecretRef, record: &VersionRecord) -> Result<SecretBytes, Error> {
         let mut buffer = Vec::new();
         self.journal.read(record.seq, &mut buffer)?;
-        let frame =
-            crate::log::Frame::parse(&buffer).map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
+        let frame = crate::log::Frame::parse_checked(&buffer)
+            .map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
         let event = match decode_frame(&frame, &self.unlocked())?.event {
             Event::SecretPut(event) if holds(&event, target, record) => event,
             _ => {
@@ -593,9 +591,6 @@ impl Core {
         };
         let envelope_error =
             |source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source };
-        if vault::envelope_digest(&event.envelope) != event.envelope_digest {
-            return Err(envelope_error(EnvelopeError::Digest));
-        }
         let table = self.table();
         let slot_key = table.table.slot_key(&table.kek, record.slot).map_err(|error| match error {
             SlotError::Store(_) => Error::Keys(crate::keys::KeysError::Slot { slot: record.slot, source: error }),
@@ -622,8 +617,10 @@ impl Core {
             // A reading process cannot make a read durable in the chain: it must not return the value.
             AuditReads::Strict if self.read_only => Err(Error::ReadOnly),
             AuditReads::Batched => {
-                if self.reads.add(caller, target.clone(), version, now) {
-                    self.record_reads()?;
+                match self.reads.add(caller, target.clone(), version, now) {
+                    Fill::Room => {}
+                    Fill::Due if self.background => self.signal.wake(),
+                    Fill::Due | Fill::Full => self.record_reads()?,
                 }
                 Ok(())
             }

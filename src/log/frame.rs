@@ -189,6 +189,19 @@ impl<'a> Frame<'a> {
         if hash.0 == *stored { Ok(Self { header, hash, bytes }) } else { Err(FrameError::Hash) }
     }
 
+    /// Parses a frame whose hash was checked a moment ago, as [`super::Journal::read`] does.
+    ///
+    /// # Errors
+    /// [`FrameError`] where no whole frame begins here.
+    pub(crate) fn parse_checked(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let header = Header::parse(bytes)?;
+        let needed = header.frame_len();
+        let short = FrameError::Short { needed };
+        let bytes = bytes.get(..needed).ok_or(short)?;
+        let hash = Hash(*bytes.last_chunk().ok_or(short)?);
+        Ok(Self { header, hash, bytes })
+    }
+
     /// The whole frame as stored.
     #[must_use]
     pub const fn bytes(&self) -> &'a [u8] {
