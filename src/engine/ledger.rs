@@ -281,6 +281,7 @@ impl Core {
             self.flush_index()?;
         }
         self.journal.save_offsets();
+        self.journal.trim()?;
         Ok(())
     }
 }

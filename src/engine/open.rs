@@ -95,9 +95,7 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
         None
     };
     let medium = &*config.medium;
-    let (current, next) = keys::read(medium, &layout.keys())?;
-    let ring = current.or(next).ok_or_else(|| Error::NoLedger { home: layout.home.clone() })?;
-    let unlocked = ring.unlock(medium, &layout.keys(), config.slot, &config.credential)?;
+    let (ring, unlocked) = unlock_ring(config, &layout)?;
     let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
     let opened = HeadFile::open(medium, &layout.head(), ring.ledger_id(), Some(&mac_key), !config.read_only);
     let (head_file, head) = match opened {
@@ -108,6 +106,23 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
         Err(error) => return Err(error.into()),
     };
     Ok(Parts { layout, lock, ring, unlocked, head_file, head })
+}
+
+/// Unlocks a key ring that can open every event. Which ring is in force, the log says later
+/// ([`settle_ring`]). A staged one comes first: where its event is durable, events behind it may be sealed by
+/// an epoch key that only it holds; where not, its epochs are still those of the one in force and one more.
+fn unlock_ring(config: &Config, layout: &Layout) -> Result<(KeyRing, Unlocked), Error> {
+    let (medium, dir) = (&*config.medium, layout.keys());
+    let (current, next) = keys::read(medium, &dir)?;
+    let unlock = |ring: &KeyRing| ring.unlock(medium, &dir, config.slot, &config.credential);
+    if let Some(next) = next
+        && let Ok(unlocked) = unlock(&next)
+    {
+        return Ok((next, unlocked));
+    }
+    let ring = current.ok_or_else(|| Error::NoLedger { home: layout.home.clone() })?;
+    let unlocked = unlock(&ring)?;
+    Ok((ring, unlocked))
 }
 
 fn open_index(
@@ -142,15 +157,10 @@ fn compare_with_head(config: &Config, journal: &Journal, tail: &Tail, head: Opti
 
 fn drop_torn(config: &Config, layout: &Layout, journal: &Journal, tail: &Tail) -> Result<Option<TailDropped>, Error> {
     let Some(torn) = tail.torn.as_ref().filter(|_| !config.read_only) else { return Ok(None) };
-    let saved_as = if journal.torn_is_zeros(torn)? {
-        String::new()
-    } else {
-        config.medium.create_dir(&layout.quarantine())?;
-        config.medium.sync_dir(&layout.home)?;
-        free_name(config, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?
-    };
-    let keep = (!saved_as.is_empty()).then(|| layout.quarantine().join(&saved_as));
-    let digest = journal.drop_torn(torn, keep.as_deref())?;
+    config.medium.create_dir(&layout.quarantine())?;
+    config.medium.sync_dir(&layout.home)?;
+    let saved_as = free_name(config, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
+    let digest = journal.drop_torn(torn, Some(&layout.quarantine().join(&saved_as)))?;
     Ok(Some(TailDropped { segment: torn.segment, offset: torn.offset, bytes: torn.bytes, digest, saved_as }))
 }
 

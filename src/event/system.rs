@@ -110,7 +110,7 @@ pub struct TailDropped {
     pub bytes: u64,
     /// Digest of those bytes.
     pub digest: Hash,
-    /// File in the quarantine folder that keeps them; empty where they held only zeros.
+    /// File in the quarantine folder that keeps them.
     pub saved_as: String,
 }
 

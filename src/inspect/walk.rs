@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::base::Timestamp;
 use crate::crypto::{Hash, Hasher, Key};
 use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
+use crate::log::journal::all_zeros;
 use crate::log::segment::{
     self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
@@ -138,6 +139,14 @@ impl Window {
         self.begin += bytes;
         self.offset += bytes as u64;
     }
+}
+
+/// Whether nothing follows but zeros that the writer put there ahead of its frames, behind the trailer
+/// of a segment that it was about to close, perhaps.
+fn written_ahead(window: &Window, len: u64) -> Result<bool, StoreError> {
+    let trailer = SegmentTrailer::parse(window.rest()).is_ok();
+    let from = window.offset + if trailer { SEGMENT_TRAILER_LEN as u64 } else { 0 };
+    all_zeros(&*window.file, from, len)
 }
 
 impl Walk {
@@ -334,6 +343,13 @@ impl Walk {
     ) -> Result<(), StoreError> {
         let start = window.offset;
         let expected = self.expected;
+        if last && self.batch_left == 0 && written_ahead(window, len)? {
+            while window.offset < len {
+                window.fill(1)?;
+                window.advance(window.rest().len().max(1));
+            }
+            return Ok(());
+        }
         window.advance(1);
         loop {
             window.fill(FRAME_OVERHEAD + crate::base::limits::BODY_MAX)?;

@@ -131,9 +131,19 @@ struct Offsets {
 struct WriteState {
     /// Where the next frame goes in the last segment; nothing where a new segment must begin.
     offset: Option<u64>,
+    /// The last segment's file reaches to here; between the offset and here it holds zeros.
+    ready: u64,
+    /// Groups appended since opening.
+    groups: u64,
     last: Option<Last>,
     dead: bool,
 }
+
+/// Zeros written ahead of the frames, in bytes. A sync after a write that does not make the file longer
+/// has no new length to make durable, which saves about a third of its time (ext4, xfs).
+const READY_BYTES: usize = 256 * 1024;
+/// Groups after which zeros are written ahead: a command that writes one event does not need them.
+const READY_AFTER: u64 = 8;
 
 /// The journal, open.
 pub struct Journal {
@@ -215,7 +225,7 @@ impl Journal {
             ledger_id,
             segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
             segments: RwLock::new(Vec::new()),
-            write: Mutex::new(WriteState { offset: None, last: None, dead: false }),
+            write: Mutex::new(WriteState { offset: None, ready: 0, groups: 0, last: None, dead: false }),
         }
     }
 
@@ -302,6 +312,7 @@ impl Journal {
         write.last = scan.last;
         // The time of an event before this segment is not at hand; the engine reads it if needed.
         write.offset = if end.closed { None } else { Some(end.offset) };
+        write.ready = end.ready;
         Ok(Tail { last: scan.last, torn: end.torn })
     }
 
@@ -343,17 +354,6 @@ impl Journal {
         Ok(digest)
     }
 
-    /// Whether the torn bytes are all zero: a size that was extended and data that never came.
-    ///
-    /// # Errors
-    /// [`JournalError::Store`].
-    pub fn torn_is_zeros(&self, torn: &Torn) -> Result<bool, JournalError> {
-        let segment = self.segment_of(torn.segment)?;
-        let mut bytes = vec![0; usize::try_from(torn.bytes).unwrap_or(0)];
-        let got = segment.file.read_at(torn.offset, &mut bytes)?;
-        Ok(bytes.iter().take(got).all(|byte| *byte == 0))
-    }
-
     /// Writes a group and syncs it: on return it is durable. After an error the journal is dead
     /// (invariant I8): no write and no sync is ever tried again.
     ///
@@ -377,6 +377,7 @@ impl Journal {
         }
         let (Some(segment), Some(offset)) = (self.last_segment(), write.offset) else { return Err(JournalError::Dead) };
         segment.file.write_at(offset, &group.bytes)?;
+        self.make_ready(&segment, &mut write, offset + group.bytes.len() as u64)?;
         segment.file.sync()?;
         let mut offsets = segment.offsets.write().unwrap_or_else(PoisonError::into_inner);
         // Offsets fit: a segment ends far below 4 GiB.
@@ -386,6 +387,39 @@ impl Journal {
         drop(offsets);
         write.offset = Some(offset + group.bytes.len() as u64);
         write.last = Some(last);
+        write.dead = false;
+        Ok(())
+    }
+
+    /// Writes zeros ahead of the frames, which end at `end`, where there are none left.
+    fn make_ready(&self, segment: &Segment, write: &mut WriteState, end: u64) -> Result<(), JournalError> {
+        write.groups += 1;
+        if end <= write.ready || write.groups <= READY_AFTER {
+            return Ok(());
+        }
+        let room = usize::try_from(self.segment_bytes.saturating_sub(end)).unwrap_or(READY_BYTES);
+        let zeros = vec![0; room.min(READY_BYTES)];
+        if !zeros.is_empty() {
+            segment.file.write_at(end, &zeros)?;
+        }
+        write.ready = end + zeros.len() as u64;
+        Ok(())
+    }
+
+    /// Cuts off the zeros that were written ahead: a closed ledger holds none.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`]; the journal is dead then.
+    pub fn trim(&self) -> Result<(), JournalError> {
+        let mut write = self.write_state();
+        let (Some(segment), Some(offset)) = (self.last_segment(), write.offset) else { return Ok(()) };
+        if write.dead || write.ready <= offset {
+            return Ok(());
+        }
+        write.dead = true;
+        segment.file.set_len(offset)?;
+        segment.file.sync()?;
+        write.ready = offset;
         write.dead = false;
         Ok(())
     }
@@ -403,6 +437,7 @@ impl Journal {
         let segment = Segment { first_seq, prev, path, file, offsets: RwLock::default() };
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(segment));
         write.offset = Some(SEGMENT_HEADER_LEN as u64);
+        write.ready = SEGMENT_HEADER_LEN as u64;
         Ok(())
     }
 
@@ -431,6 +466,10 @@ impl Journal {
             digest: digest.finish(),
         };
         segment.file.write_at(end, &trailer.encode())?;
+        let closed = end + SEGMENT_TRAILER_LEN as u64;
+        if segment.file.len()? > closed {
+            segment.file.set_len(closed)?;
+        }
         segment.file.sync()?;
         write.offset = None;
         Ok(())
@@ -746,6 +785,8 @@ struct ScanEnd {
     offset: u64,
     closed: bool,
     torn: Option<Torn>,
+    /// Where the zeros that were written ahead end.
+    ready: u64,
 }
 
 impl Scan {
@@ -780,35 +821,60 @@ impl Scan {
                 self.offsets.append(&mut batch);
             }
         };
+        if batch.is_empty() && broken.as_ref().is_some_and(|(offset, _)| *offset == self.offset) {
+            // Zeros that were written ahead hold no frame and are no torn one.
+            if all_zeros(&*segment.file, self.offset, file_len)? {
+                return Ok(ScanEnd { offset: self.offset, closed: false, torn: None, ready: file_len });
+            }
+        }
         if let Some((offset, why)) = broken {
             let first_dropped = self.last.map_or(0, |last| last.seq + 1);
             if later_group_follows(segment, offset, file_len, first_dropped)? {
                 return Err(JournalError::Damaged { path: segment.path.clone(), offset, seq, why });
             }
         } else if walk.available().starts_with(&TRAILER_MAGIC) && batch.is_empty() {
-            return Ok(self.check_trailer(segment, walk.available()));
+            return self.check_trailer(segment, walk.available(), file_len);
         }
         let torn = (file_len > self.offset).then(|| Torn {
             segment: segment.first_seq,
             offset: self.offset,
             bytes: file_len - self.offset,
         });
-        Ok(ScanEnd { offset: self.offset, closed: false, torn })
+        Ok(ScanEnd { offset: self.offset, closed: false, torn, ready: self.offset })
     }
 
-    fn check_trailer(&self, segment: &Segment, bytes: &[u8]) -> ScanEnd {
-        let torn = Torn { segment: segment.first_seq, offset: self.offset, bytes: bytes.len() as u64 };
-        match SegmentTrailer::parse(bytes) {
-            Ok(trailer)
-                if bytes.len() == SEGMENT_TRAILER_LEN
-                    && self.last.is_some_and(|last| last.seq == trailer.last_seq && last.hash == trailer.last_hash) =>
-            {
-                ScanEnd { offset: self.offset, closed: true, torn: None }
-            }
-            // A trailer that is not whole was being written when the power went.
-            _ => ScanEnd { offset: self.offset, closed: false, torn: Some(torn) },
+    fn check_trailer(&self, segment: &Segment, bytes: &[u8], file_len: u64) -> Result<ScanEnd, JournalError> {
+        let (offset, ready) = (self.offset, self.offset);
+        let behind = offset + SEGMENT_TRAILER_LEN as u64;
+        let whole = SegmentTrailer::parse(bytes).is_ok_and(|trailer| {
+            self.last.is_some_and(|last| last.seq == trailer.last_seq && last.hash == trailer.last_hash)
+        });
+        if whole && file_len == behind {
+            return Ok(ScanEnd { offset, closed: true, torn: None, ready });
         }
+        if whole && all_zeros(&*segment.file, behind, file_len)? {
+            // The power went before the zeros behind the trailer were cut off: the segment stays open,
+            // and the next frame, which is longer, takes the trailer's place.
+            return Ok(ScanEnd { offset, closed: false, torn: None, ready: file_len });
+        }
+        // A trailer that is not whole was being written when the power went.
+        let torn = Torn { segment: segment.first_seq, offset, bytes: file_len - offset };
+        Ok(ScanEnd { offset, closed: false, torn: Some(torn), ready })
     }
+}
+
+/// Whether a file holds nothing but zeros from one offset to another.
+pub(crate) fn all_zeros(file: &dyn MediumFile, mut from: u64, to: u64) -> Result<bool, StoreError> {
+    let mut buffer = vec![0; READ_AHEAD];
+    while from < to {
+        let want = usize::try_from(to - from).unwrap_or(READ_AHEAD).min(READ_AHEAD);
+        let got = file.read_at(from, buffer.get_mut(..want).unwrap_or_default())?;
+        if got == 0 || buffer.iter().take(got).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        from += got as u64;
+    }
+    Ok(true)
 }
 
 /// Whether a whole frame of a later group, or a trailer, stands behind a damaged place: then the

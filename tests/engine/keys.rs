@@ -128,3 +128,23 @@ fn a_rotation_goes_on_beside_writers_and_readers() {
     let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
     assert!(report.ok, "{:?}", report.findings);
 }
+
+#[test]
+fn events_behind_a_rotation_open_although_its_key_ring_was_not_promoted_yet() {
+    // Found by killing processes: another thread's batch, sealed by the new epoch, was durable together
+    // with the event that started it, and the process died before the new ring took the old one's place.
+    let clock = palyra_ledger::testing::ManualClock::default();
+    let disk = super::common::disk_with_ledger(&clock);
+    let ring = std::path::Path::new("/home/keys/keyring");
+    let old = disk.contents(ring).unwrap();
+    let ledger = Ledger::open(super::common::simulated(disk.clone(), 2, &clock)).unwrap();
+    ledger.keys().rotate_epoch().unwrap();
+    put(&ledger, "key", "sealed by the new epoch");
+    ledger.close().unwrap();
+    let new = disk.contents(ring).unwrap();
+    disk.put(std::path::Path::new("/home/keys/keyring.next"), &new).unwrap();
+    disk.put(ring, &old).unwrap();
+    let ledger = Ledger::open(super::common::simulated(disk.clone(), 3, &clock)).unwrap();
+    assert_eq!(get(&ledger, "key"), "sealed by the new epoch");
+    assert_eq!(disk.contents(ring).unwrap(), new);
+}

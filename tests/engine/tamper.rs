@@ -65,7 +65,9 @@ fn every_flipped_byte_is_found_or_refused() {
         let len = disk.contents(&path).unwrap().len() as u64;
         // The key table's unused slots are alike: those in use and a few more stand for them.
         let len = if path.to_string_lossy().contains("table-") { len.min(128 + 80 * 6) } else { len };
-        for offset in 0..len {
+        // The index is made anew where it is damaged: every seventh byte of it stands for the others.
+        let step = if path.starts_with("/home/index") { 7 } else { 1 };
+        for offset in (0..len).step_by(step) {
             let damaged = disk.snapshot();
             assert!(damaged.flip(&path, offset, 1 << (offset % 8)));
             if in_journal(&path) {
