@@ -5,6 +5,8 @@
 //! with its header, synced, and its folder synced (a crash leaves a last file without a whole header,
 //! which holds no frame and is removed).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -125,7 +127,38 @@ struct Segment {
 struct Offsets {
     saved: u64,
     file: Option<Box<dyn MediumFile>>,
+    /// Pages of the file that were read: 4 bytes an event at most.
+    pages: Mutex<HashMap<u64, Box<[u8]>>>,
     recent: Vec<u32>,
+}
+
+/// Bytes of the offset table that are read at a time.
+const PAGE_BYTES: usize = 4096;
+
+impl Offsets {
+    /// Forgets the pages that hold an entry or any behind it: they are about to change.
+    fn forget_pages(&mut self, index: u64) {
+        let first = 4 * index / PAGE_BYTES as u64;
+        self.pages.get_mut().unwrap_or_else(PoisonError::into_inner).retain(|page, _| *page < first);
+    }
+
+    /// One entry of the saved part.
+    fn saved_entry(&self, index: u64) -> Result<Option<u64>, StoreError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let (page, at) = (4 * index / PAGE_BYTES as u64, usize::try_from(4 * index % PAGE_BYTES as u64).unwrap_or(0));
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = match pages.entry(page) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let mut bytes = vec![0; PAGE_BYTES];
+                let got = file.read_at(page * PAGE_BYTES as u64, &mut bytes)?;
+                bytes.truncate(got);
+                place.insert(bytes.into())
+            }
+        };
+        let entry = bytes.get(at..).and_then(|rest| rest.first_chunk());
+        Ok(entry.map(|bytes| u64::from(u32::from_le_bytes(*bytes))))
+    }
 }
 
 struct WriteState {
@@ -280,7 +313,7 @@ impl Journal {
             return Ok(Offsets::default());
         }
         let file = self.medium.open(&path, mode)?;
-        Ok(Offsets { saved: file.len()? / 4, file: Some(file), recent: Vec::new() })
+        Ok(Offsets { saved: file.len()? / 4, file: Some(file), ..Offsets::default() })
     }
 
     fn scan_tail(&self, hint: Option<Position>) -> Result<Tail, JournalError> {
@@ -542,6 +575,7 @@ impl Journal {
         }
         found.resize(frames, u32::MAX);
         offsets.saved = 0;
+        offsets.forget_pages(0);
         offsets.recent = found;
     }
 
@@ -630,6 +664,8 @@ impl Journal {
         if let Some(file) = &offsets.file {
             file.write_at(4 * offsets.saved, &bytes)?;
         }
+        let from = offsets.saved;
+        offsets.forget_pages(from);
         offsets.saved += offsets.recent.len() as u64;
         offsets.recent = Vec::new();
         Ok(())
@@ -673,10 +709,7 @@ impl Segment {
             let index = usize::try_from(index - offsets.saved).unwrap_or(usize::MAX);
             return Ok(offsets.recent.get(index).map(|offset| u64::from(*offset)));
         }
-        let Some(file) = &offsets.file else { return Ok(None) };
-        let mut bytes = [0; 4];
-        let got = file.read_at(4 * index, &mut bytes)?;
-        Ok((got == 4).then(|| u64::from(u32::from_le_bytes(bytes))))
+        offsets.saved_entry(index)
     }
 }
 
