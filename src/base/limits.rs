@@ -75,7 +75,7 @@ pub const INDEX_TAIL_AT_CLOSE: u64 = 256;
 /// Plain bytes of one sealed index block: small enough that one lookup opens little.
 pub const INDEX_BLOCK_BYTES: usize = 1024;
 /// Bytes of opened index blocks kept in memory.
-pub const INDEX_CACHE_BYTES: usize = 24 * 1024 * 1024;
+pub const INDEX_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Longest index key in bytes.
 pub const INDEX_KEY_MAX: usize = 1024;
 /// Largest index value in bytes: a secret's head with every label at its bound fits.
@@ -83,7 +83,7 @@ pub const INDEX_VALUE_MAX: usize = 64 * 1024;
 
 /// Bytes of frames packed into one value of the sled log. sled moves a leaf above 131,020 bytes
 /// to a blob file of its own, which it never syncs; values of this size stay clear of that.
-pub const SLED_VALUE_BYTES: usize = 8 * 1024;
+pub const SLED_VALUE_BYTES: usize = 12 * 1024;
 /// sled's page cache in bytes; it is a second copy, not the read path.
 pub const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Most frames that one step of the follower moves to sled.
