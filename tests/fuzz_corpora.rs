@@ -292,6 +292,19 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("flipped-body", flipped);
             add("whole", first);
         }
+        "batch" => {
+            let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
+            let (second, _) = sealed_frame(1, hash, &events()[1], &system);
+            let both = [&first[..], &second].concat();
+            add("one", first.clone());
+            add("written-ahead", [&both[..], &[0; 300]].concat());
+            add("torn", both[..both.len() - 9].to_vec());
+            add("twice", [&first[..], &first].concat());
+            let mut damaged = both.clone();
+            damaged[frame::HEADER_LEN + 4] ^= 1;
+            add("damaged", damaged);
+            add("two", both);
+        }
         "segment" => {
             let header = SegmentHeader { ledger_id: ledger_id(), first_seq: 9, prev: Hash([2; 32]) };
             let trailer = SegmentTrailer {

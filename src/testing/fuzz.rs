@@ -7,17 +7,22 @@
 //!
 //! A panic in here is a finding.
 
-use std::sync::OnceLock;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretRef};
 use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
 use crate::engine::{self, Settings};
 use crate::event;
+use crate::inspect::verify_files;
 use crate::keys;
-use crate::log::frame::{Frame, FrameError, HASH_LEN, HEADER_LEN, Header};
+use crate::log::Journal;
+use crate::log::frame::{Frame, FrameError, HASH_LEN, HEADER_LEN, Header, genesis};
 use crate::log::head;
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
-use crate::store;
+use crate::store::{self, Medium};
+use crate::testing::SimDisk;
 
 /// A target's property: panics where it does not hold.
 pub type Property = fn(&[u8]);
@@ -25,6 +30,7 @@ pub type Property = fn(&[u8]);
 /// Every target: its name, which is also its folder below `fuzz/corpus`, and its property.
 pub const TARGETS: &[(&str, Property)] = &[
     ("frame", frame),
+    ("batch", batch),
     ("segment", segment),
     ("head", head),
     ("event_body", event_body),
@@ -82,6 +88,35 @@ fn check_frame(frame: &Frame<'_>, source: &[u8]) {
     if let Ok(plain) = frame.open(frame_opener()) {
         assert_eq!(plain.len(), frame.header.body_len as usize);
     }
+}
+
+/// The bytes behind a segment's header: opening drops a torn end, names damage or refuses, and what it
+/// takes for the end is whole when it is opened again. Verification without keys never panics.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn batch(bytes: &[u8]) {
+    // The ledger of the seeds.
+    let ledger_id = LedgerId::from_bytes([0x1d; 16]);
+    let (home, dir) = (Path::new("/home"), Path::new("/home/journal"));
+    let disk = SimDisk::new();
+    let header = SegmentHeader { ledger_id, first_seq: 0, prev: genesis(ledger_id) };
+    let file = [&header.encode()[..], bytes].concat();
+    if disk.put(&dir.join(segment::file_name(0)), &file).is_err() {
+        return;
+    }
+    let report = verify_files(&disk, home, None);
+    assert!(report.is_ok(), "damage is a finding and no error: {report:?}");
+    let medium: Arc<dyn Medium> = Arc::new(disk);
+    let open = || Journal::open(Arc::clone(&medium), dir, home, ledger_id, 1 << 20, None, true);
+    let Ok((journal, tail)) = open() else { return };
+    if let Some(torn) = &tail.torn {
+        assert!(journal.drop_torn(torn, None).is_ok());
+        let again = open();
+        assert!(again.is_ok_and(|(_, again)| again.torn.is_none() && again.last == tail.last));
+    }
+    let read = journal.read_range(0, u64::MAX, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(read.ok(), Some(tail.last.map_or(0, |last| last.seq + 1)));
 }
 
 /// Segment headers, trailers and file names: what parses has one encoding.

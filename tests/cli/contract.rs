@@ -87,6 +87,7 @@ fn lists_are_by_scope_prefix_and_page() {
         listed["secrets"].as_array().unwrap().iter().map(|one| one["ref"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(refs(&["global"]), ["global/a", "global/team/ci"]);
+    assert_eq!(refs(&["--recursive"]), refs(&[]), "without a scope it is every scope");
     assert_eq!(refs(&["channel:slack", "--recursive"]), ["channel:slack:T1/a", "channel:slack:T2/b"]);
     assert_eq!(refs(&["global", "--prefix", "team/"]), ["global/team/ci"]);
     assert_eq!(refs(&[]).len(), 5);

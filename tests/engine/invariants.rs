@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("vault", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
     ("engine", &["base", "crypto", "store", "event", "log", "keys", "projection", "vault", "inspect"]),
-    ("testing", &["base", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection"]),
+    ("testing", &["base", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

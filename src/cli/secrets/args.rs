@@ -105,7 +105,7 @@ pub struct List {
     /// The scope: global, principal:ID, channel:NAME:ACCOUNT or skill:ID; every scope if none is named
     pub scope: Option<String>,
     /// Every scope that begins with SCOPE, for example `channel:slack`
-    #[arg(long, requires = "scope")]
+    #[arg(long)]
     pub recursive: bool,
     /// Only names that begin with this
     #[arg(long, value_name = "TEXT")]
