@@ -180,3 +180,23 @@ fn every_kind_that_a_healthy_ledger_writes_is_in_the_store() {
         assert!(fault || expected.contains(kind.name()), "{}", kind.name());
     }
 }
+
+/// FORMAT.md is enough to write a reader from: `tools/reader` knows nothing else.
+#[test]
+#[allow(clippy::print_stderr)]
+fn a_reader_written_from_the_document_alone_reads_the_store() {
+    use std::process::Command;
+    let python = std::env::var("PALYRA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let modules = Command::new(&python).args(["-c", "import blake3, nacl"]).output();
+    if !modules.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 with the packages blake3 and pynacl is not there");
+        return;
+    }
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/reader");
+    let output = Command::new(python).arg(reader).arg(folder().join("golden")).arg("global/api_key").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = std::fs::read_to_string(folder().join("EXPECTED")).unwrap();
+    let head = expected.lines().nth(1).unwrap();
+    assert_eq!(said.lines().collect::<Vec<_>>(), [head, "global/api_key version 2: second"]);
+}
