@@ -44,6 +44,11 @@ fn steps(disk: &SimDisk, clock: &ManualClock, done: &mut Done) -> Result<(), Err
 }
 
 fn check(cut: &str, done: &Done, disk: &SimDisk, clock: &ManualClock) {
+    // A reading process may come first: it changes nothing and reads what was acknowledged.
+    let reader = Ledger::open(simulated(disk.snapshot(), 11, clock).read_only());
+    let reader = reader.unwrap_or_else(|error| panic!("{cut}: reading: {error}"));
+    assert_eq!(get(&reader, "kept"), "since before", "{cut}: reading");
+    drop(reader);
     let ledger = Ledger::open(simulated(disk.clone(), 10, clock)).unwrap_or_else(|error| panic!("{cut}: {error}"));
     let vault = ledger.vault(Scope::global());
     assert_eq!(get(&ledger, "kept"), "since before", "{cut}");
