@@ -129,6 +129,8 @@ pub struct Queue {
     pub bytes: usize,
     /// Whether some thread is writing.
     pub leading: bool,
+    /// Threads that are parked until the leading one is through.
+    pub parked: Vec<std::thread::Thread>,
     /// Batches below this number are durable and visible.
     pub done: u64,
     /// The first fault, once there was one.
@@ -175,7 +177,9 @@ pub struct Core {
     pub table: RwLock<TableState>,
     /// The writer's queue.
     pub queue: Mutex<Queue>,
-    /// Signalled when batches became durable or the writer died.
+    /// Batches below this number are durable and visible: [`Queue::done`] without its mutex.
+    pub done: AtomicU64,
+    /// Signalled when the queue has room again or the writer died.
     pub published: Condvar,
     /// Hash of the last sealed frame; only the leading thread uses it.
     pub chain: Mutex<Hash>,

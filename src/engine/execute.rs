@@ -185,10 +185,14 @@ impl Core {
         Ok((batch, next_epoch))
     }
 
-    /// Waits until the batch is durable and visible, leading the write if nobody does.
+    /// Waits until the batch is durable and visible, leading the write if nobody does. Whoever waits is
+    /// parked and not on the mutex: with many writers, handing the mutex around costs more than the work.
     pub(super) fn wait(&self, no: u64) -> Result<(), Error> {
-        let mut queue = self.queue();
         loop {
+            if self.done.load(Ordering::Acquire) > no {
+                return Ok(());
+            }
+            let mut queue = self.queue();
             if queue.done > no {
                 return Ok(());
             }
@@ -196,15 +200,28 @@ impl Core {
                 return Err(Error::Dead { cause: Arc::clone(cause) });
             }
             if queue.leading || queue.waiting.is_empty() {
-                queue = self.published.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.parked.push(std::thread::current());
+                drop(queue);
+                std::thread::park();
             } else {
-                queue = self.lead(queue)?;
+                self.lead(queue)?;
             }
         }
     }
 
+    /// Ends a lead: the next thread may, and whoever waited looks again.
+    fn step_down(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.leading = false;
+        let parked = std::mem::take(&mut queue.parked);
+        drop(queue);
+        for thread in parked {
+            thread.unpark();
+        }
+        self.published.notify_all();
+    }
+
     /// Writes what is queued as one group.
-    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Result<MutexGuard<'a, Queue>, Error> {
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Result<(), Error> {
         queue.leading = true;
         let mut group = Vec::new();
         let mut bytes = 0;
@@ -217,32 +234,28 @@ impl Core {
         queue.bytes = queue.bytes.saturating_sub(bytes);
         drop(queue);
         let written = self.seal_and_append(&group);
-        let mut queue = match written {
+        let mut queue = self.queue();
+        match written {
             Ok(last) => {
                 // Durable: make visible. Decisions wait for the mutex, so none sees a half of this.
-                let mut queue = self.queue();
                 for batch in group {
                     queue.overlay.settle(batch.no, &batch.delta);
                     queue.done = batch.no + 1;
                     self.index.apply(batch.delta);
                 }
                 self.visible.store(last.seq + 1, Ordering::Release);
-                queue
+                self.done.store(queue.done, Ordering::Release);
+                self.step_down(queue);
+                Ok(())
             }
             Err(error) => {
-                let cause: Arc<str> = error.to_string().into();
-                let mut queue = self.queue();
-                queue.dead = Some(cause);
+                queue.dead = Some(error.to_string().into());
                 queue.waiting.clear();
                 queue.overlay.clear();
-                queue.leading = false;
-                self.published.notify_all();
-                return Err(error);
+                self.step_down(queue);
+                Err(error)
             }
-        };
-        queue.leading = false;
-        self.published.notify_all();
-        Ok(queue)
+        }
     }
 
     fn seal_and_append(&self, batches: &[QueuedBatch]) -> Result<Last, Error> {
