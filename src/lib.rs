@@ -54,7 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`inspect`], [`engine`], [`cli`]. A test reads the sources and holds
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`inspect`], [`engine`], [`cli`]. A test reads the sources and holds
 //! the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -75,6 +75,7 @@ pub mod cli;
 pub mod crypto;
 pub mod engine;
 pub mod event;
+pub mod identity;
 pub mod inspect;
 pub mod keys;
 pub mod log;

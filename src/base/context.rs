@@ -77,6 +77,12 @@ checked_text!(
     limits::REASON_MAX
 );
 
+checked_text!(
+    /// What people call a device: 1 to 128 bytes without control characters.
+    DeviceName,
+    limits::DEVICE_NAME_MAX
+);
+
 /// Where a command came from (stored: variants are numbered by their place, never reordered).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Origin {

@@ -124,6 +124,48 @@ random_id!(
     4
 );
 
+random_id!(
+    /// The random name that a device gives itself (16 bytes); it stands in its certificates.
+    DeviceId,
+    16
+);
+random_id!(
+    /// The random name of one pairing code (8 bytes). It says nothing about the code.
+    PairingId,
+    8
+);
+random_id!(
+    /// The random name of one pairing request (8 bytes, sixteen digits for a person to type).
+    RequestId,
+    8
+);
+random_id!(
+    /// Serial number of a certificate (RFC 5280, section 4.1.2.2): 17 bytes, `01`, a counter that is never
+    /// used twice (8 bytes, big endian), and 8 random bytes, so that numbers are positive, ordered and not
+    /// to be guessed.
+    Serial,
+    17
+);
+
+impl Serial {
+    /// The serial number of a counter that was never used before.
+    #[must_use]
+    pub fn new(counter: u64, random: [u8; 8]) -> Self {
+        let mut bytes = [1; 17];
+        for (slot, byte) in bytes.iter_mut().skip(1).zip(counter.to_be_bytes().into_iter().chain(random)) {
+            *slot = byte;
+        }
+        Self(bytes)
+    }
+
+    /// The counter in it.
+    #[must_use]
+    pub const fn counter(&self) -> u64 {
+        let [_, a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +178,13 @@ mod tests {
         for bad in ["", "00", &text.to_uppercase(), &text[1..], &format!("{text}0"), &format!("{}é", &text[2..])] {
             assert_eq!(bad.parse::<LedgerId>(), Err(IdError::NotHex { expected: 32 }), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_serial_number_carries_its_counter() {
+        let serial = Serial::new(0x0102_0304_0506_0708, [0xFF; 8]);
+        assert_eq!(serial.to_string(), "010102030405060708ffffffffffffffff");
+        assert_eq!(serial.counter(), 0x0102_0304_0506_0708);
+        assert!(Serial::new(1, [0xFF; 8]) < Serial::new(2, [0; 8]));
     }
 }

@@ -91,3 +91,34 @@ pub const FOLLOW_STEP_FRAMES: u64 = 8192;
 
 /// Default time in milliseconds that a command waits for another process.
 pub const LOCK_WAIT_MS_DEFAULT: u64 = 5_000;
+
+/// Longest device name in bytes: it stands in tables and on screens.
+pub const DEVICE_NAME_MAX: usize = 128;
+/// Longest peer address in an event, in bytes: an IPv6 address with its zone and port fits.
+pub const PEER_MAX: usize = 128;
+/// How long a pairing code is good for, in milliseconds: five minutes, as people walk between machines.
+pub const PAIRING_TTL_MS: u64 = 5 * 60 * 1000;
+/// Longest life of a pairing code that may be asked for, in milliseconds: an hour.
+pub const PAIRING_TTL_MAX_MS: u64 = 60 * 60 * 1000;
+/// Attempts that a pairing code survives: three guesses at a six-digit PIN are 3 in 1,000,000.
+pub const PAIRING_ATTEMPTS_MAX: u8 = 3;
+/// Codes that are open at once; each is a way in.
+pub const PAIRINGS_OPEN_MAX: u32 = 64;
+/// Window of the limit on pairing starts, in milliseconds.
+pub const PAIRING_WINDOW_MS: u64 = 60 * 1000;
+/// How long a request waits for a person, in milliseconds: an hour.
+pub const REQUEST_TTL_MS: u64 = 60 * 60 * 1000;
+/// Requests that wait for a person at once, so that a list stays readable.
+pub const REQUESTS_OPEN_MAX: u32 = 256;
+/// Life of a leaf certificate, in milliseconds: 24 hours.
+pub const LEAF_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long after its end a certificate that was not revoked may still be renewed, in milliseconds: a week.
+pub const RENEWAL_GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How long a revocation list is good for, in milliseconds: a day.
+pub const CRL_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+/// CA generations that the state keeps: rolls are rare, and a root certificate is below a kibibyte.
+pub const CA_GENERATIONS_MAX: usize = 64;
+/// How far a leaf certificate's begin lies in the past, in milliseconds: clocks differ by a minute.
+pub const LEAF_BACKDATE_MS: u64 = 60 * 1000;
+/// Pairings that may be begun within a minute, by default.
+pub const PAIRING_STARTS_PER_MINUTE: u32 = 30;

@@ -12,8 +12,8 @@ mod secret;
 mod state;
 mod time;
 
-pub use context::{Actor, ActorError, Caller, Context, Origin, Reason};
-pub use ids::{CorrelationId, IdError, LedgerId, SlotId};
+pub use context::{Actor, ActorError, Caller, Context, DeviceName, Origin, Reason};
+pub use ids::{CorrelationId, DeviceId, IdError, LedgerId, PairingId, RequestId, Serial, SlotId};
 pub(crate) use ids::{bytes_or_hex, hex_array};
 pub use random::{OsRandom, Random, RandomError};
 pub use refs::{RefError, Scope, ScopePrefix, SecretName, SecretRef};

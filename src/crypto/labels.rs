@@ -50,3 +50,5 @@ pub const ENVELOPE_DIGEST: &str = "palyra-ledger 2026-11 v1 envelope digest";
 pub const STATE_ROOT: &str = "palyra-ledger 2026-11 v1 state root";
 /// Digest of bytes set aside as evidence.
 pub const EVIDENCE: &str = "palyra-ledger 2026-11 v1 evidence digest";
+/// Digest of a device's public key, under which the state finds its holder.
+pub const PUBLIC_KEY: &str = "palyra-ledger 2026-11 v1 public key digest";

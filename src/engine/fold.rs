@@ -6,7 +6,7 @@ use crate::base::{Delta, LedgerId, SlotId, StateError, StateRead, Timestamp};
 use crate::crypto::Hash;
 use crate::event::system::SlotNote;
 use crate::event::{CodecError, Event, codec};
-use crate::vault;
+use crate::{identity, vault};
 
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
@@ -19,6 +19,9 @@ pub enum FoldError {
     /// A vault event does not fit.
     #[error(transparent)]
     Vault(#[from] vault::ApplyFault),
+    /// An event of device trust does not fit.
+    #[error(transparent)]
+    Identity(#[from] identity::ApplyFault),
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -81,6 +84,12 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         let mut system = system(state)?.ok_or(FoldError::Creation)?;
         edit(&mut system)?;
         Ok(vec![(SYSTEM.into(), Some(codec::encode(&system)?.into()))])
+    };
+    // A roll of the CA changes the key ring as well as whom devices trust.
+    let both = |own: Result<Delta, FoldError>| -> Result<Delta, FoldError> {
+        let mut delta = identity::apply(state, seq, time, event)?;
+        delta.extend(own?);
+        Ok(delta)
     };
     match event {
         Event::LedgerCreated(event) => {
@@ -147,5 +156,19 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::SecretShredded(_)
         | Event::SecretDescribed(_)
         | Event::SecretsRead(_) => Ok(vault::apply(state, seq, time, event)?),
+        Event::CaPrepared(prepared) => both(change(&|system| {
+            system.keyring = prepared.keyring;
+            Ok(())
+        })),
+        Event::CaActivated(activated) => both(change(&|system| {
+            system.table_generation = activated.table_generation;
+            system.keyring = activated.keyring;
+            Ok(())
+        })),
+        Event::CaRevoked(revoked) => both(change(&|system| {
+            system.keyring = revoked.keyring;
+            Ok(())
+        })),
+        _ => Ok(identity::apply(state, seq, time, event)?),
     }
 }

@@ -7,7 +7,7 @@ pub enum KindClass {
     System,
     /// The vault: 32 to 63.
     Vault,
-    /// Device trust, reserved: 64 to 95.
+    /// Device trust: 64 to 95.
     Identity,
     /// Service credentials, reserved: 96 to 127.
     Auth,
@@ -99,6 +99,54 @@ kinds! {
     SecretDescribed = 36, "secret_described";
     /// Secret values were read.
     SecretsRead = 37, "secrets_read";
+    /// The CA's root certificate was made.
+    CaCertified = 64, "ca_certified";
+    /// The CA's next key and root certificate were made; both roots are trusted from here.
+    CaPrepared = 65, "ca_prepared";
+    /// The next CA key issues from here on; every DEK slot was re-wrapped.
+    CaActivated = 66, "ca_activated";
+    /// The old CA key is no longer to be relied on; its certificates are to be replaced.
+    CaTainted = 67, "ca_tainted";
+    /// The old root is no longer trusted and its key is gone.
+    CaRevoked = 68, "ca_revoked";
+    /// A pairing code was made.
+    PairingMinted = 69, "pairing_minted";
+    /// A device began to prove that it knows a code.
+    PairingAttempted = 70, "pairing_attempted";
+    /// A device proved that it knows the code and asks to be paired.
+    PairingRequested = 71, "pairing_requested";
+    /// A person approved a pairing request.
+    PairingApproved = 72, "pairing_approved";
+    /// A person denied a pairing request.
+    PairingDenied = 73, "pairing_denied";
+    /// A pairing code ended without a request.
+    PairingEnded = 74, "pairing_ended";
+    /// A device is trusted from here on.
+    DevicePaired = 75, "device_paired";
+    /// A certificate was issued.
+    CertificateIssued = 76, "certificate_issued";
+    /// A device got another name.
+    DeviceRenamed = 77, "device_renamed";
+    /// A device is no longer trusted.
+    DeviceRevoked = 78, "device_revoked";
+    /// One certificate is no longer trusted.
+    CertificateRevoked = 79, "certificate_revoked";
+    /// A revoked device may ask to be paired again.
+    DeviceCleared = 80, "device_cleared";
+    /// A device was taken off the list.
+    DeviceRemoved = 81, "device_removed";
+    /// A certificate revocation list was signed.
+    CrlIssued = 82, "crl_issued";
+    /// Connections or requests were refused.
+    ConnectionsRefused = 83, "connections_refused";
+    /// Devices were seen.
+    DevicesSeen = 84, "devices_seen";
+    /// Pairing was refused to somebody.
+    PairingRefused = 85, "pairing_refused";
+    /// The daemon began to serve.
+    DaemonStarted = 86, "daemon_started";
+    /// The daemon stopped serving.
+    DaemonStopped = 87, "daemon_stopped";
 }
 
 impl Kind {
@@ -159,6 +207,30 @@ mod tests {
             (35, "secret_shredded"),
             (36, "secret_described"),
             (37, "secrets_read"),
+            (64, "ca_certified"),
+            (65, "ca_prepared"),
+            (66, "ca_activated"),
+            (67, "ca_tainted"),
+            (68, "ca_revoked"),
+            (69, "pairing_minted"),
+            (70, "pairing_attempted"),
+            (71, "pairing_requested"),
+            (72, "pairing_approved"),
+            (73, "pairing_denied"),
+            (74, "pairing_ended"),
+            (75, "device_paired"),
+            (76, "certificate_issued"),
+            (77, "device_renamed"),
+            (78, "device_revoked"),
+            (79, "certificate_revoked"),
+            (80, "device_cleared"),
+            (81, "device_removed"),
+            (82, "crl_issued"),
+            (83, "connections_refused"),
+            (84, "devices_seen"),
+            (85, "pairing_refused"),
+            (86, "daemon_started"),
+            (87, "daemon_stopped"),
         ];
         assert_eq!(table, frozen);
         for kind in Kind::ALL {

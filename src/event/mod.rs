@@ -10,6 +10,7 @@
 //! | I6 secret bytes never stand in an event except inside an envelope | [`vault::SecretPut`] |
 
 pub mod codec;
+pub mod identity;
 mod kind;
 pub mod system;
 pub mod vault;
@@ -111,6 +112,54 @@ events! {
     SecretDescribed(vault::SecretDescribed) = SecretDescribed,
     /// See [`vault::SecretsRead`].
     SecretsRead(vault::SecretsRead) = SecretsRead,
+    /// See [`identity::CaCertified`].
+    CaCertified(identity::CaCertified) = CaCertified,
+    /// See [`identity::CaPrepared`].
+    CaPrepared(identity::CaPrepared) = CaPrepared,
+    /// See [`identity::CaActivated`].
+    CaActivated(identity::CaActivated) = CaActivated,
+    /// See [`identity::CaTainted`].
+    CaTainted(identity::CaTainted) = CaTainted,
+    /// See [`identity::CaRevoked`].
+    CaRevoked(identity::CaRevoked) = CaRevoked,
+    /// See [`identity::PairingMinted`].
+    PairingMinted(identity::PairingMinted) = PairingMinted,
+    /// See [`identity::PairingAttempted`].
+    PairingAttempted(identity::PairingAttempted) = PairingAttempted,
+    /// See [`identity::PairingRequested`].
+    PairingRequested(identity::PairingRequested) = PairingRequested,
+    /// See [`identity::PairingApproved`].
+    PairingApproved(identity::PairingApproved) = PairingApproved,
+    /// See [`identity::PairingDenied`].
+    PairingDenied(identity::PairingDenied) = PairingDenied,
+    /// See [`identity::PairingEnded`].
+    PairingEnded(identity::PairingEnded) = PairingEnded,
+    /// See [`identity::DevicePaired`].
+    DevicePaired(identity::DevicePaired) = DevicePaired,
+    /// See [`identity::CertificateIssued`].
+    CertificateIssued(identity::CertificateIssued) = CertificateIssued,
+    /// See [`identity::DeviceRenamed`].
+    DeviceRenamed(identity::DeviceRenamed) = DeviceRenamed,
+    /// See [`identity::DeviceRevoked`].
+    DeviceRevoked(identity::DeviceRevoked) = DeviceRevoked,
+    /// See [`identity::CertificateRevoked`].
+    CertificateRevoked(identity::CertificateRevoked) = CertificateRevoked,
+    /// See [`identity::DeviceCleared`].
+    DeviceCleared(identity::DeviceCleared) = DeviceCleared,
+    /// See [`identity::DeviceRemoved`].
+    DeviceRemoved(identity::DeviceRemoved) = DeviceRemoved,
+    /// See [`identity::CrlIssued`].
+    CrlIssued(identity::CrlIssued) = CrlIssued,
+    /// See [`identity::ConnectionsRefused`].
+    ConnectionsRefused(identity::ConnectionsRefused) = ConnectionsRefused,
+    /// See [`identity::DevicesSeen`].
+    DevicesSeen(identity::DevicesSeen) = DevicesSeen,
+    /// See [`identity::PairingRefused`].
+    PairingRefused(identity::PairingRefused) = PairingRefused,
+    /// See [`identity::DaemonStarted`].
+    DaemonStarted(identity::DaemonStarted) = DaemonStarted,
+    /// See [`identity::DaemonStopped`].
+    DaemonStopped(identity::DaemonStopped) = DaemonStopped,
 }
 
 impl Event {

@@ -18,8 +18,9 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("keys", &["base", "crypto", "store"]),
     ("projection", &["base", "crypto", "store", "log"]),
     ("vault", &["base", "crypto", "event"]),
+    ("identity", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
-    ("engine", &["base", "crypto", "store", "event", "log", "keys", "projection", "vault", "inspect"]),
+    ("engine", &["base", "crypto", "store", "event", "log", "keys", "projection", "vault", "identity", "inspect"]),
     ("testing", &["base", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
 ];
 

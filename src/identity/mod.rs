@@ -1,0 +1,25 @@
+//! Device trust: the CA, pairing codes, devices, certificates, decided and folded without any I/O.
+//!
+//! `decide_*` turns a command into events or a refusal; [`apply`] folds an event into the state. Both are
+//! pure. What stands here decides who is trusted; how certificates are signed and how a code is proved
+//! over the wire stands beside it.
+
+mod decide;
+mod fault;
+mod pairing;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{
+    Approval, Asked, Issue, Minted, Renewal, Sign, decide_approve, decide_attempt, decide_clear, decide_crl,
+    decide_deny, decide_end, decide_issue, decide_mint, decide_remove, decide_rename, decide_request, decide_revoke,
+    decide_revoke_certificate,
+};
+pub use fault::{ApplyFault, IdentityError};
+pub use pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
+pub use state::{
+    Authorities, AuthorityRecord, AuthorityState, CertificateRecord, Counters, DeviceRecord, DeviceState, Revocation,
+    apply, authorities, certificates_of, counters, expiring, find_certificate, find_device, find_pairing, find_request,
+    last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
+};
