@@ -160,9 +160,8 @@ impl Serial {
 
     /// The counter in it.
     #[must_use]
-    pub const fn counter(&self) -> u64 {
-        let [_, a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    pub fn counter(&self) -> u64 {
+        self.0.get(1..9).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
     }
 }
 

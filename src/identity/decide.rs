@@ -275,8 +275,8 @@ fn issue(
 ) -> Result<(Event, Serial), IdentityError> {
     let authorities = authorities(state)?;
     let generation = authorities.active().ok_or(IdentityError::NoAuthority)?.generation;
-    let [a, b, c, d, e, f, g, h, ..] = context.nonce;
-    let serial = Serial::new(counters(state)?.next_serial, [a, b, c, d, e, f, g, h]);
+    let random = context.nonce.first_chunk().copied().unwrap_or_default();
+    let serial = Serial::new(counters(state)?.next_serial, random);
     let not_before = Timestamp::from_millis(context.now.as_millis().saturating_sub(limits::LEAF_BACKDATE_MS));
     let not_after = context.now.plus_millis(limits::LEAF_LIFE_MS);
     let planned = Issue { serial, subject, public_key: public_key.clone(), generation, not_before, not_after, cause };
