@@ -53,7 +53,7 @@
 //!
 //! # Rooms
 //!
-//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`store`], [`event`], [`log`],
+//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
 //! [`keys`], [`projection`], [`vault`], [`identity`], [`inspect`], [`engine`], [`cli`]. A test reads the sources and holds
 //! the arrows.
 #![forbid(unsafe_code)]
@@ -79,6 +79,7 @@ pub mod identity;
 pub mod inspect;
 pub mod keys;
 pub mod log;
+pub mod pki;
 pub mod projection;
 pub mod store;
 pub mod testing;

@@ -122,3 +122,11 @@ pub const CA_GENERATIONS_MAX: usize = 64;
 pub const LEAF_BACKDATE_MS: u64 = 60 * 1000;
 /// Pairings that may be begun within a minute, by default.
 pub const PAIRING_STARTS_PER_MINUTE: u32 = 30;
+/// Life of a root certificate, in milliseconds: ten years of 365 days; a roll ends it earlier.
+pub const ROOT_LIFE_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+/// Longest certificate request in bytes: an Ed25519 or P-256 request has about 300.
+pub const CSR_MAX: usize = 8 * 1024;
+/// Longest certificate in bytes that is read.
+pub const CERTIFICATE_MAX: usize = 16 * 1024;
+/// DNS names and addresses in one certificate of the daemon.
+pub const SERVER_NAMES_MAX: usize = 64;

@@ -9,9 +9,10 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("base", &[]),
     ("crypto", &["base"]),
+    ("pki", &["base"]),
     ("store", &["base", "testing"]),
     ("event", &["base", "crypto"]),
     ("log", &["base", "crypto", "store"]),

@@ -1,0 +1,17 @@
+//! X.509 (RFC 5280): the device CA's root, leaf certificates, certificate requests and revocation lists.
+//!
+//! Pure functions around rcgen and x509-parser: time and serial numbers come as parameters, Ed25519
+//! signatures have no randomness, so the same call always gives the same bytes. Of a certificate request
+//! nothing is used but its public key, and that only after the request's own signature proved that the
+//! device holds the private half.
+
+mod authority;
+mod csr;
+mod read;
+
+pub use authority::{Authority, ServerName, SignError, root};
+pub use csr::{CsrError, LeafKey, PublicKey, public_key_from_csr};
+pub use read::{Fingerprint, LeafFacts, ReadError, fingerprint, read_leaf};
+
+/// What stands before a device's id in its certificate's URI name.
+pub const DEVICE_URI: &str = "urn:palyra:device:";
