@@ -52,3 +52,11 @@ pub const STATE_ROOT: &str = "palyra-ledger 2026-11 v1 state root";
 pub const EVIDENCE: &str = "palyra-ledger 2026-11 v1 evidence digest";
 /// Digest of a device's public key, under which the state finds its holder.
 pub const PUBLIC_KEY: &str = "palyra-ledger 2026-11 v1 public key digest";
+/// Seed of a pairing's OPAQUE server setup, from the ledger key and the pairing's id.
+pub const PAIRING_SETUP: &str = "palyra-ledger 2026-11 v1 pairing server setup";
+/// Key of what a joining device seals, from the PAKE's session key.
+pub const PAIRING_TO_LEDGER: &str = "palyra-ledger 2026-11 v1 pairing device to ledger";
+/// Key of what the ledger seals for a joining device, from the PAKE's session key.
+pub const PAIRING_TO_DEVICE: &str = "palyra-ledger 2026-11 v1 pairing ledger to device";
+/// Short authentication string, from the PAKE's session key.
+pub const PAIRING_SAS: &str = "palyra-ledger 2026-11 v1 pairing short authentication string";

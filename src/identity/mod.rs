@@ -4,13 +4,16 @@
 //! pure. What stands here decides who is trusted; how certificates are signed and how a code is proved
 //! over the wire stands beside it.
 
+mod code;
 mod decide;
 mod fault;
 mod pairing;
+pub mod pake;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use code::{Code, CodeError};
 pub use decide::{
     Approval, Asked, Issue, Minted, Renewal, Sign, decide_approve, decide_attempt, decide_clear, decide_crl,
     decide_deny, decide_end, decide_issue, decide_mint, decide_remove, decide_rename, decide_request, decide_revoke,
