@@ -1,8 +1,10 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
 use crate::engine::{Error, LockError};
+use crate::identity::IdentityError;
 use crate::keys::{KeysError, SlotError};
 use crate::log::{HeadError, JournalError};
+use crate::pki::SignError;
 use crate::projection::IndexError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
@@ -180,6 +182,11 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             (ExitCode::Integrity, "run `palyra-ledger doctor --repair`: it rebuilds the index from the log")
         }
         Error::Vault(error) => return vault(error),
+        Error::Identity(error) => return identity(error),
+        Error::Csr(_) | Error::Sign(SignError::Name(_)) => {
+            (ExitCode::Usage, "make the request again with an Ed25519 or P-256 key")
+        }
+        Error::Pake(_) => (ExitCode::Denied, "ask for a new pairing code"),
         Error::State(_)
         | Error::Fold { .. }
         | Error::Codec { .. }
@@ -280,6 +287,36 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::Random(_) | KeysError::Argon(_) => {
             (ExitCode::Internal, "run the command again with memory to spare")
         }
+    };
+    (code, hint.to_owned())
+}
+
+fn identity(error: &IdentityError) -> (ExitCode, String) {
+    let (code, hint) = match error {
+        IdentityError::NoDevice(_) | IdentityError::NoCertificate(_) | IdentityError::NoRequest(_) => {
+            (ExitCode::NotFound, "give the exact id, as the list shows it")
+        }
+        IdentityError::NoPairing => (ExitCode::NotFound, "make a new code: `palyra-ledger pairing mint`"),
+        IdentityError::LocatorTaken | IdentityError::Answered { .. } | IdentityError::NotRevoked(_) => {
+            (ExitCode::Conflict, "look at what became of it, then decide anew")
+        }
+        IdentityError::TooManyPairings { .. }
+        | IdentityError::TooManyRequests { .. }
+        | IdentityError::TooManyStarts { .. } => (ExitCode::Denied, "wait a minute, or end what is open"),
+        IdentityError::Ttl { .. } => (ExitCode::Usage, "give another --ttl"),
+        IdentityError::PairingEnded { .. }
+        | IdentityError::PairingUsed { .. }
+        | IdentityError::RequestExpired(_)
+        | IdentityError::DeviceRevoked(_)
+        | IdentityError::CertificateRevoked(_)
+        | IdentityError::GraceOver(_) => {
+            (ExitCode::Expired, "pair the device anew; a revoked one must be cleared first")
+        }
+        IdentityError::OtherKind { .. } | IdentityError::OtherSas(_) | IdentityError::KeyTaken(_) => {
+            (ExitCode::Denied, "deny the request unless you know why it differs")
+        }
+        IdentityError::NoAuthority => (ExitCode::NotFound, "open the ledger for writing once"),
+        IdentityError::State(_) => (ExitCode::Integrity, REPAIR),
     };
     (code, hint.to_owned())
 }

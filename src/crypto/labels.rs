@@ -60,3 +60,7 @@ pub const PAIRING_TO_LEDGER: &str = "palyra-ledger 2026-11 v1 pairing device to 
 pub const PAIRING_TO_DEVICE: &str = "palyra-ledger 2026-11 v1 pairing ledger to device";
 /// Short authentication string, from the PAKE's session key.
 pub const PAIRING_SAS: &str = "palyra-ledger 2026-11 v1 pairing short authentication string";
+/// Key under which a device learns what became of its request, from the ledger key and the request's id.
+pub const PAIRING_POLL: &str = "palyra-ledger 2026-11 v1 pairing request poll key";
+/// Digest of a revocation list, named by the event that records it.
+pub const REVOCATION_LIST: &str = "palyra-ledger 2026-11 v1 revocation list digest";

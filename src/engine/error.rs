@@ -119,6 +119,18 @@ pub enum Error {
     /// The vault refused.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A command about devices, pairing or the CA was refused.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    /// Something could not be signed by the CA.
+    #[error(transparent)]
+    Sign(#[from] crate::pki::SignError),
+    /// A certificate request or public key was refused.
+    #[error(transparent)]
+    Csr(#[from] crate::pki::CsrError),
+    /// The proof of a pairing code failed.
+    #[error(transparent)]
+    Pake(#[from] crate::identity::pake::PakeError),
     /// An event does not fit the state before it.
     #[error("event {seq} does not fit the state before it: {source}")]
     Fold {

@@ -16,6 +16,7 @@ use super::config::{Config, Settings};
 use super::core::Core;
 use super::error::Error;
 use super::fold::{self, SystemState};
+use super::identity_handle::Identity;
 use super::log_view::LogView;
 use super::open::{self, state_root};
 use super::replay::{Replay, ReplayPoint};
@@ -132,6 +133,12 @@ impl Ledger {
     #[must_use]
     pub fn log(&self) -> LogView {
         LogView::new(Arc::clone(&self.core))
+    }
+
+    /// Devices, pairing, certificates and the CA.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { core: Arc::clone(&self.core), caller: self.caller.clone() }
     }
 
     /// Administration of keys.

@@ -14,6 +14,7 @@ mod error;
 mod execute;
 mod fold;
 mod home;
+mod identity_handle;
 mod init;
 mod key_admin;
 mod ledger;
@@ -31,6 +32,7 @@ pub use config::{AuditReads, AuditSettings, Config, KeySettings, LimitSettings, 
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};
+pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};

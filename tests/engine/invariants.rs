@@ -21,7 +21,10 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("vault", &["base", "crypto", "event"]),
     ("identity", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
-    ("engine", &["base", "crypto", "store", "event", "log", "keys", "projection", "vault", "identity", "inspect"]),
+    (
+        "engine",
+        &["base", "crypto", "pki", "store", "event", "log", "keys", "projection", "vault", "identity", "inspect"],
+    ),
     ("testing", &["base", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
 ];
 
