@@ -130,3 +130,7 @@ pub const CSR_MAX: usize = 8 * 1024;
 pub const CERTIFICATE_MAX: usize = 16 * 1024;
 /// DNS names and addresses in one certificate of the daemon.
 pub const SERVER_NAMES_MAX: usize = 64;
+/// Window in which refusals of one cause are recorded one by one, in milliseconds.
+pub const REFUSAL_WINDOW_MS: u64 = 60 * 1000;
+/// Refusals of one cause that are recorded one by one within that window; the rest are counted.
+pub const REFUSALS_PER_WINDOW: u32 = 20;

@@ -312,9 +312,11 @@ fn identity(error: &IdentityError) -> (ExitCode, String) {
         | IdentityError::GraceOver(_) => {
             (ExitCode::Expired, "pair the device anew; a revoked one must be cleared first")
         }
-        IdentityError::OtherKind { .. } | IdentityError::OtherSas(_) | IdentityError::KeyTaken(_) => {
-            (ExitCode::Denied, "deny the request unless you know why it differs")
-        }
+        IdentityError::OtherKind { .. }
+        | IdentityError::OtherSas(_)
+        | IdentityError::KeyTaken(_)
+        | IdentityError::OtherKey => (ExitCode::Denied, "deny the request unless you know why it differs"),
+        IdentityError::Version { .. } => (ExitCode::Usage, "use the same version of the program on both machines"),
         IdentityError::NoAuthority => (ExitCode::NotFound, "open the ledger for writing once"),
         IdentityError::State(_) => (ExitCode::Integrity, REPAIR),
     };

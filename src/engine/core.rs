@@ -187,6 +187,8 @@ pub struct Core {
     pub visible: AtomicU64,
     /// Reads that wait to be recorded.
     pub reads: ReadBuffer,
+    /// Pairing refusals of the present minute.
+    pub refusals: super::refusals::Refusals,
     /// Wakes and stops the background threads.
     pub signal: Signal,
     /// Whether close has begun.

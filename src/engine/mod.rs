@@ -22,7 +22,9 @@ mod lock;
 mod log_view;
 mod open;
 mod overlay;
+mod pairing_handle;
 mod reads;
+mod refusals;
 mod replay;
 mod restore;
 mod vault_handle;
@@ -36,6 +38,9 @@ pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
+pub use pairing_handle::{
+    Greeting, Hello, PairingSession, Receipt as PairingReceipt, SEALED_RECEIPT, SEALED_REQUEST, SEALED_STATUS,
+};
 pub use replay::{Replay, ReplayPoint};
 pub use restore::Restored;
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};

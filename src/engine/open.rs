@@ -366,6 +366,7 @@ fn assemble(
         chain: Mutex::new(last.hash),
         visible: AtomicU64::new(last.seq + 1),
         reads: reads::ReadBuffer::default(),
+        refusals: super::refusals::Refusals::default(),
         signal: Signal::default(),
         closing: AtomicBool::new(false),
         layout,

@@ -439,6 +439,7 @@ pub fn decide_crl(
 }
 
 /// An address as events keep it.
-fn bounded(peer: &str) -> String {
+#[must_use]
+pub fn bounded(peer: &str) -> String {
     peer.chars().filter(|letter| !letter.is_control()).take(limits::PEER_MAX / 4).collect()
 }

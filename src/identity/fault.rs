@@ -126,6 +126,17 @@ pub enum IdentityError {
     /// The public key belongs to a revoked or to another device.
     #[error("the public key belongs to device {0}")]
     KeyTaken(DeviceId),
+    /// The certificate request holds another key than the first message named.
+    #[error("the certificate request holds another key than the pairing was begun with")]
+    OtherKey,
+    /// The device speaks another version of the pairing protocol.
+    #[error("the device speaks version {found} of the pairing protocol, this ledger version {wanted}")]
+    Version {
+        /// What the device speaks.
+        found: u16,
+        /// What this program speaks.
+        wanted: u16,
+    },
     /// The CA has no certificate yet, or no generation that issues.
     #[error("the CA has no certificate yet")]
     NoAuthority,
@@ -148,7 +159,8 @@ impl IdentityError {
             Self::CertificateRevoked(_) => RefusalCause::CertificateRevoked,
             Self::GraceOver(_) => RefusalCause::Expired,
             Self::NoDevice(_) => RefusalCause::UnknownDevice,
-            Self::KeyTaken(_) => RefusalCause::BadRequest,
+            Self::KeyTaken(_) | Self::OtherKey => RefusalCause::BadRequest,
+            Self::Version { .. } => RefusalCause::Version,
             _ => return None,
         })
     }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use code::{Code, CodeError};
 pub use decide::{
-    Approval, Asked, Issue, Minted, Renewal, Sign, decide_approve, decide_attempt, decide_clear, decide_crl,
+    Approval, Asked, Issue, Minted, Renewal, Sign, bounded, decide_approve, decide_attempt, decide_clear, decide_crl,
     decide_deny, decide_end, decide_issue, decide_mint, decide_remove, decide_rename, decide_request, decide_revoke,
     decide_revoke_certificate,
 };
