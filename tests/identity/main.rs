@@ -1,6 +1,7 @@
 //! Pairing, devices and certificates over a whole ledger on a disk, message by message.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::fmt::Write;
 use std::path::Path;
 
 use palyra_ledger::crypto::{Key, Opener, open_sealed};
@@ -64,9 +65,8 @@ impl Device {
             public_key: public_key.der(),
         };
         // A device with a wrong code finds that out first and goes away; a guesser would go on.
-        let (channel, proof) = match start.finish(RANDOM, &greeting.proof, &transcript) {
-            Ok(done) => done,
-            Err(_) => return ledger.identity().finish_pairing(session, &[7; 64], b"").map(|_| panic!("no proof")),
+        let Ok((channel, proof)) = start.finish(RANDOM, &greeting.proof, &transcript) else {
+            return ledger.identity().finish_pairing(session, &[7; 64], b"").map(|_| panic!("no proof"));
         };
         let sealed = channel.seal(RANDOM, SEALED_REQUEST, request)?;
         Ok((ledger.identity().finish_pairing(session, &proof, &sealed)?, channel))
@@ -216,7 +216,7 @@ fn the_code_is_in_no_byte_that_the_ledger_leaves() {
         .log()
         .read(0, ledger.log().head().unwrap().seq, &mut |entry| {
             told.push_str(&entry.fields().to_string());
-            told.push_str(&format!("{entry:?}"));
+            write!(told, "{entry:?}").unwrap();
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
