@@ -135,7 +135,8 @@ fn open_index(
         return Ok((None, None));
     }
     let mode = if config.read_only { IndexMode::Read } else { IndexMode::Write };
-    match Index::open(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, mode) {
+    match Index::open(Arc::clone(&config.medium), &layout.index(), key, ledger_id, STATE_SCHEMA, mode, &*config.random)
+    {
         Ok((index, position)) => Ok((Some(index), position)),
         Err(IndexError::Rebuild { .. }) if !config.read_only => Ok((None, None)),
         Err(error) => Err(error.into()),

@@ -11,7 +11,7 @@ use super::block::{BlockBuilder, Child};
 use super::bloom::Bloom;
 use super::cache::Cache;
 use super::error::IndexError;
-use super::run::{BlockKind, FOOTER_LEN, Footer, KeyHash, Run, TRAILER_LEN, footer_aad, nonce, trailer};
+use super::run::{BlockKind, FOOTER_LEN, Footer, KeyHash, Run, RunId, TRAILER_LEN, footer_aad, nonce, trailer};
 use crate::crypto::TAG_LEN;
 
 /// Plain bytes of an inner block: wide, so that the tree is flat.
@@ -22,6 +22,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// A run being written.
 pub(super) struct Builder {
     number: u64,
+    id: RunId,
     file: Box<dyn MediumFile>,
     opener: Opener,
     cache: Arc<Cache>,
@@ -42,13 +43,14 @@ impl Builder {
     pub(super) fn new(
         medium: &dyn Medium,
         path: &Path,
-        number: u64,
+        (number, id): (u64, RunId),
         opener: Opener,
         cache: Arc<Cache>,
         entries: usize,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             number,
+            id,
             file: medium.open(path, OpenMode::CreateNew)?,
             opener,
             cache,
@@ -141,7 +143,7 @@ impl Builder {
         let start = self.written + self.out.len() as u64;
         let bytes = start + (FOOTER_LEN + TAG_LEN + TRAILER_LEN) as u64;
         let place = self.seal(&footer_aad(bytes), footer.encode())?;
-        self.out.extend_from_slice(&trailer(place));
+        self.out.extend_from_slice(&trailer(&self.id, place));
         self.write_out()?;
         self.file.sync()?;
         Ok(Run::from_parts(self.number, (self.file, self.opener), bytes, footer, self.cache))

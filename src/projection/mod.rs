@@ -83,6 +83,7 @@ struct Tables {
 
 struct Writing {
     index_id: [u8; 16],
+    run_id: run::RunId,
     next_run: u64,
 }
 
@@ -108,6 +109,7 @@ impl Index {
         manifest: &Manifest,
         runs: Vec<Arc<Run>>,
         cache: Arc<Cache>,
+        random: &dyn Random,
     ) -> Result<Self, IndexError> {
         let key = Key::from_slice(key.expose()).ok_or(RebuildReason::Damaged)?;
         let tables =
@@ -121,7 +123,11 @@ impl Index {
             schema: manifest.schema,
             cache,
             tables: RwLock::new(tables),
-            writing: Mutex::new(Writing { index_id: manifest.index_id, next_run: manifest.next_run }),
+            writing: Mutex::new(Writing {
+                index_id: manifest.index_id,
+                run_id: random.array()?,
+                next_run: manifest.next_run,
+            }),
         })
     }
 
@@ -140,7 +146,7 @@ impl Index {
         let index_id = random.array()?;
         let manifest = Manifest { ledger_id, index_id, schema, position: None, next_run: 1, runs: Vec::new() };
         medium.write_atomic(&dir.join(MANIFEST), &manifest.encode(key))?;
-        Self::new((medium, dir), key, &manifest, Vec::new(), Arc::default())
+        Self::new((medium, dir), key, &manifest, Vec::new(), Arc::default(), random)
     }
 
     /// Opens an index; returns it with the event up to which it is folded.
@@ -154,6 +160,7 @@ impl Index {
         ledger_id: LedgerId,
         schema: u32,
         mode: IndexMode,
+        random: &dyn Random,
     ) -> Result<(Self, Option<Position>), IndexError> {
         let cache: Arc<Cache> = Arc::default();
         let mut tries = 0;
@@ -179,7 +186,7 @@ impl Index {
         }
         let position = manifest.position;
         let runs = runs.into_iter().map(Arc::new).collect();
-        Ok((Self::new((medium, dir), key, &manifest, runs, cache)?, position))
+        Ok((Self::new((medium, dir), key, &manifest, runs, cache, random)?, position))
     }
 
     /// Removes an index's files, and nothing else that stands in the folder.
@@ -280,9 +287,9 @@ impl Index {
     fn builder(&self, writing: &mut Writing, entries: usize) -> Result<Builder, IndexError> {
         let number = writing.next_run;
         writing.next_run += 1;
-        let opener = run::opener(&self.key, &writing.index_id, number);
+        let opener = run::opener(&self.key, &writing.index_id, number, &writing.run_id);
         let path = self.dir.join(run_name(number));
-        Ok(Builder::new(&*self.medium, &path, number, opener, Arc::clone(&self.cache), entries)?)
+        Ok(Builder::new(&*self.medium, &path, (number, writing.run_id), opener, Arc::clone(&self.cache), entries)?)
     }
 
     /// Names the runs in a new manifest, durably.

@@ -18,9 +18,15 @@ use super::error::{IndexError, RebuildReason};
 use super::manifest::{Manifest, RunNote};
 
 const MAGIC: [u8; 4] = *b"PLIX";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Bytes of the trailer.
-pub(super) const TRAILER_LEN: usize = 4 + 2 + 2 + 8 + 4;
+pub(super) const TRAILER_LEN: usize = 4 + 2 + 2 + RUN_ID_LEN + 8 + 4;
+/// Bytes of a run's random id.
+const RUN_ID_LEN: usize = 16;
+
+/// Random bytes of whoever wrote the run, drawn at each opening: a number that is used again after a crash,
+/// because no manifest named its run, still gives another key.
+pub(super) type RunId = [u8; RUN_ID_LEN];
 /// Plain bytes of the footer.
 pub(super) const FOOTER_LEN: usize = 8 + 4 + 1 + 8 + 8 + 4;
 /// Largest sealed block in bytes: one entry at its bounds, and its place.
@@ -53,8 +59,8 @@ impl KeyHash {
 }
 
 /// The sealing of a run's blocks.
-pub(super) fn opener(index_key: &Key, index_id: &[u8; 16], number: u64) -> Opener {
-    Opener::derive(labels::INDEX_RUN, &[index_key.expose(), index_id, &number.to_le_bytes()])
+pub(super) fn opener(index_key: &Key, index_id: &[u8; 16], number: u64, id: &RunId) -> Opener {
+    Opener::derive(labels::INDEX_RUN, &[index_key.expose(), index_id, &number.to_le_bytes(), id])
 }
 
 /// The nonce of the block at an offset.
@@ -110,21 +116,23 @@ impl Footer {
 }
 
 /// The trailer in the clear.
-pub(super) fn trailer(footer: Child) -> Vec<u8> {
+pub(super) fn trailer(id: &RunId, footer: Child) -> Vec<u8> {
     let mut out = Vec::with_capacity(TRAILER_LEN);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(id);
     out.extend_from_slice(&footer.offset.to_le_bytes());
     out.extend_from_slice(&footer.len.to_le_bytes());
     out
 }
 
-fn parse_trailer(bytes: &[u8]) -> Option<Child> {
+fn parse_trailer(bytes: &[u8]) -> Option<(RunId, Child)> {
     let mut reader = Reader(bytes);
     let known = reader.take()? == MAGIC && reader.u16()? == VERSION && reader.u16()? == 0;
+    let id = reader.take()?;
     let child = Child { offset: reader.u64()?, len: reader.u32()? };
-    known.then_some(child)
+    known.then_some((id, child))
 }
 
 /// An open run.
@@ -161,7 +169,6 @@ impl Run {
             error if error.is_not_found() => RebuildReason::RunMissing.into(),
             error => IndexError::Store(error),
         })?;
-        let opener = opener(key, &manifest.index_id, note.number);
         let bytes = file.len()?;
         if bytes != note.bytes {
             return Err(RebuildReason::Damaged.into());
@@ -172,7 +179,8 @@ impl Run {
         let mut buffer = vec![0; tail];
         let got = file.read_at(start, &mut buffer)?;
         let (sealed, end) = buffer.split_at_checked(FOOTER_LEN + TAG_LEN).ok_or(RebuildReason::Damaged)?;
-        let place = parse_trailer(end).ok_or(RebuildReason::Damaged)?;
+        let (id, place) = parse_trailer(end).ok_or(RebuildReason::Damaged)?;
+        let opener = opener(key, &manifest.index_id, note.number, &id);
         if got != tail || place.offset != start || place.len as usize != sealed.len() {
             return Err(RebuildReason::Damaged.into());
         }

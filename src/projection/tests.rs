@@ -37,7 +37,7 @@ fn create(medium: impl Medium) -> Index {
 }
 
 fn open(medium: impl Medium, mode: IndexMode) -> Result<(Index, Option<Position>), IndexError> {
-    Index::open(Arc::new(medium), dir(), &key(), ledger(), 1, mode)
+    Index::open(Arc::new(medium), dir(), &key(), ledger(), 1, mode, &OsRandom)
 }
 
 fn put(index: &Index, model: &mut Model, key: &[u8], value: Option<&[u8]>) {
@@ -132,7 +132,7 @@ fn an_index_of_another_ledger_schema_or_key_is_to_be_rebuilt() {
     drop(filled(disk.clone(), 2));
     let medium: Arc<dyn Medium> = Arc::new(disk.clone());
     let reason = |key: &Key, ledger_id, schema| {
-        let opened = Index::open(Arc::clone(&medium), dir(), key, ledger_id, schema, IndexMode::Read);
+        let opened = Index::open(Arc::clone(&medium), dir(), key, ledger_id, schema, IndexMode::Read, &OsRandom);
         match opened {
             Err(IndexError::Rebuild { reason }) => reason,
             other => panic!("{other:?}"),
@@ -270,7 +270,7 @@ fn a_reader_that_opened_before_a_merge_reads_on() {
         }
         writer.freeze(position(round));
         let (reader, found) = if round > 0 {
-            Index::open(Arc::clone(&medium), dir.path(), &key(), ledger(), 1, IndexMode::Read).unwrap()
+            Index::open(Arc::clone(&medium), dir.path(), &key(), ledger(), 1, IndexMode::Read, &OsRandom).unwrap()
         } else {
             continue;
         };
@@ -383,7 +383,7 @@ fn speed_at_a_million_keys() {
     let bytes: u64 = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     println!("{bytes} bytes, {} runs", index.read_tables().runs.len());
     let begun = Instant::now();
-    let (index, _) = Index::open(medium, dir.path(), &key(), ledger(), 1, IndexMode::Read).unwrap();
+    let (index, _) = Index::open(medium, dir.path(), &key(), ledger(), 1, IndexMode::Read, &OsRandom).unwrap();
     index.get(&name(77)).unwrap();
     println!("open and get {:?}", begun.elapsed());
     for _ in 0..2 {
@@ -396,4 +396,24 @@ fn speed_at_a_million_keys() {
     let begun = Instant::now();
     let found = scanned(&index, &[], &[]).unwrap().len();
     println!("scan of {found} {:?}", begun.elapsed());
+}
+
+/// A crash after a run's file is written and before a manifest names it: its number is used again.
+#[test]
+fn a_run_that_no_manifest_named_shares_no_key_with_the_next_of_its_number() {
+    let contents = |disk: &SimDisk, name: &str| disk.read_all(&dir().join(name), u64::MAX).unwrap();
+    let write = |disk: &SimDisk| {
+        let (index, _) = open(disk.clone(), IndexMode::Write).unwrap();
+        index.apply(vec![(b"key".as_slice().into(), Some(b"the very same value".as_slice().into()))]);
+        index.freeze(position(1));
+        index.flush_frozen().unwrap();
+        contents(disk, "run-0000000000000001.idx")
+    };
+    let disk = disk();
+    drop(create(disk.clone()));
+    let manifest = contents(&disk, "MANIFEST");
+    let first = write(&disk);
+    disk.write_atomic(&dir().join("MANIFEST"), &manifest).unwrap();
+    let second = write(&disk);
+    assert_ne!(first.get(..16), second.get(..16), "one key and nonce sealed two runs");
 }
