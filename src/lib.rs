@@ -73,6 +73,7 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod crypto;
+pub mod device;
 pub mod engine;
 pub mod event;
 pub mod identity;
@@ -83,6 +84,7 @@ pub mod pki;
 pub mod projection;
 pub mod store;
 pub mod testing;
+pub mod tls;
 pub mod vault;
 
 pub use base::*;

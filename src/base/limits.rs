@@ -134,3 +134,15 @@ pub const SERVER_NAMES_MAX: usize = 64;
 pub const REFUSAL_WINDOW_MS: u64 = 60 * 1000;
 /// Refusals of one cause that are recorded one by one within that window; the rest are counted.
 pub const REFUSALS_PER_WINDOW: u32 = 20;
+/// Longest file of a device in bytes: four roots, a certificate and a key are below 16 KiB.
+pub const DEVICE_FILE_MAX: usize = 64 * 1024;
+/// How long a device waits for a connection, in milliseconds.
+pub const CLIENT_CONNECT_MS: u64 = 10_000;
+/// How long a device waits for an answer, in milliseconds.
+pub const CLIENT_REQUEST_MS: u64 = 30_000;
+/// Longest answer that a device reads, in bytes: a secret at its ceiling in base64, and what stands around it.
+pub const CLIENT_ANSWER_MAX: usize = 2 * VALUE_MAX_CEILING;
+/// How often a device asks what became of its request, in milliseconds.
+pub const CLIENT_POLL_MS: u64 = 500;
+/// Connections that may fail one after the other while a device waits: a daemon restarts within a minute.
+pub const CLIENT_POLL_FAILURES_MAX: u32 = 120;

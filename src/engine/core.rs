@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::base::{Clock, LedgerId, Random, Timestamp};
 use crate::crypto::{Hash, Key};
@@ -189,6 +189,8 @@ pub struct Core {
     pub reads: ReadBuffer,
     /// Pairing refusals of the present minute.
     pub refusals: super::refusals::Refusals,
+    /// The live view of device trust, once somebody asked for it.
+    pub trust: OnceLock<Arc<crate::identity::Trust>>,
     /// Wakes and stops the background threads.
     pub signal: Signal,
     /// Whether close has begun.

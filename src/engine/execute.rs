@@ -18,6 +18,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use crate::base::{Caller, Context, Delta, StateRead, Timestamp, limits};
 use crate::event::system::{ClockStepped, CommandRefused};
 use crate::event::{self, Event};
+use crate::identity::Trust;
 use crate::log::frame::{self, Header, Sealing};
 use crate::log::{Group, Last};
 
@@ -55,6 +56,16 @@ impl Ticket {
 }
 
 impl Core {
+    /// The live view of device trust; read under the queue's mutex, so that no batch is missed.
+    pub(super) fn trust(&self) -> Result<Arc<Trust>, Error> {
+        let _publishing = self.queue();
+        if let Some(trust) = self.trust.get() {
+            return Ok(Arc::clone(trust));
+        }
+        let trust = Arc::new(Trust::read(&self.index)?);
+        Ok(Arc::clone(self.trust.get_or_init(|| trust)))
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,6 +252,9 @@ impl Core {
                 for batch in group {
                     queue.overlay.settle(batch.no, &batch.delta);
                     queue.done = batch.no + 1;
+                    if let Some(trust) = self.trust.get() {
+                        trust.observe(&batch.delta);
+                    }
                     self.index.apply(batch.delta);
                 }
                 self.visible.store(last.seq + 1, Ordering::Release);

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::base::{Caller, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, Timestamp, limits};
+use crate::base::{Caller, Clock, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, Timestamp, limits};
 use crate::event::Event;
 use crate::event::identity::{CaCertified, ClientKind, CodeMethod, CrlIssued, Der, EndCause};
 use crate::identity::{
     self, Approval, Authorities, CertificateRecord, Code, DeviceRecord, IdentityError, Issue, Minted, PairingRecord,
-    Renewal, RequestRecord,
+    Renewal, RequestRecord, Trust,
 };
 use crate::pki::{Authority, PublicKey, ServerName};
 
@@ -132,6 +132,28 @@ impl Identity {
     /// As a write.
     pub fn authorities(&self) -> Result<Authorities, Error> {
         self.core.certify(&self.caller)
+    }
+
+    /// The same for another caller.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { core: Arc::clone(&self.core), caller }
+    }
+
+    /// The live view of device trust, for whoever accepts connections. The first call makes the first root
+    /// certificate where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Identity::authorities`].
+    pub fn trust(&self) -> Result<Arc<Trust>, Error> {
+        self.authorities()?;
+        self.core.trust()
+    }
+
+    /// The ledger's clock.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.core.clock)
     }
 
     fn active(&self) -> Result<Authority, Error> {

@@ -39,7 +39,7 @@ pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
 pub use pairing_handle::{
-    Greeting, Hello, PairingSession, Receipt as PairingReceipt, SEALED_RECEIPT, SEALED_REQUEST, SEALED_STATUS,
+    Greeting, Hello, PairingSession, Receipt as PairingReceipt,
 };
 pub use replay::{Replay, ReplayPoint};
 pub use restore::Restored;

@@ -368,6 +368,7 @@ fn assemble(
         visible: AtomicU64::new(last.seq + 1),
         reads: reads::ReadBuffer::default(),
         refusals: super::refusals::Refusals::default(),
+        trust: std::sync::OnceLock::new(),
         signal: Signal::default(),
         closing: AtomicBool::new(false),
         layout,

@@ -7,18 +7,13 @@ use crate::base::{DeviceId, DeviceName, LedgerId, PairingId, RequestId, limits};
 use crate::crypto::{Key, Opener, labels, seal_sealed};
 use crate::event::Event;
 use crate::event::identity::{ClientKind, Der, EndCause, PairingRefused, RefusalCause};
-use crate::identity::pake::{Channel, LedgerStart, PROTOCOL_VERSION, PakeError, Transcript};
+use crate::identity::pake::{
+    Channel, LedgerStart, PROTOCOL_VERSION, PakeError, SEALED_RECEIPT, SEALED_REQUEST, SEALED_STATUS, Transcript,
+};
 use crate::identity::{self, Asked, IdentityError, RequestState};
 
 use super::error::Error;
 use super::identity_handle::Identity;
-
-/// Name of the sealed certificate request.
-pub const SEALED_REQUEST: &[u8] = b"certificate request";
-/// Name of the sealed answer that carries the request's id and the key to ask after it.
-pub const SEALED_RECEIPT: &[u8] = b"receipt";
-/// Name of the sealed answer to a question after a request.
-pub const SEALED_STATUS: &[u8] = b"status";
 
 /// A device's first message.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,7 @@ mod fault;
 mod pairing;
 pub mod pake;
 mod state;
+mod trust;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use state::{
     apply, authorities, certificates_of, counters, expiring, find_certificate, find_device, find_pairing, find_request,
     last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
 };
+pub use trust::{Root, Trust};

@@ -25,6 +25,12 @@ use super::code::Code;
 
 /// Version of the pairing protocol.
 pub const PROTOCOL_VERSION: u16 = 1;
+/// Name of the sealed certificate request.
+pub const SEALED_REQUEST: &[u8] = b"certificate request";
+/// Name of the sealed answer that carries the request's id and the key to ask after it.
+pub const SEALED_RECEIPT: &[u8] = b"receipt";
+/// Name of the sealed answer to a question after a request.
+pub const SEALED_STATUS: &[u8] = b"status";
 
 struct Suite;
 

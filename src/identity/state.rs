@@ -34,15 +34,15 @@ use super::fault::ApplyFault;
 use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 
 const COUNTERS: &[u8] = &[0x20];
-const AUTHORITIES: &[u8] = &[0x21];
-const DEVICES: u8 = 0x22;
+pub(super) const AUTHORITIES: &[u8] = &[0x21];
+pub(super) const DEVICES: u8 = 0x22;
 const CERTIFICATES: u8 = 0x23;
 const BY_DEVICE: u8 = 0x24;
 const PAIRINGS: u8 = 0x25;
 const LOCATORS: u8 = 0x26;
 const REQUESTS: u8 = 0x27;
 const BY_END: u8 = 0x28;
-const REVOKED: u8 = 0x29;
+pub(super) const REVOKED: u8 = 0x29;
 const KEYS: u8 = 0x2A;
 const SEEN: u8 = 0x2B;
 

@@ -32,6 +32,7 @@ mod clock;
 mod dice;
 mod fault;
 mod flip;
+mod pairing;
 #[doc(hidden)]
 pub mod fuzz;
 mod sim;
@@ -42,5 +43,6 @@ pub use clock::ManualClock;
 pub use dice::SeededRandom;
 pub use fault::{Fault, FaultError, FaultMedium, FaultOp, Violation};
 pub use flip::{flip_byte, flip_byte_at_path};
+pub use pairing::pair_device;
 pub use sim::SimDisk;
 pub use sweep::{Cut, for_every_cut};

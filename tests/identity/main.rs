@@ -6,12 +6,14 @@ use std::path::Path;
 
 use palyra_ledger::crypto::{Key, Opener, open_sealed};
 use palyra_ledger::event::identity::{ClientKind, CodeMethod};
-use palyra_ledger::identity::pake::{Channel, DeviceStart, PROTOCOL_VERSION, PakeError, Transcript};
+use palyra_ledger::identity::pake::{
+    Channel, DeviceStart, PROTOCOL_VERSION, PakeError, SEALED_RECEIPT, SEALED_REQUEST, SEALED_STATUS, Transcript,
+};
 use palyra_ledger::identity::{Code, DeviceState, IdentityError};
 use palyra_ledger::pki::{CsrError, LeafKey, fingerprint, read_leaf};
 use palyra_ledger::{
     Config, DeviceId, DeviceName, Error, Hello, Ledger, MintOptions, NewSlot, OsRandom, PairingReceipt, Random,
-    RequestId, SEALED_RECEIPT, SEALED_REQUEST, SEALED_STATUS, VerifyOptions,
+    RequestId, VerifyOptions,
 };
 
 const RANDOM: &dyn Random = &OsRandom;
