@@ -82,6 +82,7 @@ pub mod keys;
 pub mod log;
 pub mod pki;
 pub mod projection;
+pub mod serve;
 pub mod store;
 pub mod testing;
 pub mod tls;

@@ -146,3 +146,37 @@ pub const CLIENT_ANSWER_MAX: usize = 2 * VALUE_MAX_CEILING;
 pub const CLIENT_POLL_MS: u64 = 500;
 /// Connections that may fail one after the other while a device waits: a daemon restarts within a minute.
 pub const CLIENT_POLL_FAILURES_MAX: u32 = 120;
+/// Highest bound on pairing starts within a minute that the configuration may set.
+pub const PAIRING_STARTS_CEILING: u64 = 1_000_000;
+/// Pairing sessions between their two messages at once.
+pub const PAIRING_SESSIONS_MAX: usize = 64;
+/// How long a pairing session waits for its second message, in milliseconds: a program sends it at once.
+pub const PAIRING_SESSION_MS: u64 = 60 * 1000;
+/// Connections of devices at once.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Connections at once that have not finished their handshake, or that pair; the oldest makes room.
+pub const UNFINISHED_MAX: usize = 512;
+/// How long a TLS handshake may take, in milliseconds.
+pub const HANDSHAKE_MS: u64 = 10_000;
+/// How long the head of a request may take, from the end of the one before, in milliseconds.
+pub const HEADER_MS: u64 = 15_000;
+/// How long a request may take altogether, in milliseconds.
+pub const REQUEST_MS: u64 = 30_000;
+/// Bytes of a request's head.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Header lines of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes of a request's body: a certificate request with its proof is below 12 KiB.
+pub const REQUEST_BODY_MAX: usize = 64 * 1024;
+/// How long a stopping daemon waits for requests under way, in milliseconds.
+pub const DRAIN_MS: u64 = 10_000;
+/// How long refusals gather before they are recorded, in milliseconds.
+pub const REFUSALS_GATHER_MS: u64 = 1_000;
+/// Least time between two records of refusals, in milliseconds: a flood fills no log.
+pub const REFUSALS_SPACING_MS: u64 = 10_000;
+/// Most refusals told apart in one record; further ones are counted without their device.
+pub const REFUSAL_NOTES_MAX: usize = 256;
+/// How long sightings of devices gather before they are recorded, in milliseconds.
+pub const SEEN_GATHER_MS: u64 = 60_000;
+/// How often the daemon looks whether its certificate is due, in milliseconds.
+pub const SERVER_RENEWAL_TICK_MS: u64 = 60_000;

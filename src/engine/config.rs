@@ -36,6 +36,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Keys.
     pub keys: KeySettings,
+    /// The daemon.
+    pub serve: ServeSettings,
 }
 
 /// The `[audit]` table.
@@ -88,6 +90,34 @@ impl Default for KeySettings {
     }
 }
 
+/// The `[serve]` table: what `serve` does where its flags do not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeSettings {
+    /// Address and port for paired devices; `off` for none.
+    pub listen: String,
+    /// Address and port for pairing; `off` for none.
+    pub pairing_listen: String,
+    /// Address and port for metrics without authentication; `off` for none.
+    pub metrics_listen: String,
+    /// DNS names and addresses in the daemon's certificate, beside the ledger's own name.
+    pub names: Vec<String>,
+    /// Pairings that may be begun within a minute.
+    pub pairing_starts_per_minute: u32,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7343".to_owned(),
+            pairing_listen: "127.0.0.1:7344".to_owned(),
+            metrics_listen: "off".to_owned(),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+            pairing_starts_per_minute: limits::PAIRING_STARTS_PER_MINUTE,
+        }
+    }
+}
+
 /// Why `config.toml` was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -129,6 +159,8 @@ impl Settings {
         };
         range("limits.max_value_bytes", settings.limits.max_value_bytes as u64, 1, limits::VALUE_MAX_CEILING as u64)?;
         range("log.segment_bytes", settings.log.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
+        let starts = u64::from(settings.serve.pairing_starts_per_minute);
+        range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
         Ok(settings)
     }
 }

@@ -10,6 +10,7 @@
 mod background;
 mod config;
 mod core;
+mod daemon_handle;
 mod error;
 mod execute;
 mod fold;
@@ -30,7 +31,7 @@ mod restore;
 mod vault_handle;
 mod verify;
 
-pub use config::{AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, Settings, SettingsError};
+pub use config::{AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError};
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};

@@ -86,8 +86,9 @@ impl Identity {
         let key = crate::pki::PublicKey::from_der(hello.public_key)?;
         let all = self.authorities()?;
         let ca_certificate = all.active().ok_or(IdentityError::NoAuthority)?.certificate.clone();
+        let starts_max = self.core.settings.serve.pairing_starts_per_minute;
         let (_, (pairing, record)) = self.core.execute(&self.caller, |state, context| {
-            identity::decide_attempt(state, context, hello.locator, peer, limits::PAIRING_STARTS_PER_MINUTE)
+            identity::decide_attempt(state, context, hello.locator, peer, starts_max)
         })?;
         let verifier = record.verifier.ok_or(IdentityError::PairingUsed { pairing })?;
         let fingerprint = crate::pki::fingerprint(ca_certificate.as_bytes());
@@ -202,12 +203,22 @@ impl Identity {
             Error::Pake(PakeError::Sealed) => Some(RefusalCause::OutOfOrder),
             _ => None,
         };
-        if let Some(cause) = cause
-            && let Some(suppressed) = self.core.refusals.admit(cause, self.core.clock.now())
-        {
+        if let Some(cause) = cause {
+            self.refuse_pairing(cause, pairing, peer)?;
+        }
+        Err(error)
+    }
+
+    /// Records that somebody was refused to pair before the ledger looked at the message: a session that is
+    /// over, too many at once, a body that does not read. A flood of one cause is counted, not recorded.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn refuse_pairing(&self, cause: RefusalCause, pairing: Option<PairingId>, peer: &str) -> Result<(), Error> {
+        if let Some(suppressed) = self.core.refusals.admit(cause, self.core.clock.now()) {
             let event = PairingRefused { pairing, cause, peer: identity::bounded(peer), suppressed };
             self.core.execute(&self.caller, |_, _| Ok::<_, Error>((vec![Event::PairingRefused(event)], ())))?;
         }
-        Err(error)
+        Ok(())
     }
 }

@@ -1,0 +1,193 @@
+//! What a paired device may ask for.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use crate::base::{Scope, SecretBytes, SecretName, limits};
+use crate::device::messages::{Base64, RenewMessage, RenewedMessage};
+use crate::engine::{GetOptions, ListOptions, Vault};
+use crate::event::identity::{Der, RefusalCause};
+use crate::pki::pem;
+
+use super::answer::{self, Answer};
+use super::connection::DevicePeer;
+use super::pairing_routes::{nothing, read};
+use super::shared::{MadeList, Shared};
+
+/// The routes.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/head", get(head))
+        .route("/v1/ca", get(ca))
+        .route("/v1/crl", get(crl))
+        .route("/v1/secrets", get(list))
+        .route("/v1/secrets/{*name}", get(secret))
+        .route("/v1/scopes/{scope}/secrets/{*name}", get(others))
+        .layer(middleware::from_fn(not_in_grace))
+        .route("/v1/renew", post(renew))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
+        .layer(DefaultBodyLimit::max(limits::REQUEST_BODY_MAX))
+        .with_state(shared)
+}
+
+/// A certificate that has ended is good for renewing alone.
+async fn not_in_grace(Extension(peer): Extension<DevicePeer>, request: Request, next: Next) -> Answer {
+    if peer.shown.in_grace {
+        return answer::refused(RefusalCause::Expired, "the certificate has ended: renew it first");
+    }
+    next.run(request).await
+}
+
+/// Whether the ledger takes writes and answers.
+pub async fn health(State(shared): State<Arc<Shared>>) -> Answer {
+    match shared.blocking(|shared| shared.ledger.log().head()).await {
+        Ok(head) => answer::json(&json!({"status": "ok", "ledger": shared.ledger.id(), "seq": head.seq})),
+        Err(answer) => answer,
+    }
+}
+
+/// The log's last event: a device that keeps it notices a rolled back ledger.
+pub async fn head(State(shared): State<Arc<Shared>>) -> Answer {
+    match shared.blocking(|shared| shared.ledger.log().head()).await {
+        Ok(head) => answer::json(&json!({
+            "ledger": shared.ledger.id(), "seq": head.seq, "hash": head.hash, "time": head.time.to_string(),
+        })),
+        Err(answer) => answer,
+    }
+}
+
+async fn ca(State(shared): State<Arc<Shared>>) -> Answer {
+    let roots = shared.tls.verifier().trust().roots();
+    let text: String = roots.iter().map(|root| pem("CERTIFICATE", root.certificate.as_bytes()).to_string()).collect();
+    answer::bytes("application/x-pem-file", text)
+}
+
+/// The revocation list, made anew when trust changed or half of its life is over.
+async fn crl(State(shared): State<Arc<Shared>>) -> Answer {
+    let mut held = shared.list.lock().await;
+    let version = *shared.tls.verifier().trust().watch().borrow();
+    let now = shared.clock.now().as_millis();
+    let fresh = held.as_ref().filter(|made| made.version == version && now < made.stale_at);
+    let der = match fresh {
+        Some(made) => made.der.clone(),
+        None => match shared.blocking(|shared| shared.ledger.identity().revocation_list()).await {
+            Ok((_, der)) => {
+                *held = Some(MadeList { der: der.clone(), version, stale_at: now + limits::CRL_LIFE_MS / 2 });
+                der
+            }
+            Err(answer) => return answer,
+        },
+    };
+    answer::bytes("application/pkix-crl", der.as_bytes().to_vec())
+}
+
+/// The one scope that a device is granted: its own.
+fn own(shared: &Shared, peer: &DevicePeer) -> Result<Vault, Answer> {
+    let scope: Scope = format!("principal:{}", peer.shown.device)
+        .parse()
+        .map_err(|_| answer::refused(RefusalCause::NotGranted, "this device has no scope"))?;
+    Ok(shared.ledger.vault(scope).for_caller(Shared::device_caller(peer.shown.device)))
+}
+
+async fn list(State(shared): State<Arc<Shared>>, Extension(peer): Extension<DevicePeer>) -> Answer {
+    let vault = match own(&shared, &peer) {
+        Ok(vault) => vault,
+        Err(answer) => return answer,
+    };
+    match shared.blocking(move |_| vault.list(&ListOptions::new())).await {
+        Ok(found) => {
+            let names: Vec<_> = found
+                .iter()
+                .map(|info| json!({"name": info.reference.name, "version": info.version}))
+                .collect();
+            answer::json(&json!({"secrets": names}))
+        }
+        Err(answer) => answer,
+    }
+}
+
+async fn secret(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<DevicePeer>,
+    Path(name): Path<String>,
+) -> Answer {
+    let Ok(name) = name.parse::<SecretName>() else {
+        return answer::failure(StatusCode::NOT_FOUND, "not_found", "this is no name of a secret");
+    };
+    let vault = match own(&shared, &peer) {
+        Ok(vault) => vault,
+        Err(answer) => return answer,
+    };
+    // The value itself, as it was put: no copy in base64 that nobody would wipe.
+    match shared.blocking(move |_| vault.get_with(&name, GetOptions::default())).await {
+        Ok(secret) => answer::bytes("application/octet-stream", Bytes::from_owner(Value(secret.value))),
+        Err(answer) => answer,
+    }
+}
+
+/// A secret's value as a body: wiped when it was sent.
+struct Value(SecretBytes);
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+/// Another scope than the device's own: refused and recorded, whether it exists or not.
+async fn others(State(shared): State<Arc<Shared>>, Extension(peer): Extension<DevicePeer>) -> Answer {
+    shared.refuse(RefusalCause::NotGranted, Some(peer.shown.device), peer.address);
+    answer::refused(RefusalCause::NotGranted, "a device sees the secrets of its own scope and no other")
+}
+
+async fn renew(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<DevicePeer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let message: RenewMessage = match read(body) {
+        Ok(message) => message,
+        Err(answer) => {
+            shared.refuse(RefusalCause::Malformed, Some(peer.shown.device), peer.address);
+            return answer;
+        }
+    };
+    let (device, address, serial) = (peer.shown.device, peer.address, peer.shown.facts.serial);
+    let Base64(request) = message.request;
+    let renewed = shared
+        .blocking(move |shared| {
+            let identity = shared.ledger.identity().for_caller(Shared::device_caller(device));
+            let renewed = identity.renew(device, serial, &request);
+            if let Err(error) = &renewed {
+                let cause = match error {
+                    crate::engine::Error::Identity(error) => error.cause(),
+                    crate::engine::Error::Csr(_) => Some(RefusalCause::BadRequest),
+                    _ => None,
+                };
+                if let Some(cause) = cause {
+                    shared.refuse(cause, Some(device), address);
+                }
+            }
+            renewed
+        })
+        .await;
+    match renewed {
+        Ok((serial, certificate)) => {
+            tracing::info!(%device, %serial, "a device renewed its certificate");
+            let roots: Vec<Der> =
+                shared.tls.verifier().trust().roots().iter().map(|root| root.certificate.clone()).collect();
+            answer::json(&RenewedMessage { certificate, roots })
+        }
+        Err(answer) => answer,
+    }
+}

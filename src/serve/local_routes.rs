@@ -1,0 +1,40 @@
+//! What the local socket and the metrics listener offer over HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+
+use super::answer::{self, Answer};
+use super::device_routes::{head, health};
+use super::pairing_routes::nothing;
+use super::shared::Shared;
+
+/// The routes of the local socket.
+pub fn socket(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/head", get(head))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
+        .with_state(shared)
+}
+
+/// The routes of the metrics listener.
+pub fn public(shared: Arc<Shared>) -> Router {
+    Router::new().route("/metrics", get(metrics)).fallback(nothing).method_not_allowed_fallback(nothing).with_state(shared)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {
+    match shared.blocking(|shared| Ok(shared.gauges())).await {
+        Ok(gauges) => answer::bytes("text/plain; version=0.0.4; charset=utf-8", shared.metrics.text(gauges)),
+        Err(answer) => answer,
+    }
+}
+
+async fn openapi() -> Answer {
+    answer::bytes("application/json", super::OPENAPI)
+}

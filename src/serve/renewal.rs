@@ -1,0 +1,101 @@
+//! The daemon's own certificate, and the records it makes by the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::{Timestamp, limits};
+use crate::engine::{Error, Identity};
+use crate::event::identity::Der;
+use crate::pki::{LeafKey, ServerName};
+
+use super::daemon::ServeError;
+use super::metrics::Metrics;
+use super::shared::Shared;
+
+/// Issues a certificate for a fresh key; the key lives in memory alone.
+pub fn issue(identity: &Identity, names: &[ServerName]) -> Result<(Der, LeafKey, Timestamp), ServeError> {
+    let key = LeafKey::generate().map_err(Error::from)?;
+    let public = key.public().map_err(Error::from)?;
+    let (serial, certificate) = identity.issue_server(names, &public)?;
+    let end = identity.certificate(serial)?.not_after;
+    Ok((certificate, key, end))
+}
+
+fn generation(shared: &Shared) -> Option<u32> {
+    shared.tls.verifier().trust().roots().first().map(|root| root.generation)
+}
+
+/// Renews the daemon's certificate when a third of its life is left, when another generation of the CA
+/// issues, and when somebody asks. Connections that stand are not touched.
+pub async fn keep_certificate(shared: Arc<Shared>, names: Vec<ServerName>, mut end: Timestamp) {
+    let mut stop = shared.stop.clone();
+    let mut changes = shared.tls.verifier().trust().watch();
+    let mut issued_by = generation(&shared);
+    loop {
+        let asked = tokio::select! {
+            _ = stop.changed() => return,
+            () = shared.renew.notified() => true,
+            changed = changes.changed() => { if changed.is_err() { return; } false }
+            () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => false,
+        };
+        let left = end.as_millis().saturating_sub(shared.clock.now().as_millis());
+        if !asked && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
+            continue;
+        }
+        let (at, names) = (generation(&shared), names.clone());
+        let worker = Arc::clone(&shared);
+        let done = tokio::task::spawn_blocking(move || {
+            let (certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
+            worker.tls.identity().replace(&certificate, &key)?;
+            Ok::<_, ServeError>(end)
+        });
+        match done.await {
+            Ok(Ok(next)) => {
+                (end, issued_by) = (next, at);
+                Metrics::count(&shared.metrics.server_renewals);
+                shared.metrics.server_not_after.store(next.as_millis() / 1000, Ordering::Relaxed);
+                tracing::info!(end = %next, "the daemon renewed its certificate");
+            }
+            // The old one stays; the next tick tries again.
+            Ok(Err(error)) => tracing::error!(%error, "the daemon could not renew its certificate"),
+            Err(error) => tracing::error!(%error, "the daemon could not renew its certificate"),
+        }
+    }
+}
+
+/// Records what was gathered: refusals a second after the first and then in steps, sightings by the minute.
+pub async fn keep_records(shared: Arc<Shared>) {
+    let mut stop = shared.stop.clone();
+    let mut seen = tokio::time::interval(Duration::from_millis(limits::SEEN_GATHER_MS));
+    seen.tick().await;
+    let mut earliest = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = seen.tick() => record_seen(&shared).await,
+            () = refusals(&shared, earliest) => {
+                record_refused(&shared).await;
+                earliest = tokio::time::Instant::now() + Duration::from_millis(limits::REFUSALS_SPACING_MS);
+            }
+        }
+    }
+}
+
+async fn refusals(shared: &Shared, earliest: tokio::time::Instant) {
+    shared.refusal.notified().await;
+    tokio::time::sleep(Duration::from_millis(limits::REFUSALS_GATHER_MS)).await;
+    tokio::time::sleep_until(earliest).await;
+}
+
+/// Records the refusals that wait.
+pub async fn record_refused(shared: &Arc<Shared>) {
+    let notes = shared.notes.take_refused();
+    let _ = shared.blocking(move |shared| shared.ledger.identity().connections_refused(notes)).await;
+}
+
+/// Records the sightings that wait.
+pub async fn record_seen(shared: &Arc<Shared>) {
+    let notes = shared.notes.take_seen();
+    let _ = shared.blocking(move |shared| shared.ledger.identity().devices_seen(notes)).await;
+}

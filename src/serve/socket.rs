@@ -1,0 +1,106 @@
+//! The local socket: for the ledger's owner, by the kernel's word.
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::base::limits;
+use crate::event::identity::RefusalCause;
+
+use super::connection::{route, serve_http};
+use super::metrics::Metrics;
+use super::shared::Shared;
+
+/// The process at the other end of the local socket, as the kernel reports it (`SO_PEERCRED`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketPeer {
+    /// Numeric user id.
+    pub uid: u32,
+    /// Process id; 0 where the kernel does not say.
+    pub pid: u32,
+}
+
+/// What answers a client that speaks the command line's protocol; called on a thread that may block.
+pub type Attend = Arc<dyn Fn(StdStream, SocketPeer) + Send + Sync>;
+
+/// First bytes of the command line's protocol. Everything else is HTTP.
+const COMMAND_LINE: &[u8; 4] = b"PLT1";
+
+/// Listens at a path. What a daemon that died left there is removed: the ledger's lock says that no other
+/// one lives.
+///
+/// # Errors
+/// Where something else than a socket stands there, or the path is too long for a socket.
+pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, "this is no socket")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // The home is 0700: nobody else can reach the socket before its own mode is set.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// One connection.
+pub async fn connection(shared: Arc<Shared>, router: Router, stream: UnixStream, attend: Option<Attend>) {
+    Metrics::count(&shared.metrics.socket_connections);
+    let ours = rustix::process::geteuid().as_raw();
+    let peer = match stream.peer_cred() {
+        Ok(peer) if peer.uid() == ours || peer.uid() == 0 => peer,
+        _ => {
+            tracing::warn!("refused another user on the local socket");
+            shared.metrics.refused(RefusalCause::Untrusted);
+            return;
+        }
+    };
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    let peer = SocketPeer { uid: peer.uid(), pid };
+    let begun = tokio::time::timeout(Duration::from_millis(limits::HANDSHAKE_MS), first_bytes(&stream)).await;
+    match (begun, attend) {
+        (Ok(Some(first)), Some(attend)) if first == *COMMAND_LINE => {
+            if let Ok(stream) = stream.into_std()
+                && stream.set_nonblocking(false).is_ok()
+            {
+                let _ = tokio::task::spawn_blocking(move || attend(stream, peer)).await;
+            }
+        }
+        (Ok(Some(_)), _) => {
+            let answer_to = |request: hyper::Request<Incoming>| {
+                let (shared, router) = (Arc::clone(&shared), router.clone());
+                async move { route(&shared, "socket", router, request).await }
+            };
+            serve_http(&shared, stream, answer_to, std::future::pending()).await;
+        }
+        _ => {}
+    }
+}
+
+/// The first four bytes, left where they are; none where the peer went away.
+async fn first_bytes(stream: &UnixStream) -> Option<[u8; 4]> {
+    let mut first = [0; 4];
+    loop {
+        stream.readable().await.ok()?;
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        match rustix::net::recv(stream, &mut first, flags) {
+            Ok((4, _)) => return Some(first),
+            Ok((0, _)) => return None,
+            // Fewer bytes stay readable: look again a little later.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(rustix::io::Errno::AGAIN) => {
+                let _ = stream.try_io(tokio::io::Interest::READABLE, || {
+                    Err::<(), _>(std::io::Error::from(std::io::ErrorKind::WouldBlock))
+                });
+            }
+            Err(_) => return None,
+        }
+    }
+}
