@@ -180,3 +180,5 @@ pub const REFUSAL_NOTES_MAX: usize = 256;
 pub const SEEN_GATHER_MS: u64 = 60_000;
 /// How often the daemon looks whether its certificate is due, in milliseconds.
 pub const SERVER_RENEWAL_TICK_MS: u64 = 60_000;
+/// Longest request of a client on the local socket, in bytes: a command line at the system's own bound.
+pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;

@@ -6,11 +6,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::SlotId;
 
+use super::ca::CaCommand;
+use super::certs::CertsCommand;
+use super::devices::DevicesCommand;
 use super::doctor::DoctorArgs;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::log::LogCommand;
+use super::pairing::PairingCommand;
 use super::secrets::SecretsCommand;
+use super::serve::ServeArgs;
 use super::tour::TourArgs;
 
 /// A trust store for machines that run agents: one sealed, hash-chained log with a secrets vault on top.
@@ -95,6 +100,20 @@ pub enum Command {
     /// Read and verify the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Pair devices: make codes, answer requests, join
+    #[command(subcommand)]
+    Pairing(PairingCommand),
+    /// List, name and revoke paired devices
+    #[command(subcommand)]
+    Devices(DevicesCommand),
+    /// List, renew, revoke and export certificates
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Show and export the certificate authority
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Serve paired devices and the local command line until stopped
+    Serve(ServeArgs),
     /// Check the ledger's health, and mend what can be mended
     Doctor(DoctorArgs),
     /// See everything at work on a temporary ledger

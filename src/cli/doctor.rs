@@ -18,7 +18,7 @@ use super::story;
 pub struct DoctorArgs {
     /// Mend what can be mended: the index, the second copy, the head file
     #[arg(long)]
-    repair: bool,
+    pub repair: bool,
     /// Do not ask
     #[arg(long, requires = "repair")]
     yes: bool,

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::base::{Actor, Caller, Reason, SecretBytes, limits};
+use crate::base::{Actor, Caller, Origin, Reason, SecretBytes, limits};
 use crate::engine::{Config, Error, Ledger, Settings};
 use crate::keys::{self, Credential, KeySlot, KeysError, NewSlot, SlotKind};
 use crate::projection::IndexError;
@@ -17,6 +17,7 @@ use crate::store::RealMedium;
 use super::args::Global;
 use super::exit::{ExitCode, Failure};
 use super::output::{Output, safe};
+use super::seat::Seat;
 
 /// What a command opens the ledger for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Invocation {
     pub global: Global,
     /// Where to print.
     pub out: Output,
+    /// Where input comes from.
+    pub seat: Seat,
     credential: RefCell<Option<Credential>>,
 }
 
@@ -43,7 +46,14 @@ impl Invocation {
     /// A run with these flags.
     #[must_use]
     pub const fn new(global: Global, out: Output) -> Self {
-        Self { global, out, credential: RefCell::new(None) }
+        Self { global, out, seat: Seat::Own, credential: RefCell::new(None) }
+    }
+
+    /// The same for somebody at another seat.
+    #[must_use]
+    pub fn seated(mut self, seat: Seat) -> Self {
+        self.seat = seat;
+        self
     }
 
     /// The ledger's home.
@@ -69,7 +79,10 @@ impl Invocation {
     /// # Errors
     /// [`Failure`] where the name or the reason is not acceptable.
     pub fn caller(&self) -> Result<Caller, Failure> {
-        let uid = rustix::process::geteuid().as_raw();
+        let uid = match &self.seat {
+            Seat::Own => rustix::process::geteuid().as_raw(),
+            Seat::Client(client) => client.uid,
+        };
         let refused = |flag: &str, error: crate::base::ActorError| {
             Failure::usage(format!("{flag} is not acceptable: {error}"), format!("give another text with {flag}"))
         };
@@ -80,7 +93,10 @@ impl Invocation {
                 .map_or_else(|| Actor::new(&format!("uid:{uid}")), Ok)
                 .map_err(|error| refused("--actor", error))?,
         };
-        let caller = Caller::cli(actor, uid);
+        let mut caller = Caller::cli(actor, uid);
+        if let Seat::Client(client) = &self.seat {
+            caller.origin = Origin::Socket { uid, pid: client.pid };
+        }
         match &self.global.reason {
             Some(text) => Ok(caller.with_reason(Reason::new(text).map_err(|error| refused("--reason", error))?)),
             None => Ok(caller),
@@ -105,6 +121,9 @@ impl Invocation {
     /// # Errors
     /// [`Failure`] with what failed.
     pub fn open(&self, access: Access) -> Result<Ledger, Failure> {
+        if let Seat::Client(client) = &self.seat {
+            return Ok(client.ledger.on_behalf_of(self.caller()?));
+        }
         let config = self.config()?;
         if access == Access::Write {
             return self.unlock(&config).map_err(|error| self.explain_open(error));
@@ -146,7 +165,7 @@ impl Invocation {
             Err(Error::Keys(KeysError::NeedsPassphrase { slot })) if matches!(first, Credential::None) => {
                 let passphrase = match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
                     Some(path) => first_line(Path::new(&path))?,
-                    None if std::io::stdin().is_terminal() => {
+                    None if self.seat.is_terminal() => {
                         self.prompt(&format!("passphrase of key slot {slot}: "))?
                     }
                     None => return Err(Error::Keys(KeysError::NeedsPassphrase { slot }).into()),
@@ -165,7 +184,7 @@ impl Invocation {
             return Ok(known.clone());
         }
         let credential = match (&self.global.passphrase_file, &self.global.key_file) {
-            (Some(path), _) => Credential::Passphrase(first_line(path)?),
+            (Some(path), _) => Credential::Passphrase(self.first_line(path)?),
             (None, Some(path)) => Credential::KeyFile(path.clone()),
             (None, None) => Credential::None,
         };
@@ -239,9 +258,9 @@ impl Invocation {
     /// [`Failure`] where it cannot be asked, or nothing was typed.
     pub fn prompt(&self, text: &str) -> Result<SecretBytes, Failure> {
         self.out.flush()?;
-        match rpassword::prompt_password(safe(text)) {
+        match self.seat.hidden(&safe(text)) {
             Ok(typed) if typed.is_empty() => Err(Failure::new(ExitCode::Aborted, "nothing was typed", "")),
-            Ok(typed) => Ok(SecretBytes::new(typed.into_bytes())),
+            Ok(typed) => Ok(typed),
             Err(error) => Err(Failure::new(ExitCode::Aborted, format!("cannot ask on the terminal: {error}"), "")),
         }
     }
@@ -254,18 +273,24 @@ impl Invocation {
         if yes {
             return Ok(());
         }
-        if !std::io::stdin().is_terminal() {
+        if !self.seat.is_terminal() {
             let what = "this needs a confirmation and there is no terminal to ask on";
             return Err(Failure::new(ExitCode::Aborted, what, "add --yes if you mean it"));
         }
         self.out.flush()?;
-        let _ = write!(std::io::stderr().lock(), "{} [y/N] ", safe(question));
-        let mut answer = String::new();
-        let read = BufReader::new(std::io::stdin().lock()).take(64).read_line(&mut answer);
-        match (read, answer.trim()) {
-            (Ok(_), "y" | "Y" | "yes" | "Yes") => Ok(()),
+        let answer = self.seat.ask(&format!("{} [y/N] ", safe(question)));
+        match answer.as_ref().map(|answer| answer.expose().trim_ascii()) {
+            Ok(b"y" | b"Y" | b"yes" | b"Yes") => Ok(()),
             _ => Err(Failure::new(ExitCode::Aborted, "not confirmed: nothing was changed", "")),
         }
+    }
+
+    /// A passphrase from a file, found from where the caller stands.
+    ///
+    /// # Errors
+    /// As [`first_line`].
+    pub fn first_line(&self, path: &Path) -> Result<SecretBytes, Failure> {
+        first_line(&self.seat.path(path))
     }
 
     /// A new slot's passphrase: from a file, or asked for twice.
@@ -274,9 +299,9 @@ impl Invocation {
     /// [`Failure`] where there is none, or the two differ.
     pub fn new_passphrase(&self, file: Option<&Path>) -> Result<SecretBytes, Failure> {
         if let Some(path) = file {
-            return first_line(path);
+            return self.first_line(path);
         }
-        if !std::io::stdin().is_terminal() {
+        if !self.seat.is_terminal() {
             let what = "a new passphrase is needed and there is no terminal to ask on";
             return Err(Failure::new(
                 ExitCode::Locked,

@@ -1,6 +1,5 @@
 //! `keys`: the ways in, and rotation.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -12,7 +11,7 @@ use crate::keys::{KeySlot, KeysError, NewSlot, SlotKind};
 
 use super::exit::Failure;
 use super::init::slot_json;
-use super::invocation::{Access, Invocation, first_line};
+use super::invocation::{Access, Invocation};
 
 /// What `keys` does.
 #[derive(Debug, Subcommand)]
@@ -181,9 +180,9 @@ fn carried_over(
         let id = slot.id();
         let named = args.slot_passphrase_file.iter().find(|(named, _)| *named == id);
         let passphrase = match (named, invocation.passphrase_used()) {
-            (Some((_, file)), _) => first_line(file)?,
+            (Some((_, file)), _) => invocation.first_line(file)?,
             (None, Some(used)) if id == opened => used,
-            (None, _) if std::io::stdin().is_terminal() => {
+            (None, _) if invocation.seat.is_terminal() => {
                 invocation.prompt(&format!("passphrase of key slot {id} ({}): ", slot.label()))?
             }
             (None, _) => return Err(crate::engine::Error::from(KeysError::SlotNeedsCredential { slot: id }).into()),

@@ -9,7 +9,14 @@ mod invocation;
 mod keys;
 mod log;
 mod output;
+mod ca;
+mod certs;
+mod devices;
+mod pairing;
+mod remote;
+mod seat;
 mod secrets;
+mod serve;
 mod story;
 mod time;
 mod tour;
@@ -58,7 +65,16 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let invocation = Invocation::new(global, out);
-    let done = dispatch(&invocation, command).and_then(|()| invocation.out.flush());
+    let words = arguments.get(1..).unwrap_or_default();
+    if let Some(code) = remote::forward(&invocation, &command, words) {
+        return code;
+    }
+    finish(&invocation, command)
+}
+
+/// Runs a command to its end, and says how it went.
+fn finish(invocation: &Invocation, command: Command) -> ExitCode {
+    let done = dispatch(invocation, command).and_then(|()| invocation.out.flush());
     match done {
         Ok(()) => ExitCode::Ok,
         Err(failure) => {
@@ -74,6 +90,11 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Secrets(command) => secrets::run(invocation, command),
         Command::Keys(command) => keys::run(invocation, command),
         Command::Log(command) => log::run(invocation, command),
+        Command::Pairing(command) => pairing::run(invocation, command),
+        Command::Devices(command) => devices::run(invocation, command),
+        Command::Certs(command) => certs::run(invocation, command),
+        Command::Ca(command) => ca::run(invocation, &command),
+        Command::Serve(args) => serve::run(invocation, &args),
         Command::Doctor(args) => doctor::run(invocation, &args),
         Command::Tour(args) => tour::run(invocation, &args),
         Command::ExitCodes => complete::exit_codes(invocation),

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use comfy_table::Table;
 use serde_json::{Value, json};
@@ -97,6 +98,8 @@ pub struct Output {
     json: bool,
     color: bool,
     out: RefCell<BufWriter<File>>,
+    /// Another process's error output; none for this one's.
+    error: Option<Arc<File>>,
 }
 
 impl Output {
@@ -116,7 +119,19 @@ impl Output {
         };
         // A handle of its own: no buffer of the process keeps a copy of what is printed.
         let own = stdout.as_fd().try_clone_to_owned().map_err(|error| Failure::from_output(&error))?;
-        Ok(Self { json, color, out: RefCell::new(BufWriter::new(File::from(own))) })
+        Ok(Self { json, color, out: RefCell::new(BufWriter::new(File::from(own))), error: None })
+    }
+
+    /// An output to somebody else's descriptors.
+    #[must_use]
+    pub fn over(stdout: File, stderr: Arc<File>, json: bool, color: bool) -> Self {
+        Self { json, color, out: RefCell::new(BufWriter::new(stdout)), error: Some(stderr) }
+    }
+
+    /// Whether colour is used.
+    #[must_use]
+    pub const fn is_colored(&self) -> bool {
+        self.color
     }
 
     /// Whether JSON was asked for.
@@ -214,7 +229,7 @@ impl Output {
     /// A remark beside the data, on the error output.
     pub fn note(&self, text: &str) {
         let _ = self.flush();
-        to_stderr(&safe(text));
+        self.tell(&safe(text));
     }
 
     /// A warning, on the error output.
@@ -225,25 +240,37 @@ impl Output {
     /// A failure, on the error output.
     pub fn failure(&self, failure: &Failure) {
         let _ = self.flush();
-        print_failure(failure, self.json);
+        failure_lines(failure, self.json).iter().for_each(|line| self.tell(line));
+    }
+
+    fn tell(&self, line: &str) {
+        match &self.error {
+            // In one piece, so that lines of two processes do not mix.
+            Some(file) => drop((&**file).write_all(format!("{line}\n").as_bytes())),
+            None => to_stderr(line),
+        }
     }
 }
 
 /// Prints a failure to the error output; for use before there is an [`Output`].
 pub fn print_failure(failure: &Failure, as_json: bool) {
+    failure_lines(failure, as_json).iter().for_each(|line| to_stderr(line));
+}
+
+fn failure_lines(failure: &Failure, as_json: bool) -> Vec<String> {
     if failure.is_quiet() {
-        return;
+        return Vec::new();
     }
     let Failure { code, what, hint, .. } = failure;
     if as_json {
         let error = json!({"error": {"code": code.number(), "kind": code.name(), "what": what, "hint": hint}});
-        to_stderr(&json_text(&error));
-        return;
+        return vec![json_text(&error)];
     }
-    to_stderr(&format!("error: {}", safe(what)));
+    let mut lines = vec![format!("error: {}", safe(what))];
     if !hint.is_empty() {
-        to_stderr(&format!("hint: {}", safe(hint)));
+        lines.push(format!("hint: {}", safe(hint)));
     }
+    lines
 }
 
 /// Prints several lines to the error output.

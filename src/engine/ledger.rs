@@ -55,6 +55,8 @@ pub struct Ledger {
     background: Mutex<Background>,
     at_open: Option<Head>,
     threads: bool,
+    /// Another handle closes it.
+    borrowed: bool,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -106,7 +108,22 @@ impl Ledger {
             background: Mutex::new(background),
             at_open: opened.head,
             threads,
+            borrowed: false,
         })
+    }
+
+    /// The same open ledger for another caller, as a daemon lends it to a client. Closing or dropping this
+    /// handle closes nothing; when the one that it came from closes, it refuses every call.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            caller,
+            background: Mutex::default(),
+            at_open: None,
+            threads: false,
+            borrowed: true,
+        }
     }
 
     /// The ledger's id.
@@ -238,7 +255,7 @@ impl Ledger {
     /// # Errors
     /// The first thing that failed; what was acknowledged is durable all the same.
     pub fn close(&self) -> Result<(), Error> {
-        if self.core.closing.swap(true, Ordering::AcqRel) {
+        if self.borrowed || self.core.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let done = if self.core.read_only { Ok(()) } else { self.finish() };

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::base::{OsRandom, limits};
@@ -84,8 +84,8 @@ pub struct Daemon {
     shared: Arc<Shared>,
     listening: Listening,
     stop: watch::Sender<bool>,
-    accepting: JoinSet<JoinSet<()>>,
-    keeping: JoinSet<()>,
+    accepting: Mutex<JoinSet<JoinSet<()>>>,
+    keeping: Mutex<JoinSet<()>>,
 }
 
 async fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
@@ -165,7 +165,7 @@ impl Daemon {
             unfinished: Registry::new(limits::UNFINISHED_MAX),
             strangers: Registry::new(limits::UNFINISHED_MAX),
             connected: Semaphore::new(limits::CONNECTIONS_MAX),
-            list: tokio::sync::Mutex::new(None),
+            list: Mutex::new(None),
             stop: stopped.clone(),
             device_port: AtomicU16::new(listening.devices.map_or(0, |at| at.port())),
             renew: Notify::new(),
@@ -178,7 +178,7 @@ impl Daemon {
             })?),
             None => None,
         };
-        let mut daemon = Self { shared, listening, stop, accepting: JoinSet::new(), keeping: JoinSet::new() };
+        let mut daemon = Self { shared, listening, stop, accepting: Mutex::default(), keeping: Mutex::default() };
         daemon.record_start().await?;
         if let Some((listener, _)) = devices {
             daemon.spawn_devices(listener, stopped.clone());
@@ -191,8 +191,8 @@ impl Daemon {
         if let Some(listener) = local {
             daemon.spawn_socket(listener, options.attend, stopped);
         }
-        daemon.keeping.spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end));
-        daemon.keeping.spawn(renewal::keep_records(Arc::clone(&daemon.shared)));
+        daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end));
+        daemon.keeping.get_mut().spawn(renewal::keep_records(Arc::clone(&daemon.shared)));
         Ok(daemon)
     }
 
@@ -209,7 +209,7 @@ impl Daemon {
 
     fn spawn_devices(&mut self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let (shared, router) = (Arc::clone(&self.shared), device_routes::router(Arc::clone(&self.shared)));
-        self.accepting.spawn(async move {
+        self.accepting.get_mut().spawn(async move {
             accept(stop, |context| listener.poll_accept(context), |(stream, address)| {
                 connection::device(Arc::clone(&shared), router.clone(), stream, address)
             })
@@ -223,7 +223,7 @@ impl Daemon {
             "pairing" => pairing_routes::router(Arc::clone(&shared)),
             _ => local_routes::public(Arc::clone(&shared)),
         };
-        self.accepting.spawn(async move {
+        self.accepting.get_mut().spawn(async move {
             accept(stop, |context| listener.poll_accept(context), |(stream, address)| {
                 if name == "pairing" {
                     Metrics::count(&shared.metrics.pairing_connections);
@@ -241,7 +241,7 @@ impl Daemon {
         stop: watch::Receiver<bool>,
     ) {
         let (shared, router) = (Arc::clone(&self.shared), local_routes::socket(Arc::clone(&self.shared)));
-        self.accepting.spawn(async move {
+        self.accepting.get_mut().spawn(async move {
             accept(stop, |context| listener.poll_accept(context), |(stream, _)| {
                 socket::connection(Arc::clone(&shared), router.clone(), stream, attend.clone())
             })
@@ -262,11 +262,12 @@ impl Daemon {
 
     /// Stops: accepts nothing more, lets requests under way finish for ten seconds, records what waits.
     /// Gives how many connections had to be cut.
-    pub async fn stop(mut self) -> u32 {
+    pub async fn stop(&self) -> u32 {
         let _ = self.stop.send(true);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(limits::DRAIN_MS);
         let mut cut = 0;
-        while let Some(standing) = self.accepting.join_next().await {
+        let mut accepting = self.accepting.lock().await;
+        while let Some(standing) = accepting.join_next().await {
             let Ok(mut standing) = standing else { continue };
             while !standing.is_empty() {
                 if tokio::time::timeout_at(deadline, standing.join_next()).await.is_err() {
@@ -275,7 +276,7 @@ impl Daemon {
                 }
             }
         }
-        self.keeping.shutdown().await;
+        self.keeping.lock().await.shutdown().await;
         renewal::record_refused(&self.shared).await;
         renewal::record_seen(&self.shared).await;
         if let Some(path) = &self.listening.socket {

@@ -41,6 +41,7 @@ impl Registry {
     }
 
     /// How many places are taken.
+    #[cfg(test)]
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -1,8 +1,7 @@
 //! Where a secret's value comes from: never an argument, always bounded, never left in a buffer.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
-use std::os::fd::AsFd;
+use std::io::Read;
 
 use zeroize::Zeroizing;
 
@@ -23,14 +22,12 @@ pub fn read(invocation: &Invocation, source: &Source, target: &SecretRef, max: u
             };
             Failure::new(code, format!("cannot read {}: {error}", path.display()), "name a file that holds the value")
         };
-        bounded(File::open(path).map_err(failed)?, max).map_err(failed)?
+        bounded(File::open(invocation.seat.path(path)).map_err(failed)?, max).map_err(failed)?
     } else if source.stdin {
         let failed =
             |error: std::io::Error| Failure::new(ExitCode::Io, format!("cannot read the standard input: {error}"), "");
-        // A handle of its own: the process's shared buffer must not keep a copy.
-        let own = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-        bounded(File::from(own), max).map_err(failed)?
-    } else if std::io::stdin().is_terminal() {
+        bounded(invocation.seat.stdin().map_err(failed)?, max).map_err(failed)?
+    } else if invocation.seat.is_terminal() {
         invocation.prompt(&format!("value for {target}: "))?
     } else {
         return Err(Failure::usage(

@@ -1,0 +1,166 @@
+//! `devices`: who is trusted.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::base::{DeviceId, DeviceName};
+use crate::engine::{Identity, Ledger};
+use crate::identity::DeviceRecord;
+
+use super::exit::Failure;
+use super::invocation::{Access, Invocation};
+use super::time;
+
+/// What `devices` does.
+#[derive(Debug, Subcommand)]
+pub enum DevicesCommand {
+    /// List the devices
+    List,
+    /// Show one device and its certificates
+    Show {
+        /// The device's id
+        id: DeviceId,
+    },
+    /// Give a device another name
+    Rename {
+        /// The device's id
+        id: DeviceId,
+        /// The name
+        name: String,
+    },
+    /// Trust a device no more: its certificates are revoked and its connections cut
+    Revoke(One),
+    /// Let a revoked device ask to be paired again
+    Clear {
+        /// The device's id
+        id: DeviceId,
+    },
+    /// Take a device off the list; a revoked one must be cleared first
+    Remove(One),
+}
+
+/// One device, and whether the answer to the question is yes.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The device's id
+    id: DeviceId,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs `devices`.
+pub fn run(invocation: &Invocation, command: DevicesCommand) -> Result<(), Failure> {
+    match command {
+        DevicesCommand::List => list(invocation),
+        DevicesCommand::Show { id } => show(invocation, id),
+        DevicesCommand::Rename { id, name } => {
+            let name = device_name(&name)?;
+            change(invocation, id, "renamed", |identity| identity.rename(id, name))
+        }
+        DevicesCommand::Revoke(One { id, yes }) => {
+            invocation.confirm(&format!("Revoke device {id} and every certificate of it?"), yes)?;
+            change(invocation, id, "revoked", |identity| identity.revoke(id))
+        }
+        DevicesCommand::Clear { id } => change(invocation, id, "cleared", |identity| identity.clear(id)),
+        DevicesCommand::Remove(One { id, yes }) => {
+            invocation.confirm(&format!("Take device {id} off the list?"), yes)?;
+            change(invocation, id, "removed", |identity| identity.remove(id))
+        }
+    }
+}
+
+/// A device's name, or why it is none.
+pub fn device_name(text: &str) -> Result<DeviceName, Failure> {
+    DeviceName::new(text)
+        .map_err(|error| Failure::usage(format!("the name is not acceptable: {error}"), "give another name"))
+}
+
+fn change(
+    invocation: &Invocation,
+    id: DeviceId,
+    done: &str,
+    run: impl FnOnce(&Identity) -> Result<(), crate::engine::Error>,
+) -> Result<(), Failure> {
+    let ledger = invocation.open(Access::Write)?;
+    run(&ledger.identity())?;
+    let seq = ledger.log().head()?.seq;
+    invocation.close(&ledger);
+    if invocation.out.is_json() {
+        return invocation.out.json(&json!({"device": id, "result": done, "seq": seq}));
+    }
+    invocation.out.line(&format!("device {id} is {done}"))
+}
+
+fn to_json(ledger: &Ledger, id: DeviceId, record: &DeviceRecord) -> Result<Value, Failure> {
+    let seen = ledger.identity().last_seen(id)?;
+    Ok(json!({
+        "id": id,
+        "name": record.name.as_str(),
+        "kind": record.kind.name(),
+        "state": record.state.name(),
+        "since_ms": record.since.as_millis(),
+        "paired_ms": record.paired.as_millis(),
+        "last_seen_ms": seen.map(crate::base::Timestamp::as_millis),
+        "certificate": record.certificate,
+    }))
+}
+
+fn list(invocation: &Invocation) -> Result<(), Failure> {
+    let ledger = invocation.open(Access::Read)?;
+    let devices = ledger.identity().devices()?;
+    let out = &invocation.out;
+    if out.is_json() {
+        let all = devices.iter().map(|(id, record)| to_json(&ledger, *id, record)).collect::<Result<Vec<_>, _>>()?;
+        invocation.close(&ledger);
+        return out.json(&json!({"devices": all}));
+    }
+    let mut rows = Vec::new();
+    for (id, record) in &devices {
+        let seen = ledger.identity().last_seen(*id)?.map_or_else(|| "never".to_owned(), time::second);
+        rows.push(vec![
+            id.to_string(),
+            record.name.as_str().to_owned(),
+            record.kind.name().to_owned(),
+            record.state.name().to_owned(),
+            seen,
+        ]);
+    }
+    invocation.close(&ledger);
+    if rows.is_empty() {
+        out.note("no device is paired; `palyra-ledger pairing mint` makes a code for one");
+        return Ok(());
+    }
+    out.table(&["DEVICE", "NAME", "KIND", "STATE", "LAST SEEN"], &rows)
+}
+
+fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
+    let ledger = invocation.open(Access::Read)?;
+    let identity = ledger.identity();
+    let record = identity.device(id)?;
+    let serials = identity.certificates_of(id)?;
+    let certificates = serials
+        .iter()
+        .map(|serial| Ok(super::certs::to_json(*serial, &identity.certificate(*serial)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let mut shown = to_json(&ledger, id, &record)?;
+    invocation.close(&ledger);
+    if invocation.out.is_json() {
+        shown["certificates"] = certificates.into();
+        return invocation.out.json(&shown);
+    }
+    let out = &invocation.out;
+    for (name, value) in [
+        ("device", id.to_string()),
+        ("name", record.name.as_str().to_owned()),
+        ("kind", record.kind.name().to_owned()),
+        ("state", format!("{} since {}", record.state.name(), time::second(record.since))),
+        ("paired", time::second(record.paired)),
+    ] {
+        out.line(&format!("{name:<13}{value}"))?;
+    }
+    for serial in serials {
+        out.line(&format!("{:<13}{serial}", "certificate"))?;
+    }
+    Ok(())
+}
