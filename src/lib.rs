@@ -54,8 +54,8 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`inspect`], [`engine`], [`cli`]. A test reads the sources and holds
-//! the arrows.
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`inspect`], [`engine`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::base::{Origin, Timestamp};
 use crate::engine::Entry;
 use crate::event::Event;
+use crate::event::identity::{RefusalNote, SeenNote, Subject};
 use crate::event::system::{EpochCause, SlotNote, WitnessFault};
 use crate::event::vault::{ReadNote, SecretPut, Versions};
 
@@ -108,6 +109,66 @@ fn recovery(event: &Event) -> String {
         Event::SpoolDropped(event) => {
             format!("could not read {} of the read spool: records of reads may be missing", count(event.bytes, "byte"))
         }
+        other => trust(other),
+    }
+}
+
+fn trust(event: &Event) -> String {
+    match event {
+        Event::CaCertified(event) => format!("made the root certificate of CA generation {}", event.generation),
+        Event::PairingMinted(event) => {
+            format!("made pairing code {}-... ({}), good until {}", event.locator, event.method, time::second(event.expires_at))
+        }
+        Event::PairingAttempted(event) => {
+            format!("answered attempt {} at pairing {} from {}", event.attempt, event.pairing, event.peer)
+        }
+        Event::PairingRequested(event) => format!(
+            "took the request {} of device {} ({}, \"{}\") from {}, digits {}",
+            event.request, event.device, event.kind, event.name, event.peer, event.sas
+        ),
+        Event::PairingApproved(event) => {
+            let how = if event.sas_compared { "after comparing the digits" } else { "without comparing the digits" };
+            format!("approved request {} {how}", event.request)
+        }
+        Event::PairingDenied(event) => format!("denied request {} of device {}", event.request, event.device),
+        Event::PairingEnded(event) => format!("ended pairing {}: {}", event.pairing, event.cause),
+        Event::PairingRefused(event) => format!("refused a pairing from {}: {}", event.peer, event.cause),
+        Event::DevicePaired(event) => format!("paired device {} ({}, \"{}\")", event.device, event.kind, event.name),
+        Event::CertificateIssued(event) => {
+            let whom = match &event.subject {
+                Subject::Device(device) => format!("device {device}"),
+                Subject::Server(names) => format!("the daemon ({})", names.join(", ")),
+            };
+            let until = time::second(event.not_after);
+            format!("issued certificate {} to {whom}, good until {until} ({})", event.serial, event.cause)
+        }
+        other => daily(other),
+    }
+}
+
+fn daily(event: &Event) -> String {
+    match event {
+        Event::DeviceRenamed(event) => format!("renamed device {} to \"{}\"", event.device, event.name),
+        Event::DeviceRevoked(event) => format!("revoked device {}", event.device),
+        Event::DeviceCleared(event) => format!("cleared device {}: it may ask to be paired again", event.device),
+        Event::DeviceRemoved(event) => format!("took device {} off the list", event.device),
+        Event::CertificateRevoked(event) => format!("revoked certificate {}", event.serial),
+        Event::CrlIssued(event) => {
+            format!("signed revocation list {} with {}", event.number, count(event.entries, "certificate"))
+        }
+        Event::ConnectionsRefused(event) => {
+            let each = |note: &RefusalNote| {
+                let device = note.device.map(|id| format!(" of device {id}")).unwrap_or_default();
+                format!("{}{device} from {}: {}", count(note.count, "connection or request"), note.peer, note.cause)
+            };
+            format!("refused {}", event.refusals.iter().map(each).collect::<Vec<_>>().join("; "))
+        }
+        Event::DevicesSeen(event) => {
+            let each = |note: &SeenNote| format!("{} at {}", note.device, note.peer);
+            format!("saw {}", event.devices.iter().map(each).collect::<Vec<_>>().join(", "))
+        }
+        Event::DaemonStarted(event) => format!("began to serve: {}", event.listeners.join(", ")),
+        Event::DaemonStopped(event) => format!("stopped serving, {} cut", count(event.cut.into(), "connection")),
         _ => event.kind().name().replace('_', " "),
     }
 }

@@ -63,10 +63,33 @@ pub enum ClientError {
     NotPaired(std::path::PathBuf),
 }
 
+/// The alert that ended a connection, if one did.
+fn alert<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::AlertDescription> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let tls = match inner {
+        Some(inner) => inner.downcast_ref(),
+        None => error.downcast_ref(),
+    };
+    if let Some(rustls::Error::AlertReceived(alert)) = tls { Some(alert) } else { None }
+}
+
 fn network(address: &str, error: &reqwest::Error) -> ClientError {
     let mut what = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
+        let kind = match alert(inner) {
+            Some(rustls::AlertDescription::CertificateRevoked) => Some(("certificate_revoked", "is revoked")),
+            Some(rustls::AlertDescription::CertificateExpired) => Some(("expired", "has expired")),
+            Some(
+                rustls::AlertDescription::UnknownCA
+                | rustls::AlertDescription::AccessDenied
+                | rustls::AlertDescription::CertificateUnknown,
+            ) => Some(("untrusted", "is not trusted")),
+            _ => None,
+        };
+        if let Some((kind, why)) = kind {
+            return refused(kind, &format!("this device's certificate {why}"));
+        }
         let inner_text = inner.to_string();
         if !what.contains(&inner_text) {
             what.push_str(": ");
@@ -165,7 +188,8 @@ pub async fn join_ledger(
         Some(note) => note.device,
         None => DeviceId::from_bytes(random.array().map_err(|error| JoinError::Proof(error.into()))?),
     };
-    let key = LeafKey::generate()?;
+    // P-256, so that other programs of the device can use it: not all read Ed25519 keys with their public half.
+    let key = LeafKey::generate_p256()?;
     let http = builder().build().map_err(|error| network(&address, &error))?;
     let url = |path: &str| format!("http://{address}/v1/pairing/{path}");
     let (joining, hello) = Joining::new(random, code, Applicant { device, kind, name: &name, key: &key })?;
@@ -308,7 +332,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; the old files stay then.
     pub async fn renew(&mut self) -> Result<Renewed, ClientError> {
-        let key = LeafKey::generate()?;
+        let key = LeafKey::generate_p256()?;
         let message = RenewMessage { request: Base64(key.request()?) };
         let renewed: RenewedMessage =
             post(&self.http, &self.note.address, format!("{}/v1/renew", self.base), &message).await?;

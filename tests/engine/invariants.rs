@@ -9,7 +9,7 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base"]),
@@ -25,7 +25,10 @@ const ARROWS: [(&str, &[&str]); 13] = [
         "engine",
         &["base", "crypto", "pki", "store", "event", "log", "keys", "projection", "vault", "identity", "inspect"],
     ),
-    ("testing", &["base", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
+    ("tls", &["base", "event", "identity", "pki"]),
+    ("device", &["base", "crypto", "event", "identity", "pki", "tls"]),
+    ("serve", &["base", "device", "engine", "event", "identity", "pki", "tls", "vault"]),
+    ("testing", &["base", "device", "identity", "pki", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
