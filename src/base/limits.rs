@@ -182,3 +182,5 @@ pub const SEEN_GATHER_MS: u64 = 60_000;
 pub const SERVER_RENEWAL_TICK_MS: u64 = 60_000;
 /// Longest request of a client on the local socket, in bytes: a command line at the system's own bound.
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
+/// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
+pub const CA_KEYS_MAX: usize = 8;

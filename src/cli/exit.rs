@@ -259,6 +259,7 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
             (ExitCode::Integrity, "restore the home's `keys` folder from a backup")
         }
         KeysError::RingNotCommitted => (ExitCode::Truncated, "put the newest `keys` folder back"),
+        KeysError::CaGeneration { .. } => (ExitCode::Conflict, "`palyra-ledger ca show` shows the generations"),
         KeysError::NoSuchSlot { .. } => (ExitCode::NotFound, "`palyra-ledger keys slots` lists the slots"),
         KeysError::NeedsPassphrase { .. } => {
             (ExitCode::Locked, "give the passphrase with --passphrase-file FILE, or name another slot with --slot ID")
@@ -317,6 +318,10 @@ fn identity(error: &IdentityError) -> (ExitCode, String) {
         | IdentityError::KeyTaken(_)
         | IdentityError::OtherKey => (ExitCode::Denied, "deny the request unless you know why it differs"),
         IdentityError::Version { .. } => (ExitCode::Usage, "use the same version of the program on both machines"),
+        IdentityError::RollOrder { .. } => (ExitCode::Conflict, "`palyra-ledger ca show` shows where the roll stands"),
+        IdentityError::StillDepending { .. } => {
+            (ExitCode::Conflict, "wait until they have renewed; --force locks them out")
+        }
         IdentityError::NoAuthority => (ExitCode::NotFound, "open the ledger for writing once"),
         IdentityError::State(_) => (ExitCode::Integrity, REPAIR),
     };

@@ -165,9 +165,7 @@ impl Invocation {
             Err(Error::Keys(KeysError::NeedsPassphrase { slot })) if matches!(first, Credential::None) => {
                 let passphrase = match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
                     Some(path) => first_line(Path::new(&path))?,
-                    None if self.seat.is_terminal() => {
-                        self.prompt(&format!("passphrase of key slot {slot}: "))?
-                    }
+                    None if self.seat.is_terminal() => self.prompt(&format!("passphrase of key slot {slot}: "))?,
                     None => return Err(Error::Keys(KeysError::NeedsPassphrase { slot }).into()),
                 };
                 let credential = Credential::Passphrase(passphrase);

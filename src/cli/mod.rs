@@ -1,7 +1,10 @@
 //! The command line. Its JSON fields and exit codes are stable; its Rust interface is not.
 
 pub mod args;
+mod ca;
+mod certs;
 mod complete;
+mod devices;
 mod doctor;
 pub mod exit;
 mod init;
@@ -9,9 +12,6 @@ mod invocation;
 mod keys;
 mod log;
 mod output;
-mod ca;
-mod certs;
-mod devices;
 mod pairing;
 mod remote;
 mod seat;

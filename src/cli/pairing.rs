@@ -151,7 +151,8 @@ pub fn run(invocation: &Invocation, command: PairingCommand) -> Result<(), Failu
             let ledger = invocation.open(Access::Write)?;
             let approval = ledger.identity().approve(id, sas.as_deref())?;
             invocation.close(&ledger);
-            let shown = json!({"request": id, "device": approval.device, "result": "approved", "serial": approval.issued});
+            let shown =
+                json!({"request": id, "device": approval.device, "result": "approved", "serial": approval.issued});
             answer(invocation, &shown, &format!("device {} is paired", approval.device))
         }
         PairingCommand::Deny { id } => {
@@ -341,7 +342,11 @@ fn join(invocation: &Invocation, args: Join) -> Result<(), Failure> {
         "device": note.device, "ledger": note.ledger, "address": note.address,
         "identity": files.identity_path(), "roots": files.roots_path(),
     });
-    answer(invocation, &shown, &format!("paired as device {}; its files are in {}", note.device, args.identity.display()))
+    answer(
+        invocation,
+        &shown,
+        &format!("paired as device {}; its files are in {}", note.device, args.identity.display()),
+    )
 }
 
 fn machine_name() -> DeviceName {

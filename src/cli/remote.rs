@@ -186,7 +186,8 @@ fn run(
         let what = format!("the daemon is version {}, this is {}", env!("CARGO_PKG_VERSION"), request.version);
         return fail(Failure::usage(what, "restart the daemon after an update"));
     }
-    let words = std::iter::once(OsString::from("palyra-ledger")).chain(request.words.into_iter().map(OsString::from_vec));
+    let words =
+        std::iter::once(OsString::from("palyra-ledger")).chain(request.words.into_iter().map(OsString::from_vec));
     let Ok(mut cli) = Cli::try_parse_from(words) else {
         return fail(Failure::usage("the daemon does not know this command", "restart the daemon after an update"));
     };

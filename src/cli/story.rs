@@ -116,8 +116,21 @@ fn recovery(event: &Event) -> String {
 fn trust(event: &Event) -> String {
     match event {
         Event::CaCertified(event) => format!("made the root certificate of CA generation {}", event.generation),
+        Event::CaPrepared(event) => format!("prepared CA generation {}: its root is trusted", event.generation),
+        Event::CaActivated(event) => format!(
+            "let CA generation {} issue, and re-wrapped {} under a key derived from it",
+            event.generation,
+            count(event.rewrapped, "secret key")
+        ),
+        Event::CaTainted(event) => format!("tainted CA generation {}", event.generation),
+        Event::CaRevoked(event) => format!("revoked CA generation {} and dropped its key", event.generation),
         Event::PairingMinted(event) => {
-            format!("made pairing code {}-... ({}), good until {}", event.locator, event.method, time::second(event.expires_at))
+            format!(
+                "made pairing code {}-... ({}), good until {}",
+                event.locator,
+                event.method,
+                time::second(event.expires_at)
+            )
         }
         Event::PairingAttempted(event) => {
             format!("answered attempt {} at pairing {} from {}", event.attempt, event.pairing, event.peer)

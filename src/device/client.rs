@@ -240,7 +240,10 @@ async fn wait_for_answer(
             Err(error) => return Err(error),
         }
         if tokio::time::Instant::now() >= deadline {
-            return Err(refused("waiting", "nobody answered the request yet; it stays open, join again with a new code"));
+            return Err(refused(
+                "waiting",
+                "nobody answered the request yet; it stays open, join again with a new code",
+            ));
         }
         tokio::time::sleep(Duration::from_millis(limits::CLIENT_POLL_MS)).await;
     }

@@ -66,11 +66,7 @@ impl<'a> Joining<'a> {
     ///
     /// # Errors
     /// [`JoinError`] where the random source fails or the key cannot be used.
-    pub fn new(
-        random: &dyn Random,
-        code: Code,
-        applicant: Applicant<'a>,
-    ) -> Result<(Self, HelloMessage), JoinError> {
+    pub fn new(random: &dyn Random, code: Code, applicant: Applicant<'a>) -> Result<(Self, HelloMessage), JoinError> {
         let locator = code.locator().to_owned();
         let public_key = Der::new(applicant.key.public()?.der());
         let (start, proof) = DeviceStart::new(random, code)?;

@@ -126,4 +126,3 @@ pub struct ErrorBody {
     /// What failed.
     pub what: String,
 }
-

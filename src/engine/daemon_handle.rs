@@ -1,9 +1,7 @@
 //! What a daemon tells the log about itself and about who came.
 
 use crate::event::Event;
-use crate::event::identity::{
-    ConnectionsRefused, DaemonStarted, DaemonStopped, DevicesSeen, RefusalNote, SeenNote,
-};
+use crate::event::identity::{ConnectionsRefused, DaemonStarted, DaemonStopped, DevicesSeen, RefusalNote, SeenNote};
 use crate::identity;
 
 use super::error::Error;

@@ -10,6 +10,7 @@ use crate::identity::{
     self, Approval, Authorities, CertificateRecord, Code, DeviceRecord, IdentityError, Issue, Minted, PairingRecord,
     Renewal, RequestRecord, Trust,
 };
+use crate::keys::KeysError;
 use crate::pki::{Authority, PublicKey, ServerName};
 
 use super::core::Core;
@@ -69,7 +70,9 @@ impl From<identity::ApplyFault> for Error {
 impl Core {
     /// The authority of the generation that issues.
     pub(super) fn authority(&self, generation: u32) -> Result<Authority, Error> {
-        Ok(Authority::new(self.unlocked().ca_key(), self.ledger_id, generation)?)
+        let unlocked = self.unlocked();
+        let key = unlocked.ca_key_of(generation).ok_or(KeysError::CaGeneration { generation })?;
+        Ok(Authority::new(key, self.ledger_id, generation)?)
     }
 
     /// Makes the first root certificate where there is none yet.
@@ -107,13 +110,11 @@ impl Core {
 }
 
 /// Signing within a decision: the error of the signature is kept beside the domain's own.
-fn signing<T>(
-    run: impl FnOnce(&mut identity::Sign<'_>) -> Result<T, Error>,
-    authority: &Authority,
-) -> Result<T, Error> {
+fn signing<T>(core: &Core, run: impl FnOnce(&mut identity::Sign<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let mut fault = None;
+    // By the generation that the decision names: another may have begun to issue since the call came.
     let mut sign = |planned: &Issue| {
-        Core::sign(authority, planned).map_err(|error| {
+        core.authority(planned.generation).and_then(|authority| Core::sign(&authority, planned)).map_err(|error| {
             fault = Some(error);
             IdentityError::NoAuthority
         })
@@ -154,12 +155,6 @@ impl Identity {
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.core.clock)
-    }
-
-    fn active(&self) -> Result<Authority, Error> {
-        let all = self.authorities()?;
-        let generation = all.active().ok_or(IdentityError::NoAuthority)?.generation;
-        self.core.authority(generation)
     }
 
     /// Makes a pairing code.
@@ -237,15 +232,11 @@ impl Identity {
     /// [`Error::Identity`] where there is no such request, it was denied or has expired, or the short
     /// authentication string is another one; that is recorded.
     pub fn approve(&self, request: RequestId, sas: Option<&str>) -> Result<Approval, Error> {
-        let authority = self.active()?;
-        let done = signing(
-            |sign| {
-                self.core.execute(&self.caller, |state, context| {
-                    identity::decide_approve(state, context, request, sas, sign)
-                })
-            },
-            &authority,
-        );
+        self.authorities()?;
+        let done = signing(&self.core, |sign| {
+            self.core
+                .execute(&self.caller, |state, context| identity::decide_approve(state, context, request, sas, sign))
+        });
         if let Err(Error::Identity(error @ (IdentityError::OtherSas(_) | IdentityError::NoRequest(_)))) = &done {
             let (target, what) = (Some(request.to_string()), error.to_string());
             self.core.record_refusal(&self.caller, "pairing approve", target, "denied", what)?;
@@ -399,13 +390,10 @@ impl Identity {
     }
 
     fn issue(&self, renewal: Renewal<'_>) -> Result<(Serial, Der), Error> {
-        let authority = self.active()?;
-        let (_, serial) = signing(
-            |sign| {
-                self.core.execute(&self.caller, |state, context| identity::decide_issue(state, context, renewal, sign))
-            },
-            &authority,
-        )?;
+        self.authorities()?;
+        let (_, serial) = signing(&self.core, |sign| {
+            self.core.execute(&self.caller, |state, context| identity::decide_issue(state, context, renewal, sign))
+        })?;
         Ok((serial, self.certificate_der(serial)?))
     }
 
@@ -415,10 +403,20 @@ impl Identity {
     /// # Errors
     /// As a write.
     pub fn revocation_list(&self) -> Result<(CrlIssued, Der), Error> {
-        let authority = self.active()?;
+        self.revocation_list_of(None)
+    }
+
+    /// The same, signed by a generation that is still trusted: a list speaks for one issuer, and during a CA
+    /// roll certificates of two are about.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where the generation is not trusted, or as a write.
+    pub fn revocation_list_of(&self, generation: Option<u32>) -> Result<(CrlIssued, Der), Error> {
+        self.authorities()?;
         let mut made = None;
         let (_, issued) = self.core.execute(&self.caller, |state, context| {
-            identity::decide_crl(state, context, &mut |planned| {
+            identity::decide_crl(state, context, generation, &mut |planned| {
+                let authority = self.core.authority(planned.generation).map_err(|_| IdentityError::NoAuthority)?;
                 let mut revoked = Vec::new();
                 identity::revocations(state, &mut |serial, entry| {
                     let useless = entry.not_after.plus_millis(limits::RENEWAL_GRACE_MS);

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::init::slot_note;
 
 impl Core {
-    fn ring(&self) -> MutexGuard<'_, KeyRing> {
+    pub(super) fn ring(&self) -> MutexGuard<'_, KeyRing> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +112,9 @@ impl Core {
         self.commit_ring(caller, &mut ring, edit, |keyring| {
             Event::RootRotated(RootRotated { root_generation, table_generation, rewrapped, dropped, keyring })
         })?;
-        let opened = KeyTable::open(&*self.medium, &self.layout.keys(), self.ledger_id, table_generation, true)?;
+        // The rotation is committed: without its table and keys at hand nothing more may be written.
+        let opened = KeyTable::open(&*self.medium, &self.layout.keys(), self.ledger_id, table_generation, true);
+        let opened = self.guard(opened.map_err(Error::from))?;
         *table = TableState::new(opened, kek, counters.next_slot);
         *self.unlocked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unlocked);
         std::mem::drop((ring, table));

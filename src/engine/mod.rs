@@ -8,6 +8,7 @@
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
 mod background;
+mod ca_roll;
 mod config;
 mod core;
 mod daemon_handle;
@@ -31,7 +32,9 @@ mod restore;
 mod vault_handle;
 mod verify;
 
-pub use config::{AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError};
+pub use config::{
+    AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError,
+};
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};
@@ -39,9 +42,7 @@ pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
-pub use pairing_handle::{
-    Greeting, Hello, PairingSession, Receipt as PairingReceipt,
-};
+pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
 pub use replay::{Replay, ReplayPoint};
 pub use restore::Restored;
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};

@@ -420,16 +420,22 @@ pub fn decide_remove(state: &dyn StateRead, device: DeviceId) -> Decision<()> {
     Ok((vec![Event::DeviceRemoved(DeviceRemoved { device })], ()))
 }
 
-/// Decides a revocation list's number and times; `sign` makes it and gives its digest and entries.
+/// Decides the number and times of a revocation list by a trusted generation, the issuing one by default; `sign` makes it and gives its digest and entries.
 ///
 /// # Errors
 /// [`IdentityError::NoAuthority`], or what signing it failed by.
 pub fn decide_crl(
     state: &dyn StateRead,
     context: &Context,
+    generation: Option<u32>,
     sign: &mut dyn FnMut(&CrlIssued) -> Result<(Hash, u64), IdentityError>,
 ) -> Decision<CrlIssued> {
-    let generation = authorities(state)?.active().ok_or(IdentityError::NoAuthority)?.generation;
+    let all = authorities(state)?;
+    let wanted = match generation {
+        Some(wanted) => all.trusted().into_iter().find(|record| record.generation == wanted),
+        None => all.active(),
+    };
+    let generation = wanted.ok_or(IdentityError::NoAuthority)?.generation;
     let number = counters(state)?.crl_number + 1;
     let (this_update, next_update) = (context.now, context.now.plus_millis(limits::CRL_LIFE_MS));
     let digest = Hash([0; 32]);

@@ -137,6 +137,22 @@ pub enum IdentityError {
         /// What this program speaks.
         wanted: u16,
     },
+    /// A step of a CA roll is out of order.
+    #[error("cannot {step}: that needs {needs}")]
+    RollOrder {
+        /// The step.
+        step: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// Devices still hold certificates of a CA generation.
+    #[error("{devices} paired devices still hold a certificate of CA generation {generation}")]
+    StillDepending {
+        /// How many.
+        devices: u64,
+        /// The generation.
+        generation: u32,
+    },
     /// The CA has no certificate yet, or no generation that issues.
     #[error("the CA has no certificate yet")]
     NoAuthority,

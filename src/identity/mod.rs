@@ -10,9 +10,9 @@ mod fault;
 mod pairing;
 pub mod pake;
 mod state;
-mod trust;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use code::{Code, CodeError};
 pub use decide::{

@@ -11,6 +11,12 @@ pub enum KeysError {
     /// A file could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The ring does not hold that CA generation as the step needs it.
+    #[error("the key ring does not hold CA generation {generation} as this step needs it")]
+    CaGeneration {
+        /// Which.
+        generation: u32,
+    },
     /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomError),

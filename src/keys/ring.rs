@@ -15,10 +15,9 @@ use crate::store::Medium;
 use super::error::KeysError;
 use super::files::SlotFiles;
 use super::slot::{ArgonCost, Credential, KeySlot, NewSlot, RootPlace};
-use super::unlocked::{CA_KEY_MAX, Secrets, Unlocked};
+use super::unlocked::{CA_KEY_MAX, FIRST, Secrets, Unlocked, WITH_GENERATIONS};
 
 const MAGIC: [u8; 4] = *b"PLKR";
-const VERSION: u16 = 1;
 
 /// The key ring as it stands in its file.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +28,7 @@ pub struct KeyRing {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Clear {
+    version: u16,
     ledger_id: LedgerId,
     root_generation: u32,
     table_generation: u32,
@@ -55,7 +55,7 @@ impl Clear {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.slots.len() * 256);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(self.ledger_id.as_bytes());
         out.extend_from_slice(&self.root_generation.to_le_bytes());
@@ -69,7 +69,11 @@ impl Clear {
     }
 
     fn parse(reader: &mut Reader<'_>) -> Option<Self> {
-        if reader.take()? != MAGIC || reader.u16()? != VERSION || reader.u16()? != 0 {
+        if reader.take()? != MAGIC {
+            return None;
+        }
+        let version = reader.u16()?;
+        if !matches!(version, FIRST | WITH_GENERATIONS) || reader.u16()? != 0 {
             return None;
         }
         let ledger_id = LedgerId::from_bytes(reader.take()?);
@@ -80,7 +84,7 @@ impl Clear {
             return None;
         }
         let slots = (0..count).map(|_| KeySlot::parse(reader)).collect::<Option<Vec<_>>>()?;
-        let clear = Self { ledger_id, root_generation, table_generation, pinned, slots };
+        let clear = Self { version, ledger_id, root_generation, table_generation, pinned, slots };
         clear.slot(pinned).ok()?;
         Some(clear)
     }
@@ -93,7 +97,8 @@ impl Clear {
         self.slots.iter().find(|slot| slot.id == id).ok_or(KeysError::NoSuchSlot { slot: id })
     }
 
-    fn seal(self, random: &dyn Random, root: &Key, secrets: &Secrets) -> Result<KeyRing, KeysError> {
+    fn seal(mut self, random: &dyn Random, root: &Key, secrets: &Secrets) -> Result<KeyRing, KeysError> {
+        self.version = secrets.version();
         let opener = Opener::wrapping(&root.subkey(labels::ROOT_WRAP));
         let sealed = seal_sealed(&opener, &random.array()?, &self.encode(), &secrets.encode());
         Ok(KeyRing { clear: self, sealed })
@@ -118,7 +123,8 @@ impl KeyRing {
         let place = RootPlace { ledger_id, root_generation: 1 };
         let (slot, file) = KeySlot::make(random, &place, &root, first, cost, now)?;
         let pinned = slot.id;
-        let clear = Clear { ledger_id, root_generation: 1, table_generation: 1, pinned, slots: vec![slot] };
+        let clear =
+            Clear { version: FIRST, ledger_id, root_generation: 1, table_generation: 1, pinned, slots: vec![slot] };
         let secrets = Secrets::generate(random, ca_key)?;
         let ring = clear.seal(random, &root, &secrets)?;
         let files = SlotFiles(file.into_iter().collect());
@@ -199,7 +205,7 @@ impl KeyRing {
     fn open_sealed(&self, slot: SlotId, root: Key) -> Result<Unlocked, KeysError> {
         let opener = Opener::wrapping(&root.subkey(labels::ROOT_WRAP));
         let plain = open_sealed(&opener, &self.clear.encode(), &self.sealed).map_err(|_| KeysError::RingAltered)?;
-        let secrets = Secrets::parse(&plain).ok_or(KeysError::RingAltered)?;
+        let secrets = Secrets::parse(&plain, self.clear.version).ok_or(KeysError::RingAltered)?;
         Ok(Unlocked::new(self.clear.ledger_id, slot, root, secrets))
     }
 
@@ -282,7 +288,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeysError::TooManyEpochs`], or the random source failed.
     pub fn add_epoch(&self, unlocked: &Unlocked, random: &dyn Random) -> Result<(RingEdit, u32), KeysError> {
-        let mut secrets = Secrets::parse(&unlocked.secrets.encode()).ok_or(KeysError::RingAltered)?;
+        let mut secrets = unlocked.secrets.duplicate().ok_or(KeysError::RingAltered)?;
         if secrets.epochs.len() >= limits::EPOCHS_MAX {
             return Err(KeysError::TooManyEpochs);
         }
@@ -290,6 +296,64 @@ impl KeyRing {
         secrets.epochs.push(Key::generate(random)?);
         let ring = self.clear.clone().seal(random, &unlocked.root, &secrets)?;
         Ok((RingEdit { ring, files: SlotFiles::default() }, epoch))
+    }
+
+    /// Adds the key of the next CA generation beside the one that issues.
+    ///
+    /// # Errors
+    /// [`KeysError::CaGeneration`] where the ring holds that generation already, or too many.
+    pub fn prepare_ca(
+        &self,
+        unlocked: &Unlocked,
+        random: &dyn Random,
+        generation: u32,
+        key: Zeroizing<Vec<u8>>,
+    ) -> Result<RingEdit, KeysError> {
+        let mut secrets = unlocked.secrets.duplicate().ok_or(KeysError::RingAltered)?;
+        let last = secrets.other_ca_keys.last().map_or(0, |(last, _)| *last).max(secrets.ca_generation);
+        if generation <= last || secrets.other_ca_keys.len() + 1 >= limits::CA_KEYS_MAX {
+            return Err(KeysError::CaGeneration { generation });
+        }
+        secrets.other_ca_keys.push((generation, key));
+        let ring = self.clear.clone().seal(random, &unlocked.root, &secrets)?;
+        Ok(RingEdit { ring, files: SlotFiles::default() })
+    }
+
+    /// Lets a prepared CA key issue, and derives the KEK from it under a fresh salt: the key table goes to
+    /// its next generation. The old CA key stays in the ring until [`KeyRing::revoke_ca`].
+    ///
+    /// # Errors
+    /// [`KeysError::CaGeneration`] where the ring does not hold that generation.
+    pub fn activate_ca(
+        &self,
+        unlocked: &Unlocked,
+        random: &dyn Random,
+        generation: u32,
+    ) -> Result<(RingEdit, Unlocked), KeysError> {
+        let mut secrets = unlocked.secrets.duplicate().ok_or(KeysError::RingAltered)?;
+        let at = secrets.other_ca_keys.iter().position(|(other, _)| *other == generation);
+        let (_, key) = secrets.other_ca_keys.remove(at.ok_or(KeysError::CaGeneration { generation })?);
+        let old = std::mem::replace(&mut secrets.ca_key, key);
+        secrets.other_ca_keys.push((std::mem::replace(&mut secrets.ca_generation, generation), old));
+        secrets.other_ca_keys.sort_by_key(|(other, _)| *other);
+        secrets.kek_salt = Key::generate(random)?;
+        let clear = Clear { table_generation: self.clear.table_generation + 1, ..self.clear.clone() };
+        let ring = clear.seal(random, &unlocked.root, &secrets)?;
+        let root = Key::from_slice(unlocked.root.expose()).ok_or(KeysError::RingAltered)?;
+        let opened = Unlocked::new(self.clear.ledger_id, unlocked.slot, root, secrets);
+        Ok((RingEdit { ring, files: SlotFiles::default() }, opened))
+    }
+
+    /// Drops the CA key of a generation that issues no more.
+    ///
+    /// # Errors
+    /// [`KeysError::CaGeneration`] where the ring does not hold it, or it issues.
+    pub fn revoke_ca(&self, unlocked: &Unlocked, random: &dyn Random, generation: u32) -> Result<RingEdit, KeysError> {
+        let mut secrets = unlocked.secrets.duplicate().ok_or(KeysError::RingAltered)?;
+        let at = secrets.other_ca_keys.iter().position(|(other, _)| *other == generation);
+        secrets.other_ca_keys.remove(at.ok_or(KeysError::CaGeneration { generation })?);
+        let ring = self.clear.clone().seal(random, &unlocked.root, &secrets)?;
+        Ok(RingEdit { ring, files: SlotFiles::default() })
     }
 
     /// Replaces the root key and the KEK salt. `file` slots get new key files; a passphrase slot is
@@ -331,7 +395,7 @@ impl KeyRing {
             };
             files.0.extend(slot.wrap(random, &place, &root, &credential)?);
         }
-        let mut secrets = Secrets::parse(&unlocked.secrets.encode()).ok_or(KeysError::RingAltered)?;
+        let mut secrets = unlocked.secrets.duplicate().ok_or(KeysError::RingAltered)?;
         secrets.kek_salt = Key::generate(random)?;
         let ring = clear.seal(random, &root, &secrets)?;
         let opened = Unlocked::new(self.clear.ledger_id, unlocked.slot, root, secrets);

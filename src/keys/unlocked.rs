@@ -13,11 +13,21 @@ use super::error::KeysError;
 /// Longest CA key in bytes (PKCS #8, DER): an RSA-4096 key has about 2,400.
 pub(super) const CA_KEY_MAX: usize = 8192;
 
+/// Layout of a ledger whose CA was never rolled.
+pub(super) const FIRST: u16 = 1;
+/// Layout with the generation of the CA key, and further CA keys.
+pub(super) const WITH_GENERATIONS: u16 = 2;
+
 /// What the root key seals (stored, sealed).
 pub(super) struct Secrets {
     pub ledger_key: Key,
     pub kek_salt: Key,
+    /// The CA key that issues, and from which the KEK is derived.
     pub ca_key: Zeroizing<Vec<u8>>,
+    /// Its generation, from 1.
+    pub ca_generation: u32,
+    /// CA keys of other generations: prepared, or still trusted. In order of generation.
+    pub other_ca_keys: Vec<(u32, Zeroizing<Vec<u8>>)>,
     pub epochs: Vec<Key>,
 }
 
@@ -27,13 +37,25 @@ impl Secrets {
             ledger_key: Key::generate(random)?,
             kek_salt: Key::generate(random)?,
             ca_key,
+            ca_generation: 1,
+            other_ca_keys: Vec::new(),
             epochs: vec![Key::generate(random)?],
         })
     }
 
+    /// The layout that these need: the first as long as the CA was never rolled.
+    pub(super) const fn version(&self) -> u16 {
+        if self.ca_generation == 1 && self.other_ca_keys.is_empty() { FIRST } else { WITH_GENERATIONS }
+    }
+
+    pub(super) fn duplicate(&self) -> Option<Self> {
+        Self::parse(&self.encode(), self.version())
+    }
+
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Sized once, so that no reallocation leaves a copy behind.
-        let len = 2 * KEY_LEN + 2 + self.ca_key.len() + 4 + self.epochs.len() * KEY_LEN;
+        let others: usize = self.other_ca_keys.iter().map(|(_, key)| 6 + key.len()).sum();
+        let len = 2 * KEY_LEN + 2 + self.ca_key.len() + 4 + self.epochs.len() * KEY_LEN + 6 + others;
         let mut out = Zeroizing::new(Vec::with_capacity(len));
         out.extend_from_slice(self.ledger_key.expose());
         out.extend_from_slice(self.kek_salt.expose());
@@ -43,10 +65,20 @@ impl Secrets {
         for epoch in &self.epochs {
             out.extend_from_slice(epoch.expose());
         }
+        if self.version() == WITH_GENERATIONS {
+            out.extend_from_slice(&self.ca_generation.to_le_bytes());
+            out.extend_from_slice(&u16::try_from(self.other_ca_keys.len()).unwrap_or(u16::MAX).to_le_bytes());
+            for (generation, key) in &self.other_ca_keys {
+                out.extend_from_slice(&generation.to_le_bytes());
+                out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+                out.extend_from_slice(key);
+            }
+        }
         out
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads the bytes of a layout; what could have been written in the first layout is refused in the second.
+    pub(super) fn parse(bytes: &[u8], version: u16) -> Option<Self> {
         let mut reader = Reader(bytes);
         let ledger_key = Key::from_slice(reader.bytes(KEY_LEN)?)?;
         let kek_salt = Key::from_slice(reader.bytes(KEY_LEN)?)?;
@@ -58,8 +90,33 @@ impl Secrets {
         }
         let keys = reader.bytes(count.checked_mul(KEY_LEN)?)?;
         let epochs = keys.chunks_exact(KEY_LEN).map(Key::from_slice).collect::<Option<Vec<_>>>()?;
-        reader.0.is_empty().then_some(Self { ledger_key, kek_salt, ca_key, epochs })
+        let (ca_generation, other_ca_keys) =
+            if version == WITH_GENERATIONS { parse_generations(&mut reader)? } else { (1, Vec::new()) };
+        let secrets = Self { ledger_key, kek_salt, ca_key, ca_generation, other_ca_keys, epochs };
+        (reader.0.is_empty() && secrets.version() == version).then_some(secrets)
     }
+}
+
+type Generations = (u32, Vec<(u32, Zeroizing<Vec<u8>>)>);
+
+fn parse_generations(reader: &mut Reader<'_>) -> Option<Generations> {
+    let active = reader.u32()?;
+    let count = usize::from(reader.u16()?);
+    if active == 0 || count >= limits::CA_KEYS_MAX {
+        return None;
+    }
+    let mut others = Vec::with_capacity(count);
+    let mut last = 0;
+    for _ in 0..count {
+        let generation = reader.u32()?;
+        let len = usize::from(reader.u16()?);
+        if generation <= last || generation == active || len == 0 || len > CA_KEY_MAX {
+            return None;
+        }
+        last = generation;
+        others.push((generation, Zeroizing::new(reader.bytes(len)?.to_vec())));
+    }
+    Some((active, others))
 }
 
 /// The keys of an open ledger. Wiped on drop; shows nothing.
@@ -99,6 +156,16 @@ impl Unlocked {
     #[must_use]
     pub fn ca_key(&self) -> &[u8] {
         &self.secrets.ca_key
+    }
+
+    /// The CA key of a generation (PKCS #8, DER), as long as the ring holds it.
+    #[must_use]
+    pub fn ca_key_of(&self, generation: u32) -> Option<&[u8]> {
+        if generation == self.secrets.ca_generation {
+            return Some(&self.secrets.ca_key);
+        }
+        let found = self.secrets.other_ca_keys.iter().find(|(other, _)| *other == generation);
+        found.map(|(_, key)| key.as_slice())
     }
 
     /// Derives the KEK from the CA key, the ledger id and the KEK salt.

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use crate::base::limits;
 use crate::event::identity::RefusalCause;
-use crate::tls::{Note, Shown};
+use crate::tls::{Note, Shown, noting};
 
 use super::answer::{self, Answer};
 use super::metrics::Metrics;
@@ -130,7 +130,7 @@ async fn handshake(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr)
         shared.refuse(RefusalCause::TooMany, None, address);
     }
     let note = Note::default();
-    let accepting = TlsAcceptor::from(shared.tls.config_noting(&note)).accept(stream);
+    let accepting = noting(&note, TlsAcceptor::from(shared.tls.config()).accept(stream));
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(Duration::from_millis(limits::HANDSHAKE_MS), accepting) => accepted,
         () = place.evicted() => return None,

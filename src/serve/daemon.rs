@@ -61,7 +61,10 @@ pub struct ServeOptions {
 
 impl std::fmt::Debug for ServeOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServeOptions").field("devices", &self.devices).field("pairing", &self.pairing).finish_non_exhaustive()
+        f.debug_struct("ServeOptions")
+            .field("devices", &self.devices)
+            .field("pairing", &self.pairing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,10 +175,10 @@ impl Daemon {
         });
         shared.metrics.server_not_after.store(end.as_millis() / 1000, Ordering::Relaxed);
         let local = match &options.socket {
-            Some(path) => Some(socket::listen(path).map_err(|source| ServeError::Listen {
-                place: path.display().to_string(),
-                source,
-            })?),
+            Some(path) => Some(
+                socket::listen(path)
+                    .map_err(|source| ServeError::Listen { place: path.display().to_string(), source })?,
+            ),
             None => None,
         };
         let mut daemon = Self { shared, listening, stop, accepting: Mutex::default(), keeping: Mutex::default() };
@@ -210,9 +213,11 @@ impl Daemon {
     fn spawn_devices(&mut self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let (shared, router) = (Arc::clone(&self.shared), device_routes::router(Arc::clone(&self.shared)));
         self.accepting.get_mut().spawn(async move {
-            accept(stop, |context| listener.poll_accept(context), |(stream, address)| {
-                connection::device(Arc::clone(&shared), router.clone(), stream, address)
-            })
+            accept(
+                stop,
+                |context| listener.poll_accept(context),
+                |(stream, address)| connection::device(Arc::clone(&shared), router.clone(), stream, address),
+            )
             .await
         });
     }
@@ -224,12 +229,16 @@ impl Daemon {
             _ => local_routes::public(Arc::clone(&shared)),
         };
         self.accepting.get_mut().spawn(async move {
-            accept(stop, |context| listener.poll_accept(context), |(stream, address)| {
-                if name == "pairing" {
-                    Metrics::count(&shared.metrics.pairing_connections);
-                }
-                connection::stranger(Arc::clone(&shared), name, router.clone(), stream, address)
-            })
+            accept(
+                stop,
+                |context| listener.poll_accept(context),
+                |(stream, address)| {
+                    if name == "pairing" {
+                        Metrics::count(&shared.metrics.pairing_connections);
+                    }
+                    connection::stranger(Arc::clone(&shared), name, router.clone(), stream, address)
+                },
+            )
             .await
         });
     }
@@ -242,9 +251,11 @@ impl Daemon {
     ) {
         let (shared, router) = (Arc::clone(&self.shared), local_routes::socket(Arc::clone(&self.shared)));
         self.accepting.get_mut().spawn(async move {
-            accept(stop, |context| listener.poll_accept(context), |(stream, _)| {
-                socket::connection(Arc::clone(&shared), router.clone(), stream, attend.clone())
-            })
+            accept(
+                stop,
+                |context| listener.poll_accept(context),
+                |(stream, _)| socket::connection(Arc::clone(&shared), router.clone(), stream, attend.clone()),
+            )
             .await
         });
     }

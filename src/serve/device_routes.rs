@@ -106,10 +106,8 @@ async fn list(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Devi
     };
     match shared.blocking(move |_| vault.list(&ListOptions::new())).await {
         Ok(found) => {
-            let names: Vec<_> = found
-                .iter()
-                .map(|info| json!({"name": info.reference.name, "version": info.version}))
-                .collect();
+            let names: Vec<_> =
+                found.iter().map(|info| json!({"name": info.reference.name, "version": info.version})).collect();
             answer::json(&json!({"secrets": names}))
         }
         Err(answer) => answer,

@@ -25,7 +25,11 @@ pub fn socket(shared: Arc<Shared>) -> Router {
 
 /// The routes of the metrics listener.
 pub fn public(shared: Arc<Shared>) -> Router {
-    Router::new().route("/metrics", get(metrics)).fallback(nothing).method_not_allowed_fallback(nothing).with_state(shared)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
+        .with_state(shared)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {

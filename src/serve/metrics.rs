@@ -82,8 +82,7 @@ impl Metrics {
         family("connections_open", "gauge", "Connections of devices.", &one(load(&self.open)));
         family("connections_cut_total", "counter", "Connections cut: no longer trusted.", &one(load(&self.cut)));
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused: Vec<_> =
-            refused.iter().map(|(cause, count)| (format!("{{cause=\"{cause}\"}}"), *count)).collect();
+        let refused: Vec<_> = refused.iter().map(|(cause, count)| (format!("{{cause=\"{cause}\"}}"), *count)).collect();
         family("refusals_total", "counter", "Connections and requests refused.", &refused);
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let label = |listener: &str, status: u16| format!("{{listener=\"{listener}\",status=\"{status}\"}}");

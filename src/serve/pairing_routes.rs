@@ -55,8 +55,7 @@ type Body = Result<Bytes, BytesRejection>;
 
 async fn refuse(shared: &Arc<Shared>, cause: RefusalCause, peer: String, what: &str) -> Answer {
     shared.metrics.refused(cause);
-    let recorded =
-        shared.blocking(move |shared| shared.ledger.identity().refuse_pairing(cause, None, &peer)).await;
+    let recorded = shared.blocking(move |shared| shared.ledger.identity().refuse_pairing(cause, None, &peer)).await;
     recorded.err().unwrap_or_else(|| answer::refused(cause, what))
 }
 
@@ -124,9 +123,7 @@ async fn finish(State(shared): State<Arc<Shared>>, Extension(peer): Extension<So
         return refuse(&shared, RefusalCause::OutOfOrder, peer.to_string(), what).await;
     };
     let done = shared
-        .blocking(move |shared| {
-            shared.ledger.identity().finish_pairing(session, &message.proof.0, &message.request.0)
-        })
+        .blocking(move |shared| shared.ledger.identity().finish_pairing(session, &message.proof.0, &message.request.0))
         .await;
     match done {
         Ok(receipt) => {

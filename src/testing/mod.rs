@@ -32,9 +32,9 @@ mod clock;
 mod dice;
 mod fault;
 mod flip;
-mod pairing;
 #[doc(hidden)]
 pub mod fuzz;
+mod pairing;
 mod sim;
 mod sweep;
 mod tree;

@@ -22,7 +22,7 @@ use crate::base::{Clock, LedgerId};
 
 pub use client::client_config;
 pub use server::{ServerIdentity, ServerTls};
-pub use verify::{DeviceVerifier, Note, Refused, Shown};
+pub use verify::{DeviceVerifier, Note, Refused, Shown, noting};
 
 /// The application protocol that is negotiated (RFC 7301).
 pub const ALPN: &[u8] = b"http/1.1";

@@ -12,7 +12,7 @@ use crate::event::identity::Der;
 use crate::identity::Trust;
 use crate::pki::LeafKey;
 
-use super::verify::{DeviceVerifier, Note, NotingVerifier, Refused, Shown};
+use super::verify::{DeviceVerifier, Refused, Shown};
 use super::{ALPN, LedgerTime, TlsError, provider};
 
 /// The server's certificate and key, replaced while connections stand: a handshake takes what is there.
@@ -80,7 +80,6 @@ impl ResolvesServerCert for ServerIdentity {
 pub struct ServerTls {
     verifier: Arc<DeviceVerifier>,
     config: Arc<ServerConfig>,
-    provider: Arc<CryptoProvider>,
     identity: Arc<ServerIdentity>,
     clock: Arc<dyn Clock>,
 }
@@ -100,7 +99,7 @@ impl ServerTls {
         let provider = provider();
         let verifier = Arc::new(DeviceVerifier::new(trust, Arc::clone(&provider)));
         let config = Arc::new(build(&provider, &clock, Arc::clone(&verifier) as _, &identity)?);
-        Ok(Self { verifier, config, provider, identity, clock })
+        Ok(Self { verifier, config, identity, clock })
     }
 
     /// The configuration: TLS 1.3 alone, a client certificate demanded, no resumption, no early data. It
@@ -108,14 +107,6 @@ impl ServerTls {
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
-    }
-
-    /// The same for one connection, with a place where the verifier leaves why it refused.
-    #[must_use]
-    pub fn config_noting(&self, note: &Note) -> Arc<ServerConfig> {
-        let verifier = Arc::new(NotingVerifier { inner: Arc::clone(&self.verifier), note: Arc::clone(note) });
-        // The provider and versions served for `config` already.
-        build(&self.provider, &self.clock, verifier, &self.identity).map_or_else(|_| self.config(), Arc::new)
     }
 
     /// The verifier, for requests on connections that stand.

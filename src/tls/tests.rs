@@ -90,7 +90,8 @@ fn handshake(
 fn try_with(scene: &Scene, device: &Paired) -> Result<Shown, Refused> {
     let note = Note::default();
     let name = ledger_name(scene.ledger.id());
-    match handshake(client(scene, device), scene.tls.config_noting(&note), &name) {
+    let run = || handshake(client(scene, device), scene.tls.config(), &name);
+    match verify::noting_sync(&note, run) {
         Ok(server) => scene.tls.peer(server.peer_certificates().unwrap()),
         Err(errors) => Err(note.lock().unwrap().take().unwrap_or_else(|| panic!("{errors:?}"))),
     }
@@ -193,8 +194,7 @@ fn no_certificate_no_handshake() {
         .unwrap()
         .with_root_certificates(store)
         .with_no_client_auth();
-    let (at_server, _) =
-        handshake(Arc::new(config), scene.tls.config(), &ledger_name(scene.ledger.id())).unwrap_err();
+    let (at_server, _) = handshake(Arc::new(config), scene.tls.config(), &ledger_name(scene.ledger.id())).unwrap_err();
     assert_eq!(at_server, Some(rustls::Error::NoCertificatesPresented));
 }
 

@@ -46,6 +46,21 @@ impl Refused {
 /// Where a verifier leaves why it refused: rustls passes its own errors on, which name no device.
 pub type Note = Arc<Mutex<Option<Refused>>>;
 
+tokio::task_local! {
+    static NOTE: Note;
+}
+
+/// Runs a handshake so that the verifier leaves in the note why it refused. One configuration serves all
+/// connections: what differs from one to the next is around the handshake, not in it.
+pub async fn noting<F: Future>(note: &Note, handshake: F) -> F::Output {
+    NOTE.scope(Arc::clone(note), handshake).await
+}
+
+#[cfg(test)]
+pub(super) fn noting_sync<T>(note: &Note, handshake: impl FnOnce() -> T) -> T {
+    NOTE.sync_scope(Arc::clone(note), handshake)
+}
+
 struct Chain {
     roots: Arc<Vec<Root>>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
@@ -106,9 +121,9 @@ impl DeviceVerifier {
         let facts = read_leaf(end_entity)
             .map_err(|_| Refused::new(RefusalCause::Untrusted, None, CertificateError::BadEncoding))?;
         let device = facts.device;
-        let chain = self.chain().ok_or_else(|| {
-            Refused::new(RefusalCause::Untrusted, device, CertificateError::UnknownIssuer)
-        })?;
+        let chain = self
+            .chain()
+            .ok_or_else(|| Refused::new(RefusalCause::Untrusted, device, CertificateError::UnknownIssuer))?;
         let end = facts.not_after.as_millis();
         let at = now.as_secs().saturating_mul(1000);
         let in_grace = at > end && at < facts.not_after.plus_millis(limits::RENEWAL_GRACE_MS).as_millis();
@@ -173,7 +188,11 @@ impl ClientCertVerifier for DeviceVerifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         match self.verify(end_entity, intermediates, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refused) => Err(refused.error),
+            Err(refused) => {
+                let error = refused.error.clone();
+                let _ = NOTE.try_with(|note| *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused));
+                Err(error)
+            }
         }
     }
 
@@ -198,53 +217,5 @@ impl ClientCertVerifier for DeviceVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The same verifier, for one connection: it leaves why it refused.
-#[derive(Debug)]
-pub(super) struct NotingVerifier {
-    pub inner: Arc<DeviceVerifier>,
-    pub note: Note,
-}
-
-impl ClientCertVerifier for NotingVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.inner.verify(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion()).map_err(|refused| {
-            let error = refused.error.clone();
-            *self.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
-            error
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }

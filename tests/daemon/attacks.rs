@@ -107,9 +107,10 @@ fn large_bodies_and_slow_heads_are_cut_off() {
                 closed = true;
                 break;
             }
-            Err(error) => assert!(
-                matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset)
-            ),
+            Err(error) => assert!(matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset
+            )),
         }
     }
     assert!(closed, "a slow head was waited for");

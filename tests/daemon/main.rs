@@ -55,13 +55,8 @@ impl Home {
     }
 
     fn with_input(&self, words: &[&str], input: &[u8]) -> Output {
-        let mut child = self
-            .command(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            self.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         child.wait_with_output().unwrap()
     }
@@ -106,8 +101,7 @@ struct Daemon {
 impl Daemon {
     fn start(home: &Home, more: &[&str]) -> Self {
         let messages = home.path("messages");
-        let mut words =
-            vec!["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"];
+        let mut words = vec!["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"];
         words.extend(more);
         let mut command = home.command(&words);
         command.stdout(Stdio::piped()).stderr(std::fs::File::create(&messages).unwrap());

@@ -138,7 +138,10 @@ fn whoever_is_not_paired_stays_outside() {
     let subject = format!("/CN={}", device.id);
     let uri = format!("subjectAltName=URI:urn:palyra:device:{}", device.id);
     let words = ["req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-subj"];
-    let made = openssl(&[&words[..], &[&subject, "-addext", &uri, "-set_serial", "0x010000000000000001aaaaaaaaaaaaaaaa"]].concat(), &device.dir);
+    let made = openssl(
+        &[&words[..], &[&subject, "-addext", &uri, "-set_serial", "0x010000000000000001aaaaaaaaaaaaaaaa"]].concat(),
+        &device.dir,
+    );
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut both = std::fs::read(device.file("c.pem")).unwrap();
     both.extend(std::fs::read(device.file("k.pem")).unwrap());

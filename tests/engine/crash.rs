@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use palyra_ledger::event::vault::Versions;
+use palyra_ledger::identity::AuthorityState;
 use palyra_ledger::store::Medium;
 use palyra_ledger::testing::{ManualClock, SimDisk, for_every_cut};
 use palyra_ledger::{Error, Ledger, NewSlot, PutOptions, Scope, VerifyOptions};
@@ -15,6 +16,7 @@ struct Done {
     shredded: bool,
     rotated: bool,
     slot_added: bool,
+    rolled: u32,
 }
 
 fn work(disk: &SimDisk, clock: &ManualClock) -> Done {
@@ -36,6 +38,14 @@ fn steps(disk: &SimDisk, clock: &ManualClock, done: &mut Done) -> Result<(), Err
     done.slot_added = true;
     ledger.keys().rotate_root(&[], &[])?;
     done.rotated = true;
+    let identity = ledger.identity();
+    identity.prepare_ca()?;
+    done.rolled = 1;
+    identity.activate_ca()?;
+    done.rolled = 2;
+    identity.taint_ca()?;
+    identity.revoke_ca(false)?;
+    done.rolled = 4;
     for number in 4..=9 {
         let value = bytes(&format!("value {number} {}", "x".repeat(1500)));
         done.puts = vault.put(&name("key"), &value, PutOptions::new())?.version;
@@ -68,10 +78,40 @@ fn check(cut: &str, done: &Done, disk: &SimDisk, clock: &ManualClock) {
     if done.rotated {
         assert_eq!(ledger.status().unwrap().system.root_generation, 2, "{cut}");
     }
+    finish_the_roll(cut, done, &ledger);
+    assert_eq!(get(&ledger, "kept"), "since before", "{cut}: after the roll");
     let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
     assert!(report.ok, "{cut}: {:?}", report.findings);
     put(&ledger, "after", "the crash");
     ledger.close().unwrap_or_else(|error| panic!("{cut}: {error}"));
+}
+
+/// Whatever step the cut fell into, the roll can be completed from where it stands.
+fn finish_the_roll(cut: &str, done: &Done, ledger: &Ledger) {
+    let identity = ledger.identity();
+    let at = |state| identity.authorities().unwrap().in_state(state).map(|record| record.generation);
+    let all = identity.authorities().unwrap();
+    assert_eq!(all.0.iter().filter(|record| record.state == AuthorityState::Active).count(), 1, "{cut}");
+    match done.rolled {
+        0 => {}
+        1 => assert!(all.0.len() == 2, "{cut}"),
+        2 => assert_eq!(at(AuthorityState::Active), Some(2), "{cut}"),
+        _ => assert_eq!(at(AuthorityState::Revoked), Some(1), "{cut}"),
+    }
+    if all.0.len() == 1 {
+        assert_eq!(identity.prepare_ca().unwrap(), 2, "{cut}");
+    }
+    if at(AuthorityState::Prepared).is_some() {
+        assert_eq!(identity.activate_ca().unwrap().0, 2, "{cut}");
+    }
+    if at(AuthorityState::Retired).is_some() {
+        assert_eq!(identity.taint_ca().unwrap(), 1, "{cut}");
+    }
+    if at(AuthorityState::Tainted).is_some() {
+        assert_eq!(identity.revoke_ca(false).unwrap(), 1, "{cut}");
+    }
+    assert_eq!(at(AuthorityState::Active), Some(2), "{cut}");
+    assert!(identity.revoke_ca(true).is_err(), "{cut}: a step that was done");
 }
 
 #[test]

@@ -28,8 +28,15 @@ fn steps(medium: &FaultMedium<SimDisk>, clock: &ManualClock, acknowledged: &mut 
     let _ = vault.get_with(&name("key"), GetOptions::current());
     let shredded = vault.shred(&name("key"), Versions::One(1), None).map(|_| ());
     let rotated = ledger.keys().rotate_root(&[], &[]).map(|_| ());
+    let identity = ledger.identity();
+    let rolled = identity
+        .prepare_ca()
+        .and_then(|_| identity.activate_ca())
+        .and_then(|_| identity.taint_ca())
+        .and_then(|_| identity.revoke_ca(false))
+        .map(|_| ());
     let closed = ledger.close();
-    failed.map_or(Ok(()), Err).and(shredded).and(rotated).and(closed)
+    failed.map_or(Ok(()), Err).and(shredded).and(rotated).and(rolled).and(closed)
 }
 
 fn sweep(make: impl Fn(u64) -> Fault) {

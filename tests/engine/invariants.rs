@@ -28,7 +28,24 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("tls", &["base", "event", "identity", "pki"]),
     ("device", &["base", "crypto", "event", "identity", "pki", "tls"]),
     ("serve", &["base", "device", "engine", "event", "identity", "pki", "tls", "vault"]),
-    ("testing", &["base", "device", "identity", "pki", "store", "event", "log", "keys", "engine", "vault", "crypto", "projection", "inspect"]),
+    (
+        "testing",
+        &[
+            "base",
+            "device",
+            "identity",
+            "pki",
+            "store",
+            "event",
+            "log",
+            "keys",
+            "engine",
+            "vault",
+            "crypto",
+            "projection",
+            "inspect",
+        ],
+    ),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -1,6 +1,8 @@
 //! Pairing, devices and certificates over a whole ledger on a disk, message by message.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod roll;
+
 use std::fmt::Write;
 use std::path::Path;
 
