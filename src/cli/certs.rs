@@ -175,7 +175,9 @@ fn show(invocation: &Invocation, serial: Serial) -> Result<(), Failure> {
     invocation.close(&ledger);
     let print = fingerprint(der.as_bytes());
     let mut shown = to_json(serial, &record);
-    shown["sha256"] = json!(print);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("sha256".to_owned(), json!(print));
+    }
     if invocation.out.is_json() {
         return invocation.out.json(&shown);
     }

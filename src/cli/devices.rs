@@ -146,7 +146,9 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
     let mut shown = to_json(&ledger, id, &record)?;
     invocation.close(&ledger);
     if invocation.out.is_json() {
-        shown["certificates"] = certificates.into();
+        if let Some(fields) = shown.as_object_mut() {
+            fields.insert("certificates".to_owned(), certificates.into());
+        }
         return invocation.out.json(&shown);
     }
     let out = &invocation.out;

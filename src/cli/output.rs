@@ -240,7 +240,9 @@ impl Output {
     /// A failure, on the error output.
     pub fn failure(&self, failure: &Failure) {
         let _ = self.flush();
-        failure_lines(failure, self.json).iter().for_each(|line| self.tell(line));
+        for line in failure_lines(failure, self.json) {
+            self.tell(&line);
+        }
     }
 
     fn tell(&self, line: &str) {
@@ -254,7 +256,9 @@ impl Output {
 
 /// Prints a failure to the error output; for use before there is an [`Output`].
 pub fn print_failure(failure: &Failure, as_json: bool) {
-    failure_lines(failure, as_json).iter().for_each(|line| to_stderr(line));
+    for line in failure_lines(failure, as_json) {
+        to_stderr(&line);
+    }
 }
 
 fn failure_lines(failure: &Failure, as_json: bool) -> Vec<String> {

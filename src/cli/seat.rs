@@ -137,7 +137,7 @@ fn line(source: &mut dyn Read) -> std::io::Result<SecretBytes> {
     while typed.len() <= limits::PASSPHRASE_MAX {
         match source.read(&mut *byte)? {
             0 => break,
-            _ if byte[0] == b'\n' => break,
+            _ if *byte == *b"\n" => break,
             _ => typed.extend_from_slice(&*byte),
         }
     }

@@ -142,7 +142,7 @@ async fn serve(
     let daemon = held.get_or_init(|| started);
     announce(invocation, daemon)?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    let watchdog = sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |every| every / 2);
+    let watchdog = sd_notify::watchdog_enabled().map_or(Duration::from_hours(1), |every| every / 2);
     let mut watchdog = tokio::time::interval(watchdog.max(Duration::from_millis(100)));
     loop {
         tokio::select! {

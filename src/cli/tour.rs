@@ -1,10 +1,12 @@
 //! `tour`: everything at work on a temporary ledger, and every claim checked.
 
 mod locks;
+mod network;
 mod secrets;
 mod trail;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -72,7 +74,7 @@ pub fn run(invocation: &Invocation, args: &TourArgs) -> Result<(), Failure> {
 
 impl Tour<'_> {
     fn walk(&mut self) -> Result<(), Failure> {
-        let ledger = self.make()?;
+        let ledger = Arc::new(self.make()?);
         secrets::write(self, &ledger)?;
         secrets::versions(self, &ledger)?;
         secrets::compare_and_set(self, &ledger)?;
@@ -81,6 +83,7 @@ impl Tour<'_> {
         secrets::scopes(self, &ledger)?;
         let slot = locks::add_slot(self, &ledger)?;
         locks::rotate(self, &ledger, slot)?;
+        network::devices(self, &ledger)?;
         ledger.close()?;
         drop(ledger);
         locks::restart(self, slot)?;

@@ -303,6 +303,12 @@ impl Client {
         Ok(Self { base: format!("https://{name}:{port}"), files, note, http, certificate: identity.certificate })
     }
 
+    /// The device's files.
+    #[must_use]
+    pub const fn files(&self) -> &DeviceFiles {
+        &self.files
+    }
+
     /// Who this device is.
     #[must_use]
     pub const fn note(&self) -> &DeviceNote {

@@ -1,4 +1,4 @@
-//! The messages between a device and a daemon: JSON bodies of HTTP requests and answers. The OpenAPI
+//! The messages between a device and a daemon: JSON bodies of HTTP requests and answers. The `OpenAPI`
 //! document in `src/serve/openapi.json` describes the same.
 
 use base64::Engine as _;

@@ -37,7 +37,9 @@ impl Identity {
         if refusals.is_empty() {
             return Ok(());
         }
-        refusals.iter_mut().for_each(|note| note.peer = identity::bounded(&note.peer));
+        for note in &mut refusals {
+            note.peer = identity::bounded(&note.peer);
+        }
         self.tell(Event::ConnectionsRefused(ConnectionsRefused { refusals }))
     }
 
@@ -47,7 +49,9 @@ impl Identity {
     /// # Errors
     /// As a write.
     pub fn devices_seen(&self, mut devices: Vec<SeenNote>) -> Result<(), Error> {
-        devices.iter_mut().for_each(|note| note.peer = identity::bounded(&note.peer));
+        for note in &mut devices {
+            note.peer = identity::bounded(&note.peer);
+        }
         self.core
             .execute(&self.caller, |state, _| {
                 let mut known = Vec::with_capacity(devices.len());

@@ -14,7 +14,9 @@ pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     use base64::Engine as _;
     let text = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(der));
     let mut out = Zeroizing::new(String::with_capacity(text.len() + text.len() / WIDTH + 2 * label.len() + 64));
-    out.push_str(&format!("-----BEGIN {label}-----\n"));
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        out.push_str(part);
+    }
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at_checked(WIDTH).unwrap_or((rest, ""));
@@ -22,7 +24,9 @@ pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
         out.push('\n');
         rest = after;
     }
-    out.push_str(&format!("-----END {label}-----\n"));
+    for part in ["-----END ", label, "-----\n"] {
+        out.push_str(part);
+    }
     out
 }
 

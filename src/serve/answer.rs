@@ -55,9 +55,6 @@ pub fn refused(cause: RefusalCause, what: &str) -> Answer {
 pub fn error(error: &Error) -> Answer {
     let what = error.to_string();
     match error {
-        Error::Identity(IdentityError::NoRequest(_) | IdentityError::NoCertificate(_)) => {
-            failure(StatusCode::NOT_FOUND, "not_found", &what)
-        }
         Error::Identity(inner) if inner.cause().is_some() => {
             refused(inner.cause().unwrap_or(RefusalCause::BadRequest), &what)
         }
@@ -65,7 +62,8 @@ pub fn error(error: &Error) -> Answer {
         Error::Pake(PakeError::WrongCode) => refused(RefusalCause::WrongCode, &what),
         Error::Pake(PakeError::Malformed) => refused(RefusalCause::Malformed, &what),
         Error::Pake(PakeError::Sealed) => refused(RefusalCause::OutOfOrder, &what),
-        Error::Vault(VaultError::NotFound { .. } | VaultError::Deleted { .. } | VaultError::Shredded { .. }) => {
+        Error::Identity(IdentityError::NoRequest(_) | IdentityError::NoCertificate(_))
+        | Error::Vault(VaultError::NotFound { .. } | VaultError::Deleted { .. } | VaultError::Shredded { .. }) => {
             failure(StatusCode::NOT_FOUND, "not_found", &what)
         }
         Error::Dead { .. } | Error::Closed => {

@@ -179,7 +179,7 @@ async fn distrusted(shared: &Shared, chain: &[CertificateDer<'static>], peer: &D
         let left = if peer.shown.in_grace { grace } else { Duration::from_millis(left.saturating_add(1000)) };
         let cause = tokio::select! {
             () = tokio::time::sleep(left) => Some(RefusalCause::Expired),
-            changed = changes.changed() => match changed {
+            told = changes.changed() => match told {
                 Ok(()) => shared.tls.peer(chain).err().map(|why| why.cause),
                 Err(_) => Some(RefusalCause::Untrusted),
             },

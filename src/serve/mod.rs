@@ -8,6 +8,8 @@
 //! Everything from the network is bounded: connections, handshakes that are not finished, time and size of
 //! heads and bodies, pairing sessions. What is refused is gathered and recorded with its cause.
 
+#![allow(clippy::result_large_err)] // An answer is the error that a route gives: it is made once and sent.
+
 mod answer;
 mod connection;
 mod daemon;
@@ -25,5 +27,5 @@ pub use daemon::{Daemon, Listening, ServeError, ServeOptions};
 pub use metrics::Metrics;
 pub use socket::{Attend, SocketPeer};
 
-/// The OpenAPI document of every route.
+/// The `OpenAPI` document of every route.
 pub const OPENAPI: &str = include_str!("openapi.json");

@@ -36,7 +36,7 @@ pub async fn keep_certificate(shared: Arc<Shared>, names: Vec<ServerName>, mut e
         let asked = tokio::select! {
             _ = stop.changed() => return,
             () = shared.renew.notified() => true,
-            changed = changes.changed() => { if changed.is_err() { return; } false }
+            told = changes.changed() => { if told.is_err() { return; } false }
             () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => false,
         };
         let left = end.as_millis().saturating_sub(shared.clock.now().as_millis());

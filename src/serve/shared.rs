@@ -22,7 +22,7 @@ use super::registry::Registry;
 struct Session {
     begun: Instant,
     peer: String,
-    session: PairingSession,
+    state: PairingSession,
 }
 
 /// Pairing sessions, bounded in number and time.
@@ -52,7 +52,7 @@ impl Sessions {
         for byte in random.array::<16>().ok()? {
             let _ = write!(name, "{byte:02x}");
         }
-        self.held().insert(name.clone(), Session { begun: Instant::now(), peer, session });
+        self.held().insert(name.clone(), Session { begun: Instant::now(), peer, state: session });
         Some(name)
     }
 
@@ -63,7 +63,7 @@ impl Sessions {
         if held.get(name).is_none_or(|session| session.peer != peer || session.begun.elapsed() >= life) {
             return None;
         }
-        held.remove(name).map(|session| session.session)
+        held.remove(name).map(|session| session.state)
     }
 
     /// How many there are.

@@ -1,3 +1,5 @@
+#![allow(clippy::result_large_err)] // Both sides' errors, in tests alone.
+
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -12,7 +14,7 @@ use crate::pki::{Authority, LeafKey};
 use crate::testing::ManualClock;
 
 struct Scene {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     ledger: Ledger,
     clock: ManualClock,
     tls: ServerTls,
@@ -40,7 +42,7 @@ fn scene() -> Scene {
     let server = Arc::new(ServerIdentity::new(&certificate, &key).unwrap());
     let tls = ServerTls::new(identity.trust().unwrap(), identity.clock(), server).unwrap();
     let device = pair(&ledger, 7);
-    Scene { _dir: dir, ledger, clock, tls, device }
+    Scene { dir, ledger, clock, tls, device }
 }
 
 /// A paired device, by the same calls that the network makes.
@@ -240,7 +242,7 @@ fn a_live_view_that_reads_the_state_anew_knows_the_same() {
     assert_eq!(live.totals(), (1, 1));
     assert_eq!(live.check(other.id, other.serial), Ok(()));
     scene.ledger.close().unwrap();
-    let config = Config::new(scene._dir.path().join("home"))
+    let config = Config::new(scene.dir.path().join("home"))
         .clock(Arc::new(scene.clock.clone()))
         .caller(Caller::system())
         .without_witness();
