@@ -151,6 +151,15 @@ impl Identity {
         self.core.trust()
     }
 
+    /// A view of device trust as of now that follows nothing: for measurements and tests.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where the state cannot be read.
+    #[doc(hidden)]
+    pub fn trust_apart(&self) -> Result<Trust, Error> {
+        Ok(Trust::read(&self.core.index)?)
+    }
+
     /// The ledger's clock.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {

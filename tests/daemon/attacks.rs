@@ -103,16 +103,12 @@ fn large_bodies_and_slow_heads_are_cut_off() {
             break;
         }
         // Whatever comes, an answer or an end, the daemon has had enough.
-        match slow.read_exact(&mut [0]) {
-            Ok(()) => {
-                closed = true;
-                break;
-            }
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
-            Err(_) => {
-                closed = true;
-                break;
-            }
+        let waited = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        };
+        if !slow.read_exact(&mut [0]).is_err_and(|error| waited(&error)) {
+            closed = true;
+            break;
         }
     }
     assert!(closed, "a slow head was waited for");

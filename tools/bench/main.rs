@@ -7,6 +7,7 @@
 // A command-line tool speaks on its standard output; counts and nanoseconds become rates.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
+mod devices;
 mod group;
 mod homes;
 mod machine;
@@ -85,6 +86,8 @@ enum Bench {
     Rebuild,
     /// Bytes on disk.
     Disk,
+    /// Handshakes, issuance, pairings and revocations.
+    Devices,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -153,6 +156,11 @@ fn run(args: &Args) -> Result<(), Fault> {
         for bytes in [64, 400] {
             add(put::many_writers(&plan, bytes)?);
         }
+    }
+    if wanted(Bench::Devices) {
+        add(devices::handshakes(&plan)?);
+        add(devices::issuance(&plan)?);
+        add(devices::network(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {
