@@ -11,12 +11,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use palyra_ledger::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, seal_sealed};
+use palyra_ledger::device::messages::{Base64, FinishMessage, HelloMessage, RenewMessage};
+use palyra_ledger::event::identity::{ClientKind, Der};
 use palyra_ledger::event::{self, Event, system, vault};
 use palyra_ledger::keys::KeyRing;
 use palyra_ledger::log::frame::{self, Header, Sealing};
 use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
+use palyra_ledger::pki::{Authority, LeafKey};
 use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
-use palyra_ledger::{Actor, Caller, CorrelationId, LedgerId, Reason, SlotId, Timestamp};
+use palyra_ledger::testing::fuzz_pairing;
+use palyra_ledger::{Actor, Caller, CorrelationId, DeviceId, LedgerId, Reason, Serial, SlotId, Timestamp};
 
 /// Mutations of each corpus.
 const VARIANTS: usize = 2_000;
@@ -276,11 +280,70 @@ fn sled_value(seq: u64, part: u16, value: &[u8]) -> Vec<u8> {
     [&seq.to_be_bytes()[..], &part.to_be_bytes(), value].concat()
 }
 
+/// A key with fixed bytes: Ed25519 signs without randomness.
+fn fixed_key() -> LeafKey {
+    let mut pkcs8 = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    pkcs8.extend([5; 32]);
+    LeafKey::from_pkcs8(pkcs8.into()).unwrap()
+}
+
+/// Messages of one pairing with fixed dice, whole and damaged.
+fn network_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let scene = fuzz_pairing::scene();
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut whole_and_damaged = |name: &str, bytes: &[u8]| {
+        let mut flipped = bytes.to_vec();
+        flipped[bytes.len() / 2] ^= 1;
+        seeds.push((format!("{name}-flipped"), flipped));
+        seeds.push((format!("{name}-torn"), bytes[..bytes.len() - 3].to_vec()));
+        seeds.push((name.to_owned(), bytes.to_vec()));
+    };
+    let key = fixed_key();
+    match target {
+        "pairing_hello" => whole_and_damaged("hello", &scene.hello),
+        "pairing_finish" => whole_and_damaged("proof", &scene.proof),
+        "pairing_answer" => whole_and_damaged("answer", &scene.answer),
+        "csr" => whole_and_damaged("ed25519", &key.request().unwrap()),
+        "leaf" => {
+            let authority = Authority::new(key.expose_pkcs8(), ledger_id(), 1).unwrap();
+            let (from, to) = (Timestamp::from_millis(1_800_000_000_000), Timestamp::from_millis(1_800_086_400_000));
+            let public = key.public().unwrap();
+            let serial = Serial::new(7, [8; 8]);
+            let device = authority.device_leaf(DeviceId::from_bytes([4; 16]), &public, serial, (from, to)).unwrap();
+            let names = ["localhost".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+            whole_and_damaged("device", &device);
+            whole_and_damaged("server", &authority.server_leaf(&names, &public, serial, (from, to)).unwrap());
+        }
+        _ => {
+            let hello = HelloMessage {
+                version: 1,
+                locator: "bcdf".to_owned(),
+                device: DeviceId::from_bytes([4; 16]),
+                kind: ClientKind::Node,
+                name: "box".to_owned(),
+                public_key: Der::new(key.public().unwrap().der()),
+                proof: Base64(scene.hello.clone()),
+            };
+            let proof = Base64(scene.proof.clone());
+            let request = Base64(key.request().unwrap());
+            let finish = FinishMessage { session: "00".repeat(16), proof, request: request.clone() };
+            whole_and_damaged("hello", &serde_json::to_vec(&hello).unwrap());
+            whole_and_damaged("finish", &serde_json::to_vec(&finish).unwrap());
+            whole_and_damaged("poll", br#"{"request":"0123456789abcdef"}"#);
+            whole_and_damaged("renew", &serde_json::to_vec(&RenewMessage { request }).unwrap());
+        }
+    }
+    seeds
+}
+
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let [system, cli, library] = callers();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, bytes: Vec<u8>| seeds.push((name.to_owned(), bytes));
     match target {
+        "pairing_hello" | "pairing_finish" | "pairing_answer" | "csr" | "leaf" | "http_body" => {
+            return network_seeds(target);
+        }
         "frame" => {
             let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
             let (second, _) = sealed_frame(1, hash, &events()[1], &system);

@@ -104,6 +104,11 @@ impl Transcript<'_> {
     }
 }
 
+/// One message has one encoding: opaque-ke reads past bytes that follow it.
+fn canonical(encoded: &[u8], given: &[u8]) -> Result<(), PakeError> {
+    if encoded == given { Ok(()) } else { Err(PakeError::Malformed) }
+}
+
 fn rng(random: &dyn Random) -> Result<ChaCha20Rng, RandomError> {
     Ok(ChaCha20Rng::from_seed(*Key::generate(random)?.expose()))
 }
@@ -208,12 +213,13 @@ impl DeviceStart {
         answer: &[u8],
         transcript: &Transcript<'_>,
     ) -> Result<(Channel, Vec<u8>), PakeError> {
-        let answer = CredentialResponse::<Suite>::deserialize(answer).map_err(|_| PakeError::Malformed)?;
+        let parsed = CredentialResponse::<Suite>::deserialize(answer).map_err(|_| PakeError::Malformed)?;
+        canonical(&parsed.serialize(), answer)?;
         let context = transcript.encode();
         let parameters = ClientLoginFinishParameters { context: Some(&context), ..Default::default() };
         let done = self
             .state
-            .finish(&mut rng(random)?, self.code.secret(), answer, parameters)
+            .finish(&mut rng(random)?, self.code.secret(), parsed, parameters)
             .map_err(|_| PakeError::WrongCode)?;
         let session = zeroize::Zeroizing::new(done.session_key.to_vec());
         Ok((Channel::new(&session, true), done.message.serialize().to_vec()))
@@ -245,12 +251,13 @@ impl LedgerStart {
         hello: &[u8],
         transcript: &Transcript<'_>,
     ) -> Result<(Self, Vec<u8>), PakeError> {
-        let hello = CredentialRequest::<Suite>::deserialize(hello).map_err(|_| PakeError::Malformed)?;
+        let parsed = CredentialRequest::<Suite>::deserialize(hello).map_err(|_| PakeError::Malformed)?;
+        canonical(&parsed.serialize(), hello)?;
         let record = ServerRegistration::<Suite>::deserialize(verifier.as_bytes()).map_err(|_| PakeError::Malformed)?;
         let context = transcript.encode();
         let parameters = ServerLoginParameters { context: Some(&context), ..Default::default() };
         let setup = setup(ledger_key, pairing);
-        let begun = ServerLogin::start(&mut rng(random)?, &setup, Some(record), hello, pairing.as_bytes(), parameters)
+        let begun = ServerLogin::start(&mut rng(random)?, &setup, Some(record), parsed, pairing.as_bytes(), parameters)
             .map_err(|_| PakeError::Malformed)?;
         let message = begun.message.serialize().to_vec();
         Ok((Self { state: begun.state, context }, message))
@@ -261,9 +268,10 @@ impl LedgerStart {
     /// # Errors
     /// [`PakeError::WrongCode`].
     pub fn finish(self, proof: &[u8]) -> Result<Channel, PakeError> {
-        let proof = CredentialFinalization::<Suite>::deserialize(proof).map_err(|_| PakeError::Malformed)?;
+        let parsed = CredentialFinalization::<Suite>::deserialize(proof).map_err(|_| PakeError::Malformed)?;
+        canonical(&parsed.serialize(), proof)?;
         let parameters = ServerLoginParameters { context: Some(&self.context), ..Default::default() };
-        let done = self.state.finish(proof, parameters).map_err(|_| PakeError::WrongCode)?;
+        let done = self.state.finish(parsed, parameters).map_err(|_| PakeError::WrongCode)?;
         let session = zeroize::Zeroizing::new(done.session_key.to_vec());
         Ok(Channel::new(&session, false))
     }

@@ -24,6 +24,8 @@ use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, Segment
 use crate::store::{self, Medium};
 use crate::testing::SimDisk;
 
+pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
+
 /// A target's property: panics where it does not hold.
 pub type Property = fn(&[u8]);
 
@@ -41,6 +43,12 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("keyfile", keyfile),
     ("settings", settings),
     ("sled_value", sled_value),
+    ("pairing_hello", pairing_hello),
+    ("pairing_finish", pairing_finish),
+    ("pairing_answer", pairing_answer),
+    ("csr", csr),
+    ("leaf", leaf),
+    ("http_body", http_body),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.

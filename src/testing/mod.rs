@@ -34,6 +34,8 @@ mod fault;
 mod flip;
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod fuzz_pairing;
 mod pairing;
 mod sim;
 mod sweep;

@@ -19,12 +19,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
-use crate::race::{Lane, median, race, rate};
+use crate::race::{Lane, median, race, rate, rate_of_many};
 use crate::report::{Section, figure, ratio};
 use crate::{Fault, Plan};
 
 const REVOKED: u64 = 100_000;
-const JOINING: usize = 16;
+const JOINING: u32 = 16;
 
 fn ledger(plan: &Plan, prefix: &str) -> Result<(tempfile::TempDir, Ledger), Fault> {
     let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(&plan.dir)?;
@@ -228,8 +228,10 @@ pub fn network(plan: &Plan) -> Result<Section, Fault> {
         let daemon = Daemon::start(Arc::clone(&ledger), options).await?;
         let pairing = daemon.listening().pairing.ok_or("no listener")?.to_string();
         let mut pairings = Vec::new();
-        for _ in 0..plan.rounds.min(5) {
-            pairings.push(many(&ledger, &pairing, dir.path(), plan.slice * 4).await?);
+        for round in 0..plan.rounds.min(5) {
+            let (ledger, pairing) = (Arc::clone(&ledger), pairing.clone());
+            let (dir, slice) = (dir.path().join(format!("round-{round}")), plan.slice * 4);
+            pairings.push(tokio::task::spawn_blocking(move || many(&ledger, &pairing, &dir, slice)).await??);
         }
         let mut refused = Vec::new();
         for number in 0..plan.rounds {
@@ -263,61 +265,27 @@ fn join(ledger: &Arc<Ledger>, pairing: &str) -> Result<JoinOptions, Fault> {
 
 async fn one(ledger: &Arc<Ledger>, pairing: &str, dir: std::path::PathBuf) -> Result<DeviceFiles, Fault> {
     let files = DeviceFiles::new(dir);
-    let minting = Arc::clone(ledger);
-    let at = pairing.to_owned();
-    let options = tokio::task::spawn_blocking(move || join(&minting, &at)).await??;
+    let options = join(ledger, pairing)?;
     let approving = Arc::clone(ledger);
     let mut failed = None;
     // The person answers at once: the device finds the answer at its first question.
     let mut approve = |_, waiting: &palyra_ledger::device::join::Waiting| {
         let (request, sas) = (waiting.request, waiting.sas.clone());
-        failed = tokio::task::block_in_place(|| approving.identity().approve(request, Some(&sas))).err();
+        failed = approving.identity().approve(request, Some(&sas)).err();
     };
     join_ledger(&files, options, &mut approve).await?;
     failed.map_or(Ok(files), |error| Err(error.into()))
 }
 
-async fn many(ledger: &Arc<Ledger>, pairing: &str, dir: &std::path::Path, slice: Duration) -> Result<f64, Fault> {
-    let (begin, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    let run = |worker: usize| {
-        let done = Arc::clone(&done);
-        async move {
-            while begin.elapsed() < slice {
-                let number = done.load(Ordering::Relaxed);
-                one(ledger, pairing, dir.join(format!("device-{worker}-{number}"))).await?;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok::<_, Fault>(())
-        }
-    };
-    let mut workers = Vec::new();
-    for worker in 0..JOINING {
-        workers.push(Box::pin(run(worker)));
-    }
-    for finished in futures_all(workers).await {
-        finished?;
-    }
-    Ok(done.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64())
-}
-
-/// Polls every future until all are ready: they borrow, so they are no tasks of their own.
-async fn futures_all<F: Future + Unpin>(mut running: Vec<F>) -> Vec<F::Output> {
-    let mut finished = Vec::new();
-    std::future::poll_fn(move |context| {
-        running.retain_mut(|future| match std::pin::Pin::new(future).poll(context) {
-            std::task::Poll::Ready(output) => {
-                finished.push(output);
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if running.is_empty() {
-            std::task::Poll::Ready(std::mem::take(&mut finished))
-        } else {
-            std::task::Poll::Pending
-        }
+/// Many devices at once, each on a thread and a runtime of its own.
+fn many(ledger: &Arc<Ledger>, pairing: &str, dir: &std::path::Path, slice: Duration) -> Result<f64, Fault> {
+    let number = AtomicU64::new(0);
+    rate_of_many(slice, JOINING, |_| {
+        let device = dir.join(format!("device-{}", number.fetch_add(1, Ordering::Relaxed)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(one(ledger, pairing, device))?;
+        Ok(())
     })
-    .await
 }
 
 /// Milliseconds from the call of a revocation to the first refused request.
