@@ -45,13 +45,15 @@ fn builder() -> http1::Builder {
     builder
 }
 
-/// Serves HTTP/1.1 until the peer goes, the daemon stops, or `leave` comes back.
+/// Serves HTTP/1.1 until the peer goes, the daemon stops, or `leave` comes back; gives what ended it, where
+/// that was neither.
 pub async fn serve_http<I, F>(
     shared: &Shared,
     io: I,
     answer_to: impl Fn(Request<Incoming>) -> F,
     leave: impl Future<Output = ()>,
-) where
+) -> Option<hyper::Error>
+where
     I: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Answer>,
 {
@@ -68,9 +70,8 @@ pub async fn serve_http<I, F>(
     }
     loop {
         tokio::select! {
-            // What a peer does to its own connection concerns nobody else.
-            _ = connection.as_mut() => return,
-            () = &mut leave => return,
+            ended = connection.as_mut() => return ended.err(),
+            () = &mut leave => return None,
             changed = stop.changed(), if !stopping => {
                 stopping = changed.is_err() || *stop.borrow();
                 if stopping {
@@ -118,7 +119,11 @@ pub async fn device(shared: Arc<Shared>, router: Router, stream: TcpStream, addr
             route(&shared, "device", router, request).await
         }
     };
-    serve_http(&shared, tls, answer_to, distrusted(&shared, &chain, &peer)).await;
+    let ended = serve_http(&shared, tls, answer_to, distrusted(&shared, &chain, &peer)).await;
+    // A device may be silent for as long as it likes; what it says must be HTTP.
+    if ended.is_some_and(|error| error.is_parse()) {
+        shared.refuse(RefusalCause::Malformed, Some(peer.shown.device), address);
+    }
     shared.metrics.open.fetch_sub(1, Ordering::Relaxed);
 }
 
@@ -216,5 +221,8 @@ pub async fn stranger(
             answered
         }
     };
-    serve_http(&shared, stream, answer_to, place.evicted()).await;
+    let ended = serve_http(&shared, stream, answer_to, place.evicted()).await;
+    if ended.is_some_and(|error| error.is_parse() || error.is_timeout()) {
+        shared.refuse(RefusalCause::Malformed, None, address);
+    }
 }

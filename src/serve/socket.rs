@@ -78,7 +78,7 @@ pub async fn connection(shared: Arc<Shared>, router: Router, stream: UnixStream,
                 let (shared, router) = (Arc::clone(&shared), router.clone());
                 async move { route(&shared, "socket", router, request).await }
             };
-            serve_http(&shared, stream, answer_to, std::future::pending()).await;
+            let _ = serve_http(&shared, stream, answer_to, std::future::pending()).await;
         }
         _ => {}
     }

@@ -112,6 +112,7 @@ fn large_bodies_and_slow_heads_are_cut_off() {
         }
     }
     assert!(closed, "a slow head was waited for");
+    assert!(home.tells("malformed"));
     assert_eq!(daemon.post("/v1/pairing/poll", r#"{"request":"0123456789abcdef"}"#).0, 404);
 }
 
