@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::base::{DeviceName, PairingId, RequestId};
 use crate::device::join::Waiting;
-use crate::device::{DeviceFiles, JoinOptions, join_ledger};
+use crate::device::{DeviceFiles, DeviceNote, JoinOptions, join_ledger, resume_join};
 use crate::engine::{MintOptions, Minting};
 use crate::event::identity::{ClientKind, CodeMethod};
 use crate::identity::{Code, PairingState, RequestRecord, RequestState};
@@ -319,25 +319,34 @@ fn typed_code(invocation: &Invocation) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn join(invocation: &Invocation, args: Join) -> Result<(), Failure> {
-    let text = args.code.map_or_else(|| typed_code(invocation), |code| Ok(Zeroizing::new(code)))?;
-    let (code, scanned, ca) = parse_code(&text)?;
-    let address = args.addr.or(scanned).ok_or_else(|| {
-        Failure::usage("no address is known", "name the daemon's pairing listener with --addr HOST:PORT")
-    })?;
     let bad = |_| Failure::usage("--wait is no duration", "give for example 10m");
     let wait_ms = time::duration_ms(&args.wait).map_err(bad)?;
-    let name = match args.name {
-        Some(name) => device_name(&name)?,
-        None => machine_name(),
-    };
     let files = DeviceFiles::new(&args.identity);
-    let options = JoinOptions { address, code, kind: args.kind.into(), name, ca, wait_ms };
     let out = &invocation.out;
     let mut tell = |device: crate::base::DeviceId, waiting: &Waiting| {
         out.note(&format!("device {device} asks to be paired, request {}", waiting.request));
         out.note(&format!("the ledger's side must show the digits {}", waiting.sas));
     };
+    if args.code.is_none()
+        && let Some(note) = runtime()?.block_on(resume_join(&files, wait_ms, &mut tell))?
+    {
+        return joined(invocation, &files, &note);
+    }
+    let text = args.code.map_or_else(|| typed_code(invocation), |code| Ok(Zeroizing::new(code)))?;
+    let (code, scanned, ca) = parse_code(&text)?;
+    let address = args.addr.or(scanned).ok_or_else(|| {
+        Failure::usage("no address is known", "name the daemon's pairing listener with --addr HOST:PORT")
+    })?;
+    let name = match args.name {
+        Some(name) => device_name(&name)?,
+        None => machine_name(),
+    };
+    let options = JoinOptions { address, code, kind: args.kind.into(), name, ca, wait_ms };
     let note = runtime()?.block_on(join_ledger(&files, options, &mut tell))?;
+    joined(invocation, &files, &note)
+}
+
+fn joined(invocation: &Invocation, files: &DeviceFiles, note: &DeviceNote) -> Result<(), Failure> {
     let shown = json!({
         "device": note.device, "ledger": note.ledger, "address": note.address,
         "identity": files.identity_path(), "roots": files.roots_path(),
@@ -345,7 +354,11 @@ fn join(invocation: &Invocation, args: Join) -> Result<(), Failure> {
     answer(
         invocation,
         &shown,
-        &format!("paired as device {}; its files are in {}", note.device, args.identity.display()),
+        &format!(
+            "paired as device {}; its certificate and key are in {}",
+            note.device,
+            files.identity_path().display()
+        ),
     )
 }
 

@@ -12,7 +12,7 @@ use crate::identity::Code;
 use crate::pki::{CsrError, Fingerprint, LeafKey, read_leaf};
 use crate::tls::{TlsError, client_config, ledger_name};
 
-use super::files::{DeviceFiles, DeviceNote, FilesError};
+use super::files::{DeviceFiles, DeviceNote, FilesError, Pending, PendingNote};
 use super::join::{Answer, Applicant, JoinError, Joining, Waiting};
 use super::messages::{
     Base64, ErrorMessage, FinishMessage, GreetingMessage, HelloMessage, PollMessage, ReceiptMessage, RenewMessage,
@@ -181,7 +181,8 @@ fn split(address: &str) -> Result<(&str, u16), ClientError> {
 /// device already joins as the same device.
 ///
 /// # Errors
-/// [`ClientError`]. Before the certificate is there, no file is written.
+/// [`ClientError`]. Before the certificate is there, no file is written but the request that waits for it:
+/// [`resume_join`] goes on with that one.
 pub async fn join_ledger(
     files: &DeviceFiles,
     options: JoinOptions,
@@ -204,8 +205,6 @@ pub async fn join_ledger(
     let (proved, finish) = joining.greeted(random, &greeting, ca)?;
     let receipt: ReceiptMessage = post(&http, &address, url("finish"), &finish as &FinishMessage).await?;
     let asked = proved.received(&receipt.receipt.0)?;
-    waiting(device, &asked);
-    let certificate = wait_for_answer(&http, &address, url("poll"), &asked, wait_ms).await?;
     let note = DeviceNote {
         device,
         kind,
@@ -213,19 +212,66 @@ pub async fn join_ledger(
         ledger: asked.ledger,
         address: format!("{host}:{}", greeting.device_port.unwrap_or(0)),
     };
+    let pending =
+        PendingNote { request: asked.request, sas: asked.sas.clone(), pairing: address.clone(), device: note };
+    files.write_pending(&pending, &key, &asked.ca_certificate, asked.poll_key())?;
+    waiting(device, &asked);
+    wait_and_write(files, &http, pending, &asked, &key, wait_ms).await
+}
+
+/// Goes on waiting for the answer to a request that an earlier [`join_ledger`] made and did not live to see
+/// answered. None where no request waits in the folder.
+///
+/// # Errors
+/// As [`join_ledger`].
+pub async fn resume_join(
+    files: &DeviceFiles,
+    wait_ms: u64,
+    waiting: &mut dyn FnMut(DeviceId, &Waiting),
+) -> Result<Option<DeviceNote>, ClientError> {
+    let Some(Pending { note, key, root, poll_key }) = files.pending()? else { return Ok(None) };
+    split(&note.pairing)?;
+    let asked = Waiting::again(&note, root, poll_key);
+    waiting(note.device.device, &asked);
+    let http =
+        builder().tls_backend_preconfigured(nobody()?).build().map_err(|error| network(&note.pairing, &error))?;
+    wait_and_write(files, &http, note, &asked, &key, wait_ms).await.map(Some)
+}
+
+async fn wait_and_write(
+    files: &DeviceFiles,
+    http: &reqwest::Client,
+    pending: PendingNote,
+    asked: &Waiting,
+    key: &LeafKey,
+    wait_ms: u64,
+) -> Result<DeviceNote, ClientError> {
+    let PendingNote { pairing, device: note, .. } = pending;
+    let certificate = match wait_for_answer(http, &pairing, asked, wait_ms).await? {
+        Answer::Approved(certificate) => certificate,
+        answer => {
+            // It will never be another: nothing is kept for it.
+            files.clear_pending()?;
+            return Err(match answer {
+                Answer::Denied => refused("denied", "the request was denied"),
+                _ => refused("expired", "nobody answered the request in time"),
+            });
+        }
+    };
     files.write_roots(std::slice::from_ref(&asked.ca_certificate))?;
-    files.write_identity(&certificate, &key)?;
+    files.write_identity(&certificate, key)?;
     files.write_note(&note)?;
+    files.clear_pending()?;
     Ok(note)
 }
 
 async fn wait_for_answer(
     http: &reqwest::Client,
     address: &str,
-    url: String,
     asked: &Waiting,
     wait_ms: u64,
-) -> Result<Der, ClientError> {
+) -> Result<Answer, ClientError> {
+    let url = format!("http://{address}/v1/pairing/poll");
     let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
     let message = PollMessage { request: asked.request };
     let mut failures = 0;
@@ -235,10 +281,8 @@ async fn wait_for_answer(
             Ok(status) => {
                 failures = 0;
                 match asked.answered(&status.status.0)? {
-                    Answer::Approved(certificate) => return Ok(certificate),
                     Answer::Waiting => {}
-                    Answer::Denied => return Err(refused("denied", "the request was denied")),
-                    Answer::Expired => return Err(refused("expired", "nobody answered the request in time")),
+                    answer => return Ok(answer),
                 }
             }
             // The daemon may be restarting: the request is in its log.
@@ -249,7 +293,7 @@ async fn wait_for_answer(
         if tokio::time::Instant::now() >= deadline {
             return Err(refused(
                 "waiting",
-                "nobody answered the request yet; it stays open, join again with a new code",
+                "nobody answered the request yet; it stays open, join again without a code to go on waiting",
             ));
         }
         tokio::time::sleep(Duration::from_millis(limits::CLIENT_POLL_MS)).await;

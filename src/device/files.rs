@@ -5,6 +5,7 @@
 //! | `identity.pem` | certificate, then private key: one file, so that both are replaced at once; mode 0600 |
 //! | `ca.pem` | roots of the ledger |
 //! | `device.toml` | [`DeviceNote`] |
+//! | `joining.toml`, `joining.pem`, `joining.key` | a request that waits for a person, until it is answered: [`Pending`] |
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::base::{DeviceId, LedgerId, limits};
+use crate::base::{DeviceId, LedgerId, RequestId, limits};
+use crate::crypto::Key;
 use crate::event::identity::{ClientKind, Der};
 use crate::pki::{LeafKey, certificates_from_pem, key_from_pem, pem};
 
@@ -63,6 +65,35 @@ pub struct DeviceNote {
     pub address: String,
 }
 
+/// A request that waits for a person, so that a device that dies meanwhile can go on (`joining.toml`). The
+/// device's key and the root that the proof vouched for lie beside it in `joining.pem`, the key that opens
+/// the answer in `joining.key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingNote {
+    /// The request.
+    pub request: RequestId,
+    /// The digits that both sides show.
+    pub sas: String,
+    /// Host and port of the daemon's pairing listener.
+    pub pairing: String,
+    /// What `device.toml` will say.
+    pub device: DeviceNote,
+}
+
+/// A request that waits, as it was read.
+#[derive(Debug)]
+pub struct Pending {
+    /// What `joining.toml` says.
+    pub note: PendingNote,
+    /// The device's key.
+    pub key: LeafKey,
+    /// The root that the proof vouched for.
+    pub root: Der,
+    /// The key that opens the answer.
+    pub poll_key: Key,
+}
+
 /// A device's certificate, key and roots.
 #[derive(Debug)]
 pub struct DeviceIdentity {
@@ -105,6 +136,71 @@ impl DeviceFiles {
         self.dir.join("device.toml")
     }
 
+    /// The file that says which request waits.
+    #[must_use]
+    pub fn pending_path(&self) -> PathBuf {
+        self.dir.join("joining.toml")
+    }
+
+    fn pending_key_paths(&self) -> [PathBuf; 2] {
+        [self.dir.join("joining.pem"), self.dir.join("joining.key")]
+    }
+
+    /// The request that waits; none where none does.
+    ///
+    /// # Errors
+    /// [`FilesError`] where a file is there and does not read, or is open to others.
+    pub fn pending(&self) -> Result<Option<Pending>, FilesError> {
+        let path = self.pending_path();
+        let Some(text) = read_if_there(&path)? else { return Ok(None) };
+        let note = std::str::from_utf8(&text).ok().and_then(|text| toml::from_str(text).ok());
+        let note = note.ok_or(FilesError::Malformed { path, wanted: "a waiting request's TOML" })?;
+        let [path, poll_path] = self.pending_key_paths();
+        private(&path)?;
+        private(&poll_path)?;
+        let text = read(&path)?;
+        let malformed = || FilesError::Malformed { path: path.clone(), wanted: "a root and a private key" };
+        let root = certificates_from_pem(&text).map_err(|_| malformed())?.into_iter().next().ok_or_else(malformed)?;
+        let key = key_from_pem(&text).map_err(|_| malformed())?;
+        let poll_key = Key::from_slice(&read(&poll_path)?);
+        let poll_key = poll_key.ok_or(FilesError::Malformed { path: poll_path, wanted: "a key of 32 bytes" })?;
+        Ok(Some(Pending { note, key, root: Der::new(root), poll_key }))
+    }
+
+    /// Writes a request that waits: its keys first, so that the note never stands without them.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`].
+    pub fn write_pending(
+        &self,
+        note: &PendingNote,
+        key: &LeafKey,
+        root: &Der,
+        poll_key: &Key,
+    ) -> Result<(), FilesError> {
+        let [path, poll_path] = self.pending_key_paths();
+        self.write_with_key(&path, root, key)?;
+        self.write(&poll_path, poll_key.expose().as_slice())?;
+        self.write_toml(&self.pending_path(), note)
+    }
+
+    /// Forgets the request that waited.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`].
+    pub fn clear_pending(&self) -> Result<(), FilesError> {
+        let [keys, poll_key] = self.pending_key_paths();
+        for path in [self.pending_path(), keys, poll_key] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FilesError::Io { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the folder where it is missing, for its owner alone.
     ///
     /// # Errors
@@ -120,10 +216,7 @@ impl DeviceFiles {
     /// [`FilesError`] where the file is there and does not read.
     pub fn note(&self) -> Result<Option<DeviceNote>, FilesError> {
         let path = self.note_path();
-        let text = match read(&path) {
-            Err(FilesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
+        let Some(text) = read_if_there(&path)? else { return Ok(None) };
         let text = std::str::from_utf8(&text).ok().and_then(|text| toml::from_str(text).ok());
         text.map(Some).ok_or(FilesError::Malformed { path, wanted: "a device's TOML" })
     }
@@ -134,10 +227,7 @@ impl DeviceFiles {
     /// [`FilesError`] where a file is missing, does not read, or the key is open to others.
     pub fn identity(&self) -> Result<DeviceIdentity, FilesError> {
         let path = self.identity_path();
-        let mode = std::fs::metadata(&path).map_err(|source| FilesError::Io { path: path.clone(), source })?.mode();
-        if mode & 0o077 != 0 {
-            return Err(FilesError::Open { path, mode: mode & 0o777 });
-        }
+        private(&path)?;
         let text = read(&path)?;
         let malformed = || FilesError::Malformed { path: path.clone(), wanted: "a certificate and a private key" };
         let certificate = certificates_from_pem(&text).map_err(|_| malformed())?.into_iter().next();
@@ -156,11 +246,15 @@ impl DeviceFiles {
     /// # Errors
     /// [`FilesError::Io`]; the old file stays then.
     pub fn write_identity(&self, certificate: &Der, key: &LeafKey) -> Result<(), FilesError> {
+        self.write_with_key(&self.identity_path(), certificate, key)
+    }
+
+    fn write_with_key(&self, path: &Path, certificate: &Der, key: &LeafKey) -> Result<(), FilesError> {
         let (certificate, key) = (pem("CERTIFICATE", certificate.as_bytes()), pem("PRIVATE KEY", key.expose_pkcs8()));
         let mut text = Zeroizing::new(String::with_capacity(certificate.len() + key.len()));
         text.push_str(&certificate);
         text.push_str(&key);
-        self.write(&self.identity_path(), text.as_bytes())
+        self.write(path, text.as_bytes())
     }
 
     /// Writes the roots.
@@ -177,10 +271,13 @@ impl DeviceFiles {
     /// # Errors
     /// [`FilesError::Io`]; the old file stays then.
     pub fn write_note(&self, note: &DeviceNote) -> Result<(), FilesError> {
-        let path = self.note_path();
+        self.write_toml(&self.note_path(), note)
+    }
+
+    fn write_toml(&self, path: &Path, note: &impl Serialize) -> Result<(), FilesError> {
         let text = toml::to_string(note)
-            .map_err(|_| FilesError::Malformed { path: path.clone(), wanted: "a device's TOML" })?;
-        self.write(&path, text.as_bytes())
+            .map_err(|_| FilesError::Malformed { path: path.to_owned(), wanted: "a device's TOML" })?;
+        self.write(path, text.as_bytes())
     }
 
     /// Writes beside the file, syncs, renames, syncs the folder: whole or not at all.
@@ -196,6 +293,19 @@ impl DeviceFiles {
             File::open(&self.dir)?.sync_all()
         })();
         written.map_err(|source| FilesError::Io { path: path.to_owned(), source })
+    }
+}
+
+fn private(path: &Path) -> Result<(), FilesError> {
+    let found = std::fs::metadata(path).map_err(|source| FilesError::Io { path: path.to_owned(), source })?;
+    let mode = found.mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(FilesError::Open { path: path.to_owned(), mode }) }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FilesError> {
+    match read(path) {
+        Err(FilesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -137,7 +137,7 @@ impl Proved {
         let (request, key) = plain.split_first_chunk().ok_or(JoinError::Answer)?;
         Ok(Waiting {
             request: RequestId::from_bytes(*request),
-            opener: Opener::wrapping(&Key::from_slice(key).ok_or(JoinError::Answer)?),
+            poll_key: Key::from_slice(key).ok_or(JoinError::Answer)?,
             sas: self.channel.sas().to_owned(),
             device: self.device,
             ledger: self.ledger,
@@ -157,7 +157,7 @@ pub struct Waiting {
     /// The root certificate that the proof vouched for.
     pub ca_certificate: Der,
     device: DeviceId,
-    opener: Opener,
+    poll_key: Key,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -180,12 +180,32 @@ pub enum Answer {
 }
 
 impl Waiting {
+    /// A request that waits, as a device kept it.
+    #[must_use]
+    pub fn again(pending: &super::PendingNote, root: Der, poll_key: Key) -> Self {
+        Self {
+            request: pending.request,
+            sas: pending.sas.clone(),
+            ledger: pending.device.ledger,
+            ca_certificate: root,
+            device: pending.device.device,
+            poll_key,
+        }
+    }
+
+    /// The key that opens the answer, for whoever keeps the request.
+    #[must_use]
+    pub const fn poll_key(&self) -> &Key {
+        &self.poll_key
+    }
+
     /// Opens the answer to a question after the request.
     ///
     /// # Errors
     /// [`JoinError`] where it was not sealed by the ledger, or the certificate is not this device's.
     pub fn answered(&self, sealed: &[u8]) -> Result<Answer, JoinError> {
-        let plain = open_sealed(&self.opener, SEALED_STATUS, sealed).map_err(|_| PakeError::Sealed)?;
+        let plain =
+            open_sealed(&Opener::wrapping(&self.poll_key), SEALED_STATUS, sealed).map_err(|_| PakeError::Sealed)?;
         match plain.split_first() {
             Some((0, [])) => Ok(Answer::Waiting),
             Some((1, certificate)) => {

@@ -8,5 +8,5 @@ mod files;
 pub mod join;
 pub mod messages;
 
-pub use client::{Client, ClientError, JoinOptions, Renewed, join_ledger};
-pub use files::{DeviceFiles, DeviceIdentity, DeviceNote, FilesError};
+pub use client::{Client, ClientError, JoinOptions, Renewed, join_ledger, resume_join};
+pub use files::{DeviceFiles, DeviceIdentity, DeviceNote, FilesError, Pending, PendingNote};

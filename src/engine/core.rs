@@ -161,6 +161,8 @@ pub struct Core {
     pub medium: Arc<dyn Medium>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Time of the last durable event, in milliseconds: the clock that others are handed never stands behind it.
+    pub latest: AtomicU64,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// The journal.

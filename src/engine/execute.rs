@@ -257,6 +257,7 @@ impl Core {
                     }
                     self.index.apply(batch.delta);
                 }
+                self.latest.fetch_max(last.time.as_millis(), Ordering::Release);
                 self.visible.store(last.seq + 1, Ordering::Release);
                 self.done.store(queue.done, Ordering::Release);
                 self.step_down(queue);

@@ -126,6 +126,16 @@ fn signing<T>(core: &Core, run: impl FnOnce(&mut identity::Sign<'_>) -> Result<T
     }
 }
 
+/// The clock, and the log where the clock is behind it.
+struct LedgerClock(Arc<Core>);
+
+impl Clock for LedgerClock {
+    fn now(&self) -> Timestamp {
+        let latest = self.0.latest.load(std::sync::atomic::Ordering::Acquire);
+        self.0.clock.now().max(Timestamp::from_millis(latest))
+    }
+}
+
 impl Identity {
     /// The generations of the CA; the first root certificate is made where there is none yet.
     ///
@@ -160,10 +170,11 @@ impl Identity {
         Ok(Trust::read(&self.core.index)?)
     }
 
-    /// The ledger's clock.
+    /// The ledger's clock. It never stands behind the last event: a certificate that the log saw end stays
+    /// ended when somebody sets the machine's clock back.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.core.clock)
+        Arc::new(LedgerClock(Arc::clone(&self.core)))
     }
 
     /// Makes a pairing code.

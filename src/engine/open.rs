@@ -343,6 +343,7 @@ fn assemble(
         argon_cost: config.argon_cost,
         medium: Arc::clone(&config.medium),
         clock: Arc::clone(&config.clock),
+        latest: AtomicU64::new(last.time.as_millis()),
         random: Arc::clone(&config.random),
         head: head_file.map(|file| (file, mac_key)),
         ring: Mutex::new(ring),

@@ -45,6 +45,6 @@ pub use clock::ManualClock;
 pub use dice::SeededRandom;
 pub use fault::{Fault, FaultError, FaultMedium, FaultOp, Violation};
 pub use flip::{flip_byte, flip_byte_at_path};
-pub use pairing::pair_device;
+pub use pairing::{ask_to_pair, pair_device};
 pub use sim::SimDisk;
 pub use sweep::{Cut, for_every_cut};

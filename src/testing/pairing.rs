@@ -3,16 +3,15 @@
 use crate::base::{DeviceId, DeviceName, OsRandom, Serial};
 use crate::device::join::{Applicant, Joining};
 use crate::device::messages::{Base64, GreetingMessage};
-use crate::engine::{Error, Hello, Ledger, MintOptions};
+use crate::engine::{Error, Hello, Ledger, MintOptions, PairingReceipt};
 use crate::event::identity::{ClientKind, Der};
 use crate::pki::LeafKey;
 
-/// Mints a code, joins with it, approves the request; gives the device's certificate. Panics are left to
-/// the test that calls it: what goes wrong on the device's side is `None`.
+/// Mints a code and joins with it; gives the request that waits for a person.
 ///
 /// # Errors
 /// As the ledger's side of a pairing.
-pub fn pair_device(ledger: &Ledger, device: DeviceId, key: &LeafKey) -> Result<(Serial, Der), Error> {
+pub fn ask_to_pair(ledger: &Ledger, device: DeviceId, key: &LeafKey) -> Result<PairingReceipt, Error> {
     let identity = ledger.identity();
     let minting = identity.mint(&MintOptions::default())?;
     let name = DeviceName::new(&device.to_string()).unwrap_or_else(|_| unreachable!("an id is a name"));
@@ -41,7 +40,16 @@ pub fn pair_device(ledger: &Ledger, device: DeviceId, key: &LeafKey) -> Result<(
         device_port: None,
     };
     let (_, finish) = joining.greeted(&OsRandom, &message, None).map_err(failed)?;
-    let receipt = identity.finish_pairing(session, &finish.proof.0, &finish.request.0)?;
+    identity.finish_pairing(session, &finish.proof.0, &finish.request.0)
+}
+
+/// [`ask_to_pair`], approved; gives the device's certificate.
+///
+/// # Errors
+/// As the ledger's side of a pairing.
+pub fn pair_device(ledger: &Ledger, device: DeviceId, key: &LeafKey) -> Result<(Serial, Der), Error> {
+    let identity = ledger.identity();
+    let receipt = ask_to_pair(ledger, device, key)?;
     let approval = identity.approve(receipt.request, Some(&receipt.sas))?;
     let serial = approval.issued.ok_or(crate::identity::IdentityError::NoDevice(device))?;
     Ok((serial, identity.certificate_der(serial)?))

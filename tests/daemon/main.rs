@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attacks;
+mod clock;
 mod local;
+mod namespaces;
 mod story;
+mod wire;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;

@@ -1,0 +1,131 @@
+//! Certificates and codes against the clock: what has ended stays ended, whatever the clock says later.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use palyra_ledger::device::{Client, DeviceFiles, JoinOptions, join_ledger};
+use palyra_ledger::event::identity::ClientKind;
+use palyra_ledger::serve::{Daemon, ServeOptions};
+use palyra_ledger::testing::ManualClock;
+use palyra_ledger::{Clock, Config, DeviceName, Ledger, MintOptions, NewSlot, Timestamp};
+
+use super::Device;
+
+const HOUR: u64 = 3_600_000;
+
+struct Scene {
+    dir: tempfile::TempDir,
+    clock: ManualClock,
+    ledger: Arc<Ledger>,
+    daemon: Daemon,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    /// A daemon that began days ago.
+    fn new(days: u64) -> (Self, Timestamp) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let clock = ManualClock::new(Timestamp::from_millis(now - days * 24 * HOUR));
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().join("home")).clock(Arc::new(clock.clone()));
+        let ledger = Arc::new(Ledger::init(config, NewSlot::file("first")).unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let any = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let options = ServeOptions { devices: any, pairing: any, ..ServeOptions::default() };
+        let daemon = runtime.block_on(Daemon::start(Arc::clone(&ledger), options)).unwrap();
+        (Self { dir, clock, ledger, daemon, runtime }, Timestamp::from_millis(now))
+    }
+
+    fn code(&self) -> String {
+        self.ledger.identity().mint(&MintOptions::default()).unwrap().code.expose().to_string()
+    }
+
+    fn try_join(&self, dir: &Path, code: &str) -> Option<palyra_ledger::device::DeviceNote> {
+        let options = JoinOptions {
+            address: self.daemon.listening().pairing.unwrap().to_string(),
+            code: code.parse().unwrap(),
+            kind: ClientKind::Node,
+            name: DeviceName::new("box").unwrap(),
+            ca: None,
+            wait_ms: 10_000,
+        };
+        let ledger = Arc::clone(&self.ledger);
+        let mut approve = move |_, waiting: &palyra_ledger::device::join::Waiting| {
+            ledger.identity().approve(waiting.request, Some(&waiting.sas)).unwrap();
+        };
+        self.runtime.block_on(join_ledger(&DeviceFiles::new(dir), options, &mut approve)).ok()
+    }
+
+    fn pair(&self, name: &str) -> Device {
+        let dir = self.dir.path().join(name);
+        let note = self.try_join(&dir, &self.code()).unwrap();
+        Device { id: note.device.to_string(), name: format!("ledger-{}.palyra.internal", note.ledger), dir }
+    }
+
+    /// curl's status for a device; the server's certificate may have any age.
+    fn status(&self, device: &Device) -> u16 {
+        device.curl(self.daemon.listening().devices.unwrap(), "/v1/health", &["-k"]).1
+    }
+
+    fn tells(&self, wanted: &str) -> bool {
+        let mut found = false;
+        super::wait(std::time::Duration::from_secs(20), || {
+            let head = self.ledger.log().head().unwrap().seq;
+            let told = self.ledger.log().read(0, head, &mut |entry| {
+                found |= format!("{} {}", entry.kind_name(), entry.fields()).contains(wanted);
+                std::ops::ControlFlow::Continue(())
+            });
+            told.unwrap();
+            found
+        })
+    }
+
+    fn stop(self) {
+        self.runtime.block_on(self.daemon.stop());
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_refused_and_a_recent_one_may_only_be_renewed() {
+    let (scene, now) = Scene::new(10);
+    let old = scene.pair("old");
+    assert_eq!(scene.status(&old), 200);
+    scene.clock.advance(8 * 24 * HOUR);
+    let recent = scene.pair("recent");
+    assert_eq!(scene.status(&old), 0, "it ended a week ago and more");
+    assert!(scene.tells("expired"));
+    scene.clock.set(now);
+    scene.daemon.renew();
+    let fresh = scene.pair("fresh");
+    assert_eq!(scene.status(&fresh), 200);
+    // Ended a day ago: good for its renewal, and for nothing else.
+    assert_eq!(scene.status(&recent), 403);
+    let clock: Arc<dyn Clock> = Arc::new(scene.clock.clone());
+    let renewed = scene.runtime.block_on(async {
+        let mut client = Client::new(DeviceFiles::new(&recent.dir), None, clock).await?;
+        client.renew().await
+    });
+    assert!(renewed.unwrap().not_after > now);
+    assert_eq!(scene.status(&recent), 200);
+    scene.stop();
+}
+
+#[test]
+fn a_clock_that_is_set_back_revives_neither_a_certificate_nor_a_code() {
+    let (scene, now) = Scene::new(20);
+    let old = scene.pair("old");
+    let code = scene.code();
+    scene.clock.set(now);
+    // Something is recorded: from here on the log knows what time it was.
+    let fresh = scene.pair("fresh");
+    assert_eq!(scene.status(&old), 0);
+    scene.clock.set(Timestamp::from_millis(now.as_millis() - 20 * 24 * HOUR));
+    assert_eq!(scene.status(&old), 0, "the log saw its end");
+    assert!(scene.try_join(&scene.dir.path().join("late"), &code).is_none(), "and the code's");
+    assert!(scene.tells("code_expired"));
+    assert!(scene.tells("clock_stepped"));
+    assert_eq!(scene.status(&fresh), 200);
+    scene.stop();
+}
