@@ -299,7 +299,8 @@ impl DeviceFiles {
 fn private(path: &Path) -> Result<(), FilesError> {
     let found = std::fs::metadata(path).map_err(|source| FilesError::Io { path: path.to_owned(), source })?;
     let mode = found.mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(FilesError::Open { path: path.to_owned(), mode }) }
+    let open_to_others = mode & 0o077 != 0;
+    if open_to_others { Err(FilesError::Open { path: path.to_owned(), mode }) } else { Ok(()) }
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FilesError> {

@@ -3,13 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use palyra_ledger::device::{Client, DeviceFiles, JoinOptions, join_ledger};
 use palyra_ledger::event::identity::ClientKind;
 use palyra_ledger::serve::{Daemon, ServeOptions};
 use palyra_ledger::testing::ManualClock;
-use palyra_ledger::{Clock, Config, DeviceName, Ledger, MintOptions, NewSlot, Timestamp};
+use palyra_ledger::{Clock, Config, DeviceName, Ledger, MintOptions, NewSlot, SystemClock, Timestamp};
 
 use super::Device;
 
@@ -26,7 +25,7 @@ struct Scene {
 impl Scene {
     /// A daemon that began days ago.
     fn new(days: u64) -> (Self, Timestamp) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let now = SystemClock.now().as_millis();
         let clock = ManualClock::new(Timestamp::from_millis(now - days * 24 * HOUR));
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path().join("home")).clock(Arc::new(clock.clone()));

@@ -59,9 +59,9 @@ fn carry(mut device: TcpStream, to: SocketAddr, hand: &Mutex<(usize, Hand)>) -> 
                 return None;
             }
             let body = body.to_string();
-            let line = |line: &str| match line.to_ascii_lowercase().starts_with("content-length") {
-                true => format!("content-length: {}\r\n", body.len()),
-                false => format!("{line}\r\n"),
+            let line = |line: &str| {
+                let length = line.to_ascii_lowercase().starts_with("content-length");
+                if length { format!("content-length: {}\r\n", body.len()) } else { format!("{line}\r\n") }
             };
             let head: String = head.lines().take_while(|line| !line.is_empty()).map(line).collect();
             onto.write_all(format!("{head}\r\n{body}").as_bytes()).ok()?;
@@ -95,6 +95,9 @@ impl Wire {
         home.run(&["pairing", "join", "--identity", dir, "--wait", "1s", "--addr", &at, "--code", code])
     }
 }
+
+/// What is done to which message: the message itself, and those before it.
+type Change = (&'static str, usize, Box<dyn Fn(&mut Value, &[Value]) + Send>);
 
 fn requests(home: &Home) -> Vec<Value> {
     home.json(&["pairing", "requests"])["requests"].as_array().unwrap().clone()
@@ -173,7 +176,6 @@ fn whoever_stands_in_between_without_the_code_gets_nothing() {
     let key = openssl(&["pkey", "-in", "k.pem", "-pubout", "-outform", "DER", "-out", "k.der"], home.dir.path());
     assert!(key.status.success());
     let key = String::from_utf8(openssl(&["base64", "-A", "-in", "k.der"], home.dir.path()).stdout).unwrap();
-    type Change = (&'static str, usize, Box<dyn Fn(&mut Value, &[Value]) + Send>);
     let changes: Vec<Change> = vec![
         ("his own CA", 1, Box::new(move |body, _| body["ca_certificate"] = json!(own))),
         ("his own key", 0, Box::new(move |body, _| body["public_key"] = json!(key))),
