@@ -54,7 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`inspect`], [`engine`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -69,6 +69,7 @@
     )
 )]
 
+pub mod auth;
 pub mod base;
 #[doc(hidden)]
 pub mod cli;

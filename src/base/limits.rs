@@ -59,6 +59,39 @@ pub const KEY_TABLE_FILL_MAX: usize = 8192;
 
 /// Largest `config.toml` in bytes that is read.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// Longest id of a profile, agent or custom provider in bytes.
+pub const PROFILE_ID_MAX: usize = 128;
+/// Longest name of a profile, client id or scope of a grant in bytes.
+pub const PROFILE_TEXT_MAX: usize = 256;
+/// Longest URL of an endpoint in bytes.
+pub const ENDPOINT_MAX: usize = 2048;
+/// Most scopes of one grant.
+pub const GRANT_SCOPES_MAX: usize = 64;
+/// Most credential profiles: twice what the old system held, and still chosen from in memory.
+pub const PROFILES_MAX: u32 = 8192;
+/// Most profiles in one order.
+pub const ORDER_MAX: usize = 1024;
+/// Longest of the two documents in bytes that is read: every profile at its longest is far below.
+pub const DOCUMENT_MAX: u64 = 32 * 1024 * 1024;
+/// How long before its end a token is refreshed, in milliseconds.
+pub const REFRESH_WINDOW_MS: u64 = 300_000;
+/// How long nobody else refreshes a profile, in milliseconds: longer than a refresh may take.
+pub const REFRESH_LEASE_MS: u64 = 60_000;
+/// How long the token endpoint may take altogether, in milliseconds.
+pub const TOKEN_REQUEST_MS: u64 = 30_000;
+/// Longest answer of a token endpoint in bytes.
+pub const TOKEN_ANSWER_MAX: usize = 64 * 1024;
+/// Longest life of a token that is believed, in seconds: ten years.
+pub const TOKEN_LIFE_MAX_S: u64 = 10 * 365 * 24 * 3600;
+/// Transient failures in a row after which a profile is benched.
+pub const BREAKER_THRESHOLD: u32 = 3;
+/// How long one caller tries a profile after its bench before another may, in milliseconds.
+pub const PROBE_MS: u64 = 30_000;
+/// Longest time in milliseconds that a usage report waits to be recorded: the stated loss window.
+pub const USAGE_WINDOW_MS: u64 = 1_000;
+/// Refreshes under way at once.
+pub const REFRESHES_AT_ONCE: usize = 64;
+
 /// Largest read spool in bytes before a reader must wait for a writer to fold it in.
 pub const SPOOL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Most distinct reads kept in memory before they are recorded as one event.

@@ -33,7 +33,7 @@ pub enum RefError {
     NoName,
 }
 
-fn check_part(part: &str, max: usize) -> Result<(), RefError> {
+pub(super) fn check_part(part: &str, max: usize) -> Result<(), RefError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@+=~".contains(&byte);
     match part {
         "" => Err(RefError::Empty),

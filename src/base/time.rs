@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct TimeError;
 
 /// Milliseconds since the Unix epoch, UTC (stored: eight bytes in every frame).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
 impl Timestamp {

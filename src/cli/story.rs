@@ -172,7 +172,7 @@ fn daily(event: &Event) -> String {
         Event::ConnectionsRefused(event) => {
             let each = |note: &RefusalNote| {
                 let device = note.device.map(|id| format!(" of device {id}")).unwrap_or_default();
-                format!("{}{device} from {}: {}", count(note.count, "connection or request"), note.peer, note.cause)
+                format!("{}{device} from {}: {}", count(note.count, "attempt"), note.peer, note.cause)
             };
             format!("refused {}", event.refusals.iter().map(each).collect::<Vec<_>>().join("; "))
         }

@@ -75,6 +75,9 @@ fn keeper(core: &Core) {
         if core.reads.due(core.clock.now()) {
             let _ = core.record_reads();
         }
+        if core.registry.get().is_some_and(|registry| registry.due(core.clock.now())) {
+            let _ = core.record_usage();
+        }
         let _ = core.refill_slots(limits::KEY_TABLE_FILL / 2);
         if core.index.should_flush() && !core.is_dead() {
             let _ = core.guard(core.flush_index());

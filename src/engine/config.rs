@@ -1,5 +1,6 @@
 //! What a ledger is opened with: the caller's part, and the home's `config.toml`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// The daemon.
     pub serve: ServeSettings,
+    /// `[auth]`.
+    pub auth: AuthSettings,
 }
 
 /// The `[audit]` table.
@@ -118,9 +121,51 @@ impl Default for ServeSettings {
     }
 }
 
+/// `[auth]` of `config.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// How long before its end a token is refreshed, in seconds.
+    pub refresh_window_s: u64,
+    /// Private networks that token endpoints may be in, as `ADDRESS/BITS`.
+    pub allow_private: Vec<String>,
+    /// File with root certificates in PEM that are trusted for token endpoints beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Proxy for token endpoints; none is used unless it is named here. It is then the proxy that connects,
+    /// and whose word on addresses counts.
+    pub proxy: Option<String>,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        let refresh_window_s = limits::REFRESH_WINDOW_MS / 1000;
+        Self { refresh_window_s, allow_private: Vec::new(), ca_file: None, proxy: None }
+    }
+}
+
+impl AuthSettings {
+    /// The private networks as address and number of bits.
+    ///
+    /// # Errors
+    /// The text that is none.
+    pub fn networks(&self) -> Result<Vec<(IpAddr, u8)>, String> {
+        let network = |text: &String| {
+            let (address, bits) = text.split_once('/').unwrap_or((text, ""));
+            let address: IpAddr = address.parse().map_err(|_| text.clone())?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            let bits = if bits.is_empty() { most } else { bits.parse().map_err(|_| text.clone())? };
+            if bits <= most { Ok((address, bits)) } else { Err(text.clone()) }
+        };
+        self.allow_private.iter().map(network).collect()
+    }
+}
+
 /// Why `config.toml` was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// A network is none.
+    #[error("`auth.allow_private`: {0:?} is no network of the form ADDRESS/BITS")]
+    Network(String),
     /// It does not parse.
     #[error("it does not parse: {0}")]
     Parse(#[from] Box<toml::de::Error>),
@@ -160,6 +205,8 @@ impl Settings {
         range("limits.max_value_bytes", settings.limits.max_value_bytes as u64, 1, limits::VALUE_MAX_CEILING as u64)?;
         range("log.segment_bytes", settings.log.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         let starts = u64::from(settings.serve.pairing_starts_per_minute);
+        range("auth.refresh_window_s", settings.auth.refresh_window_s, 1, 86_400)?;
+        settings.auth.networks().map_err(SettingsError::Network)?;
         range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
         Ok(settings)
     }

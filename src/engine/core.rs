@@ -163,6 +163,8 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// Time of the last durable event, in milliseconds: the clock that others are handed never stands behind it.
     pub latest: AtomicU64,
+    /// The live view of profiles, once somebody chose among them.
+    pub registry: OnceLock<Arc<crate::auth::Registry>>,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// The journal.

@@ -9,6 +9,7 @@ use crate::event::CodecError;
 use crate::keys::KeysError;
 use crate::log::{HeadError, JournalError};
 use crate::projection::IndexError;
+use crate::auth::AuthError;
 use crate::store::StoreError;
 use crate::vault::{EnvelopeError, VaultError};
 
@@ -119,6 +120,9 @@ pub enum Error {
     /// The vault refused.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A command about service credentials was refused.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// A command about devices, pairing or the CA was refused.
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),

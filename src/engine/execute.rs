@@ -15,6 +15,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use crate::auth::{AuthError, Registry};
 use crate::base::{Caller, Context, Delta, StateRead, Timestamp, limits};
 use crate::event::system::{ClockStepped, CommandRefused};
 use crate::event::{self, Event};
@@ -64,6 +65,17 @@ impl Core {
         }
         let trust = Arc::new(Trust::read(&self.index)?);
         Ok(Arc::clone(self.trust.get_or_init(|| trust)))
+    }
+
+    /// The live view of profiles; read under the queue's mutex, so that no batch is missed.
+    pub(super) fn registry(&self) -> Result<Arc<Registry>, Error> {
+        if let Some(registry) = self.registry.get() {
+            return Ok(Arc::clone(registry));
+        }
+        let _publishing = self.queue();
+        let read = Registry::read(&self.index, self.settings.auth.refresh_window_s * 1000);
+        let registry = Arc::new(read.map_err(AuthError::from)?);
+        Ok(Arc::clone(self.registry.get_or_init(|| registry)))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -254,6 +266,9 @@ impl Core {
                     queue.done = batch.no + 1;
                     if let Some(trust) = self.trust.get() {
                         trust.observe(&batch.delta);
+                    }
+                    if let Some(registry) = self.registry.get() {
+                        registry.observe(&batch.delta);
                     }
                     self.index.apply(batch.delta);
                 }

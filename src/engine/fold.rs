@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Delta, LedgerId, SlotId, StateError, StateRead, Timestamp};
 use crate::crypto::Hash;
 use crate::event::system::SlotNote;
-use crate::event::{CodecError, Event, codec};
-use crate::{identity, vault};
+use crate::event::{CodecError, Event, KindClass, codec};
+use crate::{auth, identity, vault};
 
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
@@ -22,6 +22,9 @@ pub enum FoldError {
     /// An event of device trust does not fit.
     #[error(transparent)]
     Identity(#[from] identity::ApplyFault),
+    /// An event of service credentials does not fit.
+    #[error(transparent)]
+    Auth(#[from] auth::ApplyFault),
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -169,6 +172,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
             system.keyring = revoked.keyring;
             Ok(())
         })),
+        event if KindClass::of(event.kind().number()) == KindClass::Auth => Ok(auth::apply(state, time, event)?),
         _ => Ok(identity::apply(state, seq, time, event)?),
     }
 }

@@ -11,6 +11,7 @@ use crate::keys::{KeySlot, NewSlot};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
+use super::auth_handle::Auth;
 use super::background::{Background, Follower};
 use super::config::{Config, Settings};
 use super::core::Core;
@@ -152,6 +153,12 @@ impl Ledger {
         LogView::new(Arc::clone(&self.core))
     }
 
+    /// Service credentials: profiles, refresh, selection.
+    #[must_use]
+    pub fn auth(&self) -> Auth {
+        Auth::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
     /// Devices, pairing, certificates and the CA.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -266,7 +273,7 @@ impl Ledger {
     }
 
     fn finish(&self) -> Result<(), Error> {
-        let recorded = self.core.record_reads();
+        let recorded = self.core.record_reads().and(self.core.record_usage());
         if self.threads {
             self.core.signal.stop();
             self.background.lock().unwrap_or_else(PoisonError::into_inner).join();

@@ -7,6 +7,7 @@
 //! The library is blocking: a write returns when it is durable. From async code, call it on a
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
+mod auth_handle;
 mod background;
 mod ca_roll;
 mod config;
@@ -33,8 +34,9 @@ mod vault_handle;
 mod verify;
 
 pub use config::{
-    AuditReads, AuditSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError,
+    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError,
 };
+pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};

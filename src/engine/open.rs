@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 
 use crate::base::{Caller, LedgerId, StateRead, Timestamp, limits};
 use crate::crypto::{Hash, Key, labels};
@@ -344,6 +344,7 @@ fn assemble(
         medium: Arc::clone(&config.medium),
         clock: Arc::clone(&config.clock),
         latest: AtomicU64::new(last.time.as_millis()),
+        registry: OnceLock::new(),
         random: Arc::clone(&config.random),
         head: head_file.map(|file| (file, mac_key)),
         ring: Mutex::new(ring),
@@ -369,7 +370,7 @@ fn assemble(
         visible: AtomicU64::new(last.seq + 1),
         reads: reads::ReadBuffer::default(),
         refusals: super::refusals::Refusals::default(),
-        trust: std::sync::OnceLock::new(),
+        trust: OnceLock::new(),
         signal: Signal::default(),
         closing: AtomicBool::new(false),
         layout,

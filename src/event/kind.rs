@@ -9,7 +9,7 @@ pub enum KindClass {
     Vault,
     /// Device trust: 64 to 95.
     Identity,
-    /// Service credentials, reserved: 96 to 127.
+    /// Service credentials: 96 to 127.
     Auth,
     /// Unassigned.
     Unknown,
@@ -147,6 +147,30 @@ kinds! {
     DaemonStarted = 86, "daemon_started";
     /// The daemon stopped serving.
     DaemonStopped = 87, "daemon_stopped";
+    /// A credential profile was made or changed.
+    ProfileSet = 96, "profile_set";
+    /// A profile was enabled or disabled.
+    ProfileEnabled = 97, "profile_enabled";
+    /// A profile was deleted.
+    ProfileDeleted = 98, "profile_deleted";
+    /// A profile's failures were forgotten on a person's word.
+    ProfileCleared = 99, "profile_cleared";
+    /// The order of profiles was set.
+    OrderSet = 100, "order_set";
+    /// A token refresh began.
+    RefreshStarted = 101, "refresh_started";
+    /// A token refresh succeeded.
+    RefreshSucceeded = 102, "refresh_succeeded";
+    /// A token refresh failed.
+    RefreshFailed = 103, "refresh_failed";
+    /// Somebody logged in.
+    ProfileLoggedIn = 104, "profile_logged_in";
+    /// The tokens of a profile were given up.
+    ProfileLoggedOut = 105, "profile_logged_out";
+    /// Profiles were used.
+    UsageReported = 106, "usage_reported";
+    /// A credential of another kind was used than the preferred one.
+    FailedOver = 107, "failed_over";
 }
 
 impl Kind {
@@ -231,6 +255,18 @@ mod tests {
             (85, "pairing_refused"),
             (86, "daemon_started"),
             (87, "daemon_stopped"),
+            (96, "profile_set"),
+            (97, "profile_enabled"),
+            (98, "profile_deleted"),
+            (99, "profile_cleared"),
+            (100, "order_set"),
+            (101, "refresh_started"),
+            (102, "refresh_succeeded"),
+            (103, "refresh_failed"),
+            (104, "profile_logged_in"),
+            (105, "profile_logged_out"),
+            (106, "usage_reported"),
+            (107, "failed_over"),
         ];
         assert_eq!(table, frozen);
         for kind in Kind::ALL {

@@ -9,6 +9,37 @@
 //! | I4 a kind number is never reused; an unknown kind stops projection, never verification | [`Kind`], [`decode`] |
 //! | I6 secret bytes never stand in an event except inside an envelope | [`vault::SecretPut`] |
 
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $word:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$word_doc])* $word,)*
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$word,)*];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$word => $text,)*
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+pub mod auth;
 pub mod codec;
 pub mod identity;
 mod kind;
@@ -160,6 +191,30 @@ events! {
     DaemonStarted(identity::DaemonStarted) = DaemonStarted,
     /// See [`identity::DaemonStopped`].
     DaemonStopped(identity::DaemonStopped) = DaemonStopped,
+    /// See [`auth::ProfileSet`].
+    ProfileSet(auth::ProfileSet) = ProfileSet,
+    /// See [`auth::ProfileEnabled`].
+    ProfileEnabled(auth::ProfileEnabled) = ProfileEnabled,
+    /// See [`auth::ProfileDeleted`].
+    ProfileDeleted(auth::ProfileDeleted) = ProfileDeleted,
+    /// See [`auth::ProfileCleared`].
+    ProfileCleared(auth::ProfileCleared) = ProfileCleared,
+    /// See [`auth::OrderSet`].
+    OrderSet(auth::OrderSet) = OrderSet,
+    /// See [`auth::RefreshStarted`].
+    RefreshStarted(auth::RefreshStarted) = RefreshStarted,
+    /// See [`auth::RefreshSucceeded`].
+    RefreshSucceeded(auth::RefreshSucceeded) = RefreshSucceeded,
+    /// See [`auth::RefreshFailed`].
+    RefreshFailed(auth::RefreshFailed) = RefreshFailed,
+    /// See [`auth::ProfileLoggedIn`].
+    ProfileLoggedIn(auth::ProfileLoggedIn) = ProfileLoggedIn,
+    /// See [`auth::ProfileLoggedOut`].
+    ProfileLoggedOut(auth::ProfileLoggedOut) = ProfileLoggedOut,
+    /// See [`auth::UsageReported`].
+    UsageReported(auth::UsageReported) = UsageReported,
+    /// See [`auth::FailedOver`].
+    FailedOver(auth::FailedOver) = FailedOver,
 }
 
 impl Event {

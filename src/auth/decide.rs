@@ -1,0 +1,323 @@
+//! Decisions about profiles and refreshes: a command against the state gives events or a refusal.
+
+use crate::base::{Context, ProfileId, ProfileScope, Provider, StateRead, Timestamp, limits};
+use crate::event::Event;
+use crate::event::auth::{
+    CredentialSource, FailureKind, LoginFlow, OauthSource, OrderSet, Profile, ProfileCleared, ProfileDeleted,
+    ProfileEnabled, ProfileLoggedIn, ProfileLoggedOut, ProfileSet, RefreshCause, RefreshFailed, RefreshStarted,
+    RefreshSucceeded,
+};
+
+use super::endpoint::Endpoint;
+use super::fault::AuthError;
+use super::health::{backoff_ms, due, jittered};
+use super::state::{ProfileRecord, Runtime, find_profile, find_runtime, profile_count};
+
+type Decision<T> = Result<(Vec<Event>, T), AuthError>;
+
+fn existing(state: &dyn StateRead, id: &ProfileId) -> Result<(ProfileRecord, Runtime), AuthError> {
+    let record = find_profile(state, id)?.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
+    Ok((record, find_runtime(state, id)?))
+}
+
+/// Checks a profile's texts and URLs.
+///
+/// # Errors
+/// [`AuthError::Field`].
+pub(super) fn check(profile: &Profile) -> Result<(), AuthError> {
+    let refuse = |field, why: &str| AuthError::Field { profile: profile.id.clone(), field, why: why.to_owned() };
+    let text = |field, text: &str, empty: bool| {
+        if text.is_empty() && !empty {
+            return Err(refuse(field, "it is empty"));
+        }
+        if text.len() > limits::PROFILE_TEXT_MAX || text.chars().any(char::is_control) {
+            return Err(refuse(field, "it is longer than 256 bytes or holds a control character"));
+        }
+        Ok(())
+    };
+    text("the name", &profile.name, true)?;
+    let CredentialSource::Oauth(source) = &profile.credential else { return Ok(()) };
+    text("the client id", &source.client_id, false)?;
+    if source.scopes.len() > limits::GRANT_SCOPES_MAX {
+        return Err(refuse("the scopes", "there are more than 64"));
+    }
+    for scope in &source.scopes {
+        // RFC 6749, section 3.3: a scope is printable ASCII without space, quote and backslash.
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if scope.is_empty() || scope.len() > limits::PROFILE_TEXT_MAX || !scope.bytes().all(fine) {
+            return Err(refuse("a scope of the grant", "it is empty, too long or holds a space, quote or backslash"));
+        }
+    }
+    for (field, url) in
+        [("the token endpoint", Some(&source.token_endpoint)), ("the revocation endpoint", source.revocation_endpoint.as_ref())]
+    {
+        if let Some(url) = url {
+            Endpoint::parse(url).map_err(|why| refuse(field, &why.to_string()))?;
+        }
+    }
+    let places = [Some(&source.access), source.refresh.as_ref(), source.client_secret.as_ref()];
+    let mut places: Vec<_> = places.into_iter().flatten().collect();
+    let all = places.len();
+    places.sort();
+    places.dedup();
+    if places.len() == all { Ok(()) } else { Err(refuse("the references", "two of them name the same secret")) }
+}
+
+/// Decides to make or change a profile. One that is the same already gives no event.
+///
+/// # Errors
+/// [`AuthError`] where a field is refused or there are too many.
+pub fn decide_set(state: &dyn StateRead, profile: Profile, expires_at: Option<Timestamp>) -> Decision<()> {
+    check(&profile)?;
+    let before = find_profile(state, &profile.id)?;
+    if before.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
+        return Err(AuthError::TooMany);
+    }
+    let runtime = find_runtime(state, &profile.id)?;
+    let same_source = before.as_ref().is_some_and(|record| record.profile.credential == profile.credential);
+    // The end of a token that nobody mentions stays.
+    let expires_at = expires_at.or(if same_source { runtime.expires_at } else { None });
+    if before.is_some_and(|record| record.profile == profile) && runtime.expires_at == expires_at {
+        return Ok((Vec::new(), ()));
+    }
+    Ok((vec![Event::ProfileSet(ProfileSet { profile, expires_at })], ()))
+}
+
+/// Decides to enable or disable a profile.
+///
+/// # Errors
+/// [`AuthError::NoProfile`].
+pub fn decide_enable(state: &dyn StateRead, profile: &ProfileId, enabled: bool) -> Decision<()> {
+    let (record, _) = existing(state, profile)?;
+    let changed = record.profile.enabled != enabled;
+    let event = Event::ProfileEnabled(ProfileEnabled { profile: profile.clone(), enabled });
+    Ok((Vec::from_iter(changed.then_some(event)), ()))
+}
+
+/// Decides to delete a profile.
+///
+/// # Errors
+/// [`AuthError::NoProfile`].
+pub fn decide_delete(state: &dyn StateRead, profile: &ProfileId) -> Decision<()> {
+    existing(state, profile)?;
+    Ok((vec![Event::ProfileDeleted(ProfileDeleted { profile: profile.clone() })], ()))
+}
+
+/// Decides to forget a profile's failures.
+///
+/// # Errors
+/// [`AuthError::NoProfile`].
+pub fn decide_clear(state: &dyn StateRead, profile: &ProfileId) -> Decision<()> {
+    existing(state, profile)?;
+    Ok((vec![Event::ProfileCleared(ProfileCleared { profile: profile.clone() })], ()))
+}
+
+/// Decides an order; an empty one removes it.
+///
+/// # Errors
+/// [`AuthError::Order`].
+pub fn decide_order(
+    state: &dyn StateRead,
+    scope: ProfileScope,
+    provider: Provider,
+    profiles: Vec<ProfileId>,
+) -> Decision<()> {
+    if profiles.len() > limits::ORDER_MAX {
+        return Err(AuthError::Order(format!("it names more than {} profiles", limits::ORDER_MAX)));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for id in &profiles {
+        if !seen.insert(id) {
+            return Err(AuthError::Order(format!("it names {id} twice")));
+        }
+        let record = find_profile(state, id)?.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
+        if record.profile.provider != provider {
+            return Err(AuthError::Order(format!("{id} is for {}, not for {provider}", record.profile.provider)));
+        }
+    }
+    Ok((vec![Event::OrderSet(OrderSet { scope, provider, profiles })], ()))
+}
+
+/// A refresh that may go ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The profile.
+    pub profile: Profile,
+    /// Its OAuth part.
+    pub source: OauthSource,
+    /// Number of the refresh, which its completion names.
+    pub generation: u64,
+    /// Whether an answer was lost before: the refresh token may be spent.
+    pub after_lost_answer: bool,
+}
+
+/// Decides to begin a refresh. The event must be durable before anything is sent.
+///
+/// # Errors
+/// [`AuthError`] where somebody else refreshes the profile, it is not due, it cools down, or only a person
+/// can mend it; `force` overrides the last three.
+pub fn decide_refresh(
+    state: &dyn StateRead,
+    context: &Context,
+    id: &ProfileId,
+    window_ms: u64,
+    force: bool,
+) -> Decision<Started> {
+    let (record, runtime) = existing(state, id)?;
+    let profile = record.profile;
+    let CredentialSource::Oauth(source) = &profile.credential else { return Err(AuthError::Static(id.clone())) };
+    let source = OauthSource::clone(source);
+    if source.refresh.is_none() {
+        return Err(AuthError::NoRefreshToken(id.clone()));
+    }
+    let now = context.now;
+    if let Some(lease) = runtime.lease.as_ref().filter(|lease| now < lease.until) {
+        // Never two at once, whoever asks: the token would be spent twice.
+        return Err(AuthError::Busy { profile: id.clone(), until: lease.until });
+    }
+    if !force {
+        if !profile.enabled {
+            return Err(AuthError::Disabled(id.clone()));
+        }
+        if let Some(terminal) = &runtime.terminal {
+            return Err(AuthError::NeedsPerson { profile: id.clone(), what: terminal.what.clone() });
+        }
+        if let Some(until) = runtime.retry_at.filter(|at| now < *at) {
+            return Err(AuthError::CoolingDown { profile: id.clone(), until });
+        }
+        if due(&profile, &runtime, window_ms).is_none_or(|at| now < at) {
+            return Err(AuthError::NotDue(id.clone()));
+        }
+    }
+    let in_doubt = runtime.lease.is_some();
+    let cause = match (in_doubt, force) {
+        (true, _) => RefreshCause::InDoubt,
+        (false, true) => RefreshCause::Forced,
+        (false, false) => RefreshCause::Due,
+    };
+    let generation = runtime.generation + 1;
+    let lease_until = now.plus_millis(limits::REFRESH_LEASE_MS);
+    let event = RefreshStarted { profile: id.clone(), generation, lease_until, cause };
+    let after_lost_answer = in_doubt || runtime.lost_answers > 0;
+    Ok((vec![Event::RefreshStarted(event)], Started { profile, source, generation, after_lost_answer }))
+}
+
+/// How a refresh ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshResult {
+    /// New tokens were given; they are written in the same batch.
+    Renewed {
+        /// When the access token ends.
+        expires_at: Option<Timestamp>,
+        /// Whether there is a new refresh token.
+        rotated: bool,
+    },
+    /// The provider refused, and will go on refusing.
+    Refused {
+        /// What went wrong.
+        failure: FailureKind,
+        /// In words of ours.
+        what: String,
+    },
+    /// It failed for now.
+    Failed {
+        /// What went wrong.
+        failure: FailureKind,
+        /// In words of ours.
+        what: String,
+        /// How long the provider asks to be left alone, in milliseconds.
+        retry_after_ms: Option<u64>,
+        /// Whether the request may have arrived and its answer was lost.
+        unanswered: bool,
+    },
+}
+
+/// Decides how a refresh ended: compare-and-set on its number.
+///
+/// # Errors
+/// [`AuthError::Superseded`] where another one is under way, or none.
+pub fn decide_refreshed(
+    state: &dyn StateRead,
+    context: &Context,
+    started: &Started,
+    result: &RefreshResult,
+) -> Decision<()> {
+    let (id, generation) = (&started.profile.id, started.generation);
+    let (record, runtime) = existing(state, id)?;
+    if runtime.lease.is_none() || runtime.generation != generation {
+        return Err(AuthError::Superseded { profile: id.clone(), generation });
+    }
+    let profile = id.clone();
+    let event = match result {
+        RefreshResult::Renewed { expires_at, rotated } => Event::RefreshSucceeded(RefreshSucceeded {
+            profile,
+            generation,
+            expires_at: *expires_at,
+            rotated: *rotated,
+        }),
+        RefreshResult::Refused { failure, what } => {
+            let what = if started.after_lost_answer {
+                format!("{what}; an earlier answer was lost, and the token was spent with it")
+            } else {
+                what.clone()
+            };
+            Event::RefreshFailed(RefreshFailed {
+                profile,
+                generation,
+                failure: *failure,
+                terminal: true,
+                unanswered: false,
+                what,
+                retry_at: None,
+            })
+        }
+        RefreshResult::Failed { failure, what, retry_after_ms, unanswered } => {
+            let random = context.nonce.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            let wait = jittered(backoff_ms(&record.profile.provider, runtime.refresh_failures + 1), random);
+            // A day at most: a provider that asks for more is asked again.
+            let wait = retry_after_ms.map_or(wait, |asked| asked.clamp(1_000, 86_400_000));
+            Event::RefreshFailed(RefreshFailed {
+                profile,
+                generation,
+                failure: *failure,
+                terminal: false,
+                unanswered: *unanswered,
+                what: what.clone(),
+                retry_at: Some(context.now.plus_millis(wait)),
+            })
+        }
+    };
+    Ok((vec![event], ()))
+}
+
+/// Decides a login: profile and tokens in one batch.
+///
+/// # Errors
+/// [`AuthError`] where the profile is refused, or is being refreshed.
+pub fn decide_login(
+    state: &dyn StateRead,
+    context: &Context,
+    profile: Profile,
+    flow: LoginFlow,
+    expires_at: Option<Timestamp>,
+) -> Decision<()> {
+    check(&profile)?;
+    if find_profile(state, &profile.id)?.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
+        return Err(AuthError::TooMany);
+    }
+    let runtime = find_runtime(state, &profile.id)?;
+    if let Some(lease) = runtime.lease.filter(|lease| context.now < lease.until) {
+        return Err(AuthError::Busy { profile: profile.id, until: lease.until });
+    }
+    Ok((vec![Event::ProfileLoggedIn(ProfileLoggedIn { profile, flow, expires_at })], ()))
+}
+
+/// Decides a logout; gives the profile, whose tokens are shredded in the same batch.
+///
+/// # Errors
+/// [`AuthError`] where there is no such profile, or it holds an API key.
+pub fn decide_logout(state: &dyn StateRead, id: &ProfileId, revoked: bool) -> Decision<OauthSource> {
+    let (record, _) = existing(state, id)?;
+    let CredentialSource::Oauth(source) = record.profile.credential else { return Err(AuthError::Static(id.clone())) };
+    Ok((vec![Event::ProfileLoggedOut(ProfileLoggedOut { profile: id.clone(), revoked })], *source))
+}

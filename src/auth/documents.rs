@@ -1,0 +1,576 @@
+//! The two TOML documents: rendered from the state, and read back after people changed them.
+//!
+//! The same state at the same event gives the same bytes: profiles by id, fields in a fixed order, and
+//! "now" is the time of the event.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{ProfileId, ProfileScope, Provider, SecretRef, StateRead, Timestamp, limits};
+use crate::crypto::Hash;
+use crate::event::auth::{CredentialSource, CredentialType, FailureKind, OauthSource, Profile};
+
+use super::decide::check;
+use super::fault::ApplyFault;
+use super::health::standing;
+use super::state::{Order, ProfileRecord, Runtime, list_orders, list_profiles};
+
+/// File name of the static part.
+pub const PROFILES_FILE: &str = "auth_profiles.toml";
+/// File name of what became of the profiles.
+pub const RUNTIME_FILE: &str = "auth_profile_runtime_state.toml";
+
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfilesDoc {
+    version: u32,
+    #[serde(default)]
+    profiles: Vec<ProfileDoc>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileDoc {
+    profile_id: String,
+    profile_name: String,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    enabled: bool,
+    created_at_unix_ms: u64,
+    updated_at_unix_ms: u64,
+    provider: ProviderDoc,
+    scope: ScopeDoc,
+    credential: CredentialDoc,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderDoc {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_name: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeDoc {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialDoc {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_vault_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token_vault_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token_vault_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret_vault_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_state: Option<RefreshDoc>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefreshDoc {
+    failure_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_allowed_refresh_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuntimeDoc {
+    version: u32,
+    #[serde(default)]
+    records: Vec<RecordDoc>,
+    #[serde(default)]
+    profile_orders: Vec<OrderDoc>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordDoc {
+    profile_id: String,
+    provider: String,
+    scope: String,
+    credential_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure_kind: Option<String>,
+    failure_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cooldown_until_unix_ms: Option<u64>,
+    token_expiry_state: String,
+    eligibility: String,
+    created_at_unix_ms: u64,
+    updated_at_unix_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doctor_hint: Option<HintDoc>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HintDoc {
+    code: String,
+    severity: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderDoc {
+    scope: String,
+    provider: String,
+    profile_ids: Vec<String>,
+    updated_at_unix_ms: u64,
+}
+
+/// The documents of one state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// `auth_profiles.toml`.
+    pub profiles: String,
+    /// `auth_profile_runtime_state.toml`.
+    pub runtime: String,
+}
+
+/// Renders the documents of a state: the fold of the log up to event `seq`, at that event's time.
+///
+/// # Errors
+/// [`ApplyFault`] where the state cannot be read.
+pub fn render(
+    state: &dyn StateRead,
+    seq: u64,
+    time: Timestamp,
+    root: Hash,
+    window_ms: u64,
+) -> Result<Documents, ApplyFault> {
+    let all = list_profiles(state)?;
+    let profiles = ProfilesDoc { version: VERSION, profiles: all.iter().map(profile_doc).collect() };
+    let runtime = RuntimeDoc {
+        version: VERSION,
+        records: all.iter().map(|(record, runtime)| record_doc(record, runtime, time, window_ms)).collect(),
+        profile_orders: list_orders(state)?.into_iter().map(order_doc).collect(),
+    };
+    Ok(Documents { profiles: with_head(&profiles, seq, root), runtime: with_head(&runtime, seq, root) })
+}
+
+fn with_head(document: &impl Serialize, seq: u64, root: Hash) -> String {
+    let mut text = format!("# palyra-ledger: event {seq}, state root {root}\n");
+    // A document of strings, numbers and tables always renders.
+    let _ = write!(text, "{}", toml::to_string_pretty(document).unwrap_or_default());
+    text
+}
+
+fn profile_doc((record, runtime): &(ProfileRecord, Runtime)) -> ProfileDoc {
+    let profile = &record.profile;
+    let text = |reference: &SecretRef| reference.to_string();
+    let empty = CredentialDoc {
+        kind: profile.credential.kind().name().to_owned(),
+        api_key_vault_ref: None,
+        access_token_vault_ref: None,
+        refresh_token_vault_ref: None,
+        client_secret_vault_ref: None,
+        token_endpoint: None,
+        revocation_endpoint: None,
+        client_id: None,
+        scopes: Vec::new(),
+        expires_at_unix_ms: None,
+        refresh_state: None,
+    };
+    let credential = match &profile.credential {
+        CredentialSource::ApiKey(key) => CredentialDoc { api_key_vault_ref: Some(text(key)), ..empty },
+        CredentialSource::Oauth(source) => CredentialDoc {
+            access_token_vault_ref: Some(text(&source.access)),
+            refresh_token_vault_ref: source.refresh.as_ref().map(text),
+            client_secret_vault_ref: source.client_secret.as_ref().map(text),
+            token_endpoint: Some(source.token_endpoint.clone()),
+            revocation_endpoint: source.revocation_endpoint.clone(),
+            client_id: Some(source.client_id.clone()),
+            scopes: source.scopes.clone(),
+            expires_at_unix_ms: runtime.expires_at.map(Timestamp::as_millis),
+            refresh_state: Some(RefreshDoc {
+                failure_count: runtime.refresh_failures,
+                last_success_unix_ms: runtime.refreshed.map(Timestamp::as_millis),
+                next_allowed_refresh_unix_ms: runtime.retry_at.map(Timestamp::as_millis),
+                last_error: runtime.terminal.as_ref().map(|terminal| terminal.what.clone()),
+            }),
+            ..empty
+        },
+    };
+    ProfileDoc {
+        profile_id: profile.id.to_string(),
+        profile_name: profile.name.clone(),
+        enabled: profile.enabled,
+        created_at_unix_ms: record.created.as_millis(),
+        updated_at_unix_ms: record.updated.as_millis(),
+        provider: ProviderDoc {
+            kind: profile.provider.kind().to_owned(),
+            custom_name: match &profile.provider {
+                Provider::Custom(name) => Some(name.clone()),
+                _ => None,
+            },
+        },
+        scope: match &profile.scope {
+            ProfileScope::Global => ScopeDoc { kind: "global".to_owned(), agent_id: None },
+            ProfileScope::Agent(agent) => ScopeDoc { kind: "agent".to_owned(), agent_id: Some(agent.to_string()) },
+        },
+        credential,
+    }
+}
+
+fn record_doc(record: &ProfileRecord, runtime: &Runtime, time: Timestamp, window_ms: u64) -> RecordDoc {
+    let profile = &record.profile;
+    let stands = standing(profile, runtime, time, window_ms);
+    let severity = match stands.health {
+        super::Health::Healthy => None,
+        super::Health::Degraded => Some("warning"),
+        super::Health::Failed => Some("error"),
+    };
+    RecordDoc {
+        profile_id: profile.id.to_string(),
+        provider: profile.provider.to_string(),
+        scope: profile.scope.to_string(),
+        credential_type: profile.credential.kind().name().to_owned(),
+        last_used_unix_ms: runtime.last_used.map(Timestamp::as_millis),
+        last_success_unix_ms: runtime.last_success.map(Timestamp::as_millis),
+        last_failure_unix_ms: runtime.last_failure.map(Timestamp::as_millis),
+        last_failure_kind: runtime.failure.map(|kind| kind.name().to_owned()),
+        failure_count: runtime.failure_count,
+        cooldown_until_unix_ms: runtime.cooldown_until.map(Timestamp::as_millis),
+        token_expiry_state: stands.token.name().to_owned(),
+        eligibility: stands.eligibility.name().to_owned(),
+        created_at_unix_ms: record.created.as_millis(),
+        updated_at_unix_ms: runtime.updated.as_millis(),
+        doctor_hint: severity.map(|severity| HintDoc {
+            code: stands.reasons.first().copied().unwrap_or_default().to_owned(),
+            severity: severity.to_owned(),
+            message: stands.next,
+        }),
+    }
+}
+
+fn order_doc(order: Order) -> OrderDoc {
+    OrderDoc {
+        scope: order.scope.to_string(),
+        provider: order.provider.to_string(),
+        profile_ids: order.profiles.iter().map(ToString::to_string).collect(),
+        updated_at_unix_ms: order.updated.as_millis(),
+    }
+}
+
+/// One thing that is wrong with an edited document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// File name.
+    pub file: &'static str,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+/// One change that an edit asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Make or change a profile.
+    Set(Box<Profile>, Option<Timestamp>),
+    /// Delete one.
+    Delete(ProfileId),
+    /// Set an order; an empty one removes it.
+    Order(ProfileScope, Provider, Vec<ProfileId>),
+    /// Forget a profile's failures.
+    Clear(ProfileId),
+}
+
+impl std::fmt::Display for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set(profile, _) => write!(f, "set profile {}", profile.id),
+            Self::Delete(id) => write!(f, "delete profile {id}"),
+            Self::Order(scope, provider, profiles) if profiles.is_empty() => {
+                write!(f, "remove the order of {scope} for {provider}")
+            }
+            Self::Order(scope, provider, _) => write!(f, "set the order of {scope} for {provider}"),
+            Self::Clear(id) => write!(f, "forget the failures of profile {id}"),
+        }
+    }
+}
+
+/// What an edit asks for, in the order in which it is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The event that the documents were rendered at, where they say.
+    pub rendered: Option<u64>,
+    /// The changes.
+    pub edits: Vec<Edit>,
+}
+
+/// The event that a document says it was rendered at.
+#[must_use]
+pub fn rendered_at(text: &str) -> Option<u64> {
+    let rest = text.lines().next()?.strip_prefix("# palyra-ledger: event ")?;
+    rest.split_once(',')?.0.parse().ok()
+}
+
+/// Reads edited documents against a state. What people may change: profiles, orders, and a bench or
+/// failure count that they reset; everything else in the runtime document is the ledger's alone.
+///
+/// # Errors
+/// Every problem, by file and line.
+pub fn plan(state: &dyn StateRead, edited: &Documents) -> Result<Result<Plan, Vec<Problem>>, ApplyFault> {
+    let mut problems = Vec::new();
+    let wanted = read_profiles(&edited.profiles, &mut problems);
+    let runtime: Option<RuntimeDoc> = parse(RUNTIME_FILE, &edited.runtime, &mut problems);
+    let (Some(wanted), Some(runtime)) = (wanted, runtime) else { return Ok(Err(problems)) };
+    let mut plan = Plan { rendered: rendered_at(&edited.profiles), edits: Vec::new() };
+    let current = list_profiles(state)?;
+    for (record, _) in &current {
+        if !wanted.iter().any(|(profile, ..)| profile.id == record.profile.id) {
+            plan.edits.push(Edit::Delete(record.profile.id.clone()));
+        }
+    }
+    for (profile, expires_at) in wanted {
+        let same = current.iter().find(|(record, _)| record.profile.id == profile.id).is_some_and(|(record, runtime)| {
+            record.profile == profile && (expires_at.is_none() || runtime.expires_at == expires_at)
+        });
+        if !same {
+            plan.edits.push(Edit::Set(Box::new(profile), expires_at));
+        }
+    }
+    let lines = Lines::new(&edited.runtime);
+    let deleted = |id: &ProfileId| plan_deletes(&plan.edits, id);
+    let mut cleared = Vec::new();
+    for (index, record) in runtime.records.iter().enumerate() {
+        let line = lines.nth("[[records]]", index);
+        let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
+        let found = current.iter().find(|(other, _)| other.profile.id.as_str() == record.profile_id);
+        let Some((known, state)) = found else {
+            refuse(format!("there is no profile {}: records are the ledger's to make", record.profile_id));
+            continue;
+        };
+        let reset = record.failure_count == 0 && record.cooldown_until_unix_ms.is_none();
+        let failed = state.failure_count > 0 || state.cooldown_until.is_some();
+        if reset && failed {
+            if !deleted(&known.profile.id) {
+                cleared.push(Edit::Clear(known.profile.id.clone()));
+            }
+        } else if record.failure_count != state.failure_count
+            || record.cooldown_until_unix_ms != state.cooldown_until.map(Timestamp::as_millis)
+        {
+            refuse("failure_count and cooldown_until_unix_ms can only be reset, to 0 and to nothing".to_owned());
+        }
+    }
+    let orders = list_orders(state)?;
+    let mut named = Vec::new();
+    let mut changed = Vec::new();
+    for (index, order) in runtime.profile_orders.iter().enumerate() {
+        let line = lines.nth("[[profile_orders]]", index);
+        match read_order(order) {
+            Ok((scope, provider, profiles)) => {
+                let before = orders.iter().find(|order| order.scope == scope && order.provider == provider);
+                if before.is_none_or(|before| before.profiles != profiles) {
+                    changed.push(Edit::Order(scope.clone(), provider.clone(), profiles));
+                }
+                named.push((scope, provider));
+            }
+            Err(what) => problems.push(Problem { file: RUNTIME_FILE, line, what }),
+        }
+    }
+    for order in orders {
+        if !named.contains(&(order.scope.clone(), order.provider.clone())) {
+            changed.push(Edit::Order(order.scope, order.provider, Vec::new()));
+        }
+    }
+    plan.edits.extend(cleared);
+    plan.edits.extend(changed);
+    Ok(if problems.is_empty() { Ok(plan) } else { Err(problems) })
+}
+
+fn plan_deletes(edits: &[Edit], id: &ProfileId) -> bool {
+    edits.iter().any(|edit| matches!(edit, Edit::Delete(other) if other == id))
+}
+
+/// Reads a registry alone: its profiles with the end of their tokens.
+fn read_profiles(text: &str, problems: &mut Vec<Problem>) -> Option<Vec<(Profile, Option<Timestamp>)>> {
+    let document: ProfilesDoc = parse(PROFILES_FILE, text, problems)?;
+    let lines = Lines::new(text);
+    let before = problems.len();
+    let mut found: Vec<(Profile, Option<Timestamp>)> = Vec::new();
+    if document.version != VERSION {
+        let what = format!("version {} is not known; it must be {VERSION}", document.version);
+        problems.push(Problem { file: PROFILES_FILE, line: lines.nth("version", 0), what });
+    }
+    for (index, entry) in document.profiles.into_iter().enumerate() {
+        let line = lines.nth("[[profiles]]", index);
+        let expires_at = entry.credential.expires_at_unix_ms.map(Timestamp::from_millis);
+        match read_profile(entry) {
+            Ok(profile) if found.iter().any(|(other, _)| other.id == profile.id) => {
+                let what = format!("profile {} stands twice", profile.id);
+                problems.push(Problem { file: PROFILES_FILE, line, what });
+            }
+            Ok(profile) => found.push((profile, expires_at)),
+            Err(what) => problems.push(Problem { file: PROFILES_FILE, line, what }),
+        }
+    }
+    (problems.len() == before).then_some(found)
+}
+
+fn read_profile(entry: ProfileDoc) -> Result<Profile, String> {
+    let id: ProfileId = entry.profile_id.parse().map_err(|error| format!("profile_id: {error}"))?;
+    let provider = match (entry.provider.kind.as_str(), entry.provider.custom_name) {
+        ("custom", Some(name)) => format!("custom:{name}"),
+        ("custom", None) => return Err("a custom provider needs custom_name".to_owned()),
+        (_, Some(_)) => return Err("custom_name is for a custom provider alone".to_owned()),
+        (kind, None) => kind.to_owned(),
+    };
+    let scope = match (entry.scope.kind.as_str(), entry.scope.agent_id) {
+        ("agent", Some(agent)) => format!("agent:{agent}"),
+        ("agent", None) => return Err("an agent's scope needs agent_id".to_owned()),
+        (_, Some(_)) => return Err("agent_id is for an agent's scope alone".to_owned()),
+        (kind, None) => kind.to_owned(),
+    };
+    let profile = Profile {
+        id,
+        provider: provider.parse().map_err(|error: crate::base::ProfileError| error.to_string())?,
+        name: entry.profile_name,
+        scope: scope.parse().map_err(|error: crate::base::ProfileError| error.to_string())?,
+        enabled: entry.enabled,
+        credential: read_credential(entry.credential)?,
+    };
+    check(&profile).map_err(|error| error.to_string())?;
+    Ok(profile)
+}
+
+fn read_credential(entry: CredentialDoc) -> Result<CredentialSource, String> {
+    let reference = |field: &str, text: String| -> Result<SecretRef, String> {
+        // What was pasted where a reference belongs may be the secret itself: it is not repeated.
+        text.parse().map_err(|_| format!("{field} is no reference of the form <scope>/<name>"))
+    };
+    match entry.kind.as_str() {
+        "api_key" => {
+            let stray = entry.access_token_vault_ref.is_some()
+                || entry.refresh_token_vault_ref.is_some()
+                || entry.client_secret_vault_ref.is_some()
+                || entry.token_endpoint.is_some()
+                || entry.client_id.is_some()
+                || entry.expires_at_unix_ms.is_some();
+            if stray {
+                return Err("an api_key has api_key_vault_ref and nothing else".to_owned());
+            }
+            let key = entry.api_key_vault_ref.ok_or("an api_key needs api_key_vault_ref")?;
+            Ok(CredentialSource::ApiKey(reference("api_key_vault_ref", key)?))
+        }
+        "oauth" => {
+            if entry.api_key_vault_ref.is_some() {
+                return Err("api_key_vault_ref is for an api_key alone".to_owned());
+            }
+            let access = entry.access_token_vault_ref.ok_or("oauth needs access_token_vault_ref")?;
+            let optional = |field: &str, text: Option<String>| text.map(|text| reference(field, text)).transpose();
+            Ok(CredentialSource::Oauth(Box::new(OauthSource {
+                access: reference("access_token_vault_ref", access)?,
+                refresh: optional("refresh_token_vault_ref", entry.refresh_token_vault_ref)?,
+                client_secret: optional("client_secret_vault_ref", entry.client_secret_vault_ref)?,
+                token_endpoint: entry.token_endpoint.ok_or("oauth needs token_endpoint")?,
+                revocation_endpoint: entry.revocation_endpoint,
+                client_id: entry.client_id.ok_or("oauth needs client_id")?,
+                scopes: entry.scopes,
+            })))
+        }
+        _ => Err("a credential's type is api_key or oauth".to_owned()),
+    }
+}
+
+fn read_order(order: &OrderDoc) -> Result<(ProfileScope, Provider, Vec<ProfileId>), String> {
+    let bad = |error: crate::base::ProfileError| error.to_string();
+    let profiles = order.profile_ids.iter().map(|id| id.parse().map_err(bad)).collect::<Result<_, _>>()?;
+    Ok((order.scope.parse().map_err(bad)?, order.provider.parse().map_err(bad)?, profiles))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    if text.len() as u64 > limits::DOCUMENT_MAX {
+        problems.push(Problem { file, line: 1, what: "it is larger than 32 MiB".to_owned() });
+        return None;
+    }
+    match toml::from_str(text) {
+        Ok(document) => Some(document),
+        Err(error) => {
+            let line = error.span().map_or(1, |Range { start, .. }| {
+                1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count()
+            });
+            // The message alone: toml's own rendering repeats the line, which may hold a pasted secret.
+            problems.push(Problem { file, line, what: error.message().lines().next().unwrap_or_default().to_owned() });
+            None
+        }
+    }
+}
+
+/// Where the tables of a document begin.
+struct Lines<'a>(Vec<&'a str>);
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Self(text.lines().map(str::trim).collect())
+    }
+
+    fn nth(&self, header: &str, index: usize) -> usize {
+        let places = self.0.iter().enumerate().filter(|(_, line)| line.starts_with(header));
+        places.map(|(place, _)| place + 1).nth(index).unwrap_or(1)
+    }
+}
+
+/// Kinds of failure that a report may name.
+#[must_use]
+pub fn failure_kind(name: &str) -> Option<FailureKind> {
+    FailureKind::ALL.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// A kind of credential by its name.
+#[must_use]
+pub fn credential_type(name: &str) -> Option<CredentialType> {
+    CredentialType::ALL.iter().copied().find(|kind| kind.name() == name)
+}

@@ -1,0 +1,1 @@
+//! Selection and breaker against models.

@@ -1,0 +1,540 @@
+//! Service credentials as an embedding program sees them.
+
+use std::sync::Arc;
+
+use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
+use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
+use crate::base::{
+    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp,
+};
+use crate::event::Event;
+use crate::event::auth::{FailureKind, LoginFlow, Profile, UsageReported};
+use crate::event::vault::Versions;
+use crate::vault::{self, Expect, Metadata, Put, Select, VaultError};
+
+use super::core::Core;
+use super::error::Error;
+use super::replay::Replay;
+use super::vault_handle::GetOptions;
+
+/// Which profiles to list.
+#[derive(Debug, Clone, Default)]
+pub struct AuthFilter {
+    /// Only this service.
+    pub provider: Option<Provider>,
+    /// Only this scope.
+    pub scope: Option<ProfileScope>,
+    /// Only enabled or disabled ones.
+    pub enabled: Option<bool>,
+    /// Only ids after this one: the next page.
+    pub after: Option<ProfileId>,
+    /// At most this many.
+    pub limit: Option<usize>,
+}
+
+/// One page of profiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The profiles, by id.
+    pub profiles: Vec<(ProfileRecord, Runtime)>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<ProfileId>,
+}
+
+/// Tokens that a provider gave.
+#[derive(Debug)]
+pub struct NewTokens {
+    /// The access token.
+    pub access: SecretBytes,
+    /// A new refresh token, where there is one.
+    pub refresh: Option<SecretBytes>,
+    /// When the access token ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A refresh that was begun: it is durable, and nobody else begins one before its lease is over.
+#[derive(Debug)]
+pub struct RefreshTicket {
+    /// What is refreshed.
+    pub started: Started,
+    /// The refresh token.
+    pub refresh_token: SecretBytes,
+    /// The client secret, where the client has one.
+    pub client_secret: Option<SecretBytes>,
+}
+
+/// Service credentials, for one caller.
+///
+/// ```
+/// # use palyra_ledger::{Config, Ledger, NewSlot};
+/// # use palyra_ledger::{auth::Query, event::auth::{CredentialSource, Profile}};
+/// # let dir = tempfile::tempdir()?;
+/// # let ledger = Ledger::init(Config::new(dir.path().join("home")), NewSlot::file("first"))?;
+/// let auth = ledger.auth();
+/// auth.set(Profile {
+///     id: "openai-main".parse()?,
+///     provider: "openai".parse()?,
+///     name: "main key".into(),
+///     scope: "global".parse()?,
+///     enabled: true,
+///     credential: CredentialSource::ApiKey("global/openai_api_key".parse()?),
+/// }, None)?;
+/// let chosen = auth.select(&Query::default(), false)?;
+/// auth.report_success(&chosen.profile.id)?;        // in memory; recorded within a second
+/// # ledger.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Auth {
+    core: Arc<Core>,
+    caller: Caller,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+/// Secrets that are written in one batch with an event.
+type Writes<'a> = Vec<(&'a SecretRef, &'a SecretBytes, Option<Timestamp>)>;
+
+enum Attempt {
+    NoSlot,
+    Failed(Error),
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Core {
+    /// Commits what was reported in memory.
+    pub(super) fn record_usage(&self) -> Result<(), Error> {
+        let Some(registry) = self.registry.get() else { return Ok(()) };
+        let (notes, failovers) = registry.take();
+        let mut events: Vec<_> = failovers.into_iter().map(Event::FailedOver).collect();
+        // Two thousand and more profiles fit one body many times over.
+        events.extend(notes.chunks(2048).map(|notes| Event::UsageReported(UsageReported { notes: notes.to_vec() })));
+        if events.is_empty() {
+            return Ok(());
+        }
+        let done = self.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())));
+        registry.recorded(&notes);
+        done.map(|_| ())
+    }
+}
+
+impl Auth {
+    pub(super) const fn new(core: Arc<Core>, caller: Caller) -> Self {
+        Self { core, caller }
+    }
+
+    fn run<T>(
+        &self,
+        decide: impl FnOnce(&dyn StateRead, &Context) -> Result<(Vec<Event>, T), AuthError>,
+    ) -> Result<T, Error> {
+        self.core.execute(&self.caller, decide).map(|(_, value)| value)
+    }
+
+    fn window_ms(&self) -> u64 {
+        self.core.settings.auth.refresh_window_s * 1000
+    }
+
+    /// The time, as health and selection see it: never behind the log.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let latest = self.core.latest.load(std::sync::atomic::Ordering::Acquire);
+        self.core.clock.now().max(Timestamp::from_millis(latest))
+    }
+
+    /// How long before its end a token counts as expiring, in milliseconds.
+    #[must_use]
+    pub fn refresh_window_ms(&self) -> u64 {
+        self.window_ms()
+    }
+
+    /// Makes or changes a profile. `expires_at` is the end of its access token, where that is known.
+    ///
+    /// # Errors
+    /// [`AuthError`] in [`Error::Auth`] where a field is refused.
+    pub fn set(&self, profile: Profile, expires_at: Option<Timestamp>) -> Result<(), Error> {
+        self.run(|state, _| auth::decide_set(state, profile, expires_at))
+    }
+
+    /// Enables or disables a profile.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn enable(&self, id: &ProfileId, enabled: bool) -> Result<(), Error> {
+        self.run(|state, _| auth::decide_enable(state, id, enabled))
+    }
+
+    /// Deletes a profile. The secrets that it named stay.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn delete(&self, id: &ProfileId) -> Result<(), Error> {
+        self.run(|state, _| auth::decide_delete(state, id))
+    }
+
+    /// Forgets a profile's failures.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn clear(&self, id: &ProfileId) -> Result<(), Error> {
+        self.core.record_usage()?;
+        self.run(|state, _| auth::decide_clear(state, id))
+    }
+
+    /// Sets the order in which profiles are preferred; an empty one removes it.
+    ///
+    /// # Errors
+    /// [`AuthError::Order`].
+    pub fn set_order(&self, scope: ProfileScope, provider: Provider, profiles: Vec<ProfileId>) -> Result<(), Error> {
+        self.run(|state, _| auth::decide_order(state, scope, provider, profiles))
+    }
+
+    /// Every order.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn orders(&self) -> Result<Vec<Order>, Error> {
+        Ok(auth::list_orders(&self.core.index).map_err(AuthError::from)?)
+    }
+
+    /// One profile, as recorded.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn profile(&self, id: &ProfileId) -> Result<(ProfileRecord, Runtime), Error> {
+        let found = auth::find_profile(&self.core.index, id).map_err(AuthError::from)?;
+        let record = found.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
+        Ok((record, auth::find_runtime(&self.core.index, id).map_err(AuthError::from)?))
+    }
+
+    /// Profiles by id, filtered and by pages.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn profiles(&self, filter: &AuthFilter) -> Result<Page, Error> {
+        let all = auth::list_profiles(&self.core.index).map_err(AuthError::from)?;
+        let fits = |(record, _): &(ProfileRecord, Runtime)| {
+            let profile = &record.profile;
+            filter.provider.as_ref().is_none_or(|provider| profile.provider == *provider)
+                && filter.scope.as_ref().is_none_or(|scope| profile.scope == *scope)
+                && filter.enabled.is_none_or(|enabled| profile.enabled == enabled)
+                && filter.after.as_ref().is_none_or(|after| profile.id > *after)
+        };
+        let mut profiles: Vec<_> = all.into_iter().filter(fits).collect();
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let more = profiles.len() > limit;
+        profiles.truncate(limit);
+        let next = profiles.last().filter(|_| more).map(|(record, _)| record.profile.id.clone());
+        Ok(Page { profiles, next })
+    }
+
+    /// Chooses a profile; see [`auth::Registry::select`]. In memory but for the first call.
+    ///
+    /// # Errors
+    /// [`AuthError::NoCandidate`] with every reason, where none may be used.
+    pub fn select(&self, query: &Query, explain: bool) -> Result<Chosen, Error> {
+        self.select_at(query, explain, self.now())
+    }
+
+    fn select_at(&self, query: &Query, explain: bool, now: Timestamp) -> Result<Chosen, Error> {
+        self.core.open_still()?;
+        self.core.registry()?.select(query, now, explain).map_err(|skipped| {
+            let mut reasons: Vec<_> = skipped
+                .iter()
+                .map(|skipped| match skipped.until {
+                    Some(until) => format!("{} is {} until {until}", skipped.profile, skipped.why.name()),
+                    None => format!("{} is {}", skipped.profile, skipped.why.name()),
+                })
+                .collect();
+            let more = reasons.len().saturating_sub(8);
+            reasons.truncate(8);
+            let mut text = if reasons.is_empty() { "none fits".to_owned() } else { reasons.join(", ") };
+            if more > 0 {
+                text.push_str(&format!(", and {more} more"));
+            }
+            AuthError::NoCandidate(text).into()
+        })
+    }
+
+    /// Reports that a profile served. In memory; recorded within a second, and when the ledger closes.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn report_success(&self, id: &ProfileId) -> Result<(), Error> {
+        self.core.open_still()?;
+        if self.core.registry()?.succeeded(id, self.core.clock.now()) {
+            return Ok(());
+        }
+        Err(AuthError::NoProfile(id.clone()).into())
+    }
+
+    /// Reports that a profile failed; `retry_after_ms` is what the provider asks for. In memory, as
+    /// [`Auth::report_success`]; it may bench the profile at once.
+    ///
+    /// # Errors
+    /// [`AuthError::NoProfile`].
+    pub fn report_failure(&self, id: &ProfileId, kind: FailureKind, retry_after_ms: Option<u64>) -> Result<(), Error> {
+        self.core.open_still()?;
+        let random = u32::from_le_bytes(self.core.random.array()?);
+        if self.core.registry()?.failed(id, kind, retry_after_ms, random, self.core.clock.now()) {
+            return Ok(());
+        }
+        Err(AuthError::NoProfile(id.clone()).into())
+    }
+
+    /// Records what was reported so far.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn flush_usage(&self) -> Result<(), Error> {
+        self.core.record_usage()
+    }
+
+    /// Profiles whose tokens are to be refreshed by now, the longest due first.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn due(&self) -> Result<Vec<ProfileId>, Error> {
+        let (now, window) = (self.now(), self.window_ms());
+        let mut found: Vec<_> = auth::list_profiles(&self.core.index)
+            .map_err(AuthError::from)?
+            .into_iter()
+            .filter_map(|(record, runtime)| {
+                let at = auth::due(&record.profile, &runtime, window).filter(|at| now >= *at)?;
+                Some((at, record.profile.id))
+            })
+            .collect();
+        found.sort();
+        Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Begins a refresh: on return it is durable, and its tokens may be sent. `force` refreshes what is not
+    /// due, cools down or waits for a person; it never runs beside another refresh.
+    ///
+    /// # Errors
+    /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
+    /// which is recorded as its failure.
+    pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
+        let window = self.window_ms();
+        let started = self.run(|state, context| auth::decide_refresh(state, context, id, window, force))?;
+        let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
+        let read = |reference: &SecretRef| self.read(reference);
+        let secrets = read(wanted).and_then(|refresh| {
+            let secret = started.source.client_secret.as_ref().map(read).transpose()?;
+            Ok((refresh, secret))
+        });
+        match secrets {
+            Ok((refresh_token, client_secret)) => Ok(RefreshTicket { started, refresh_token, client_secret }),
+            Err(error) => {
+                // Nothing was sent: the refresh is over, and a person must give what is missing.
+                let what = format!("a secret that it names cannot be read: {error}");
+                let result = RefreshResult::Refused { failure: FailureKind::ConfigMissing, what };
+                let spotless = Started { after_lost_answer: false, ..started };
+                self.run(|state, context| auth::decide_refreshed(state, context, &spotless, &result))?;
+                Err(error)
+            }
+        }
+    }
+
+    fn read(&self, reference: &SecretRef) -> Result<SecretBytes, Error> {
+        let vault = super::vault_handle::Vault::new(
+            Arc::clone(&self.core),
+            reference.scope.clone(),
+            self.caller.clone(),
+        );
+        Ok(vault.get_with(&reference.name, GetOptions::current())?.value)
+    }
+
+    /// Completes a refresh: new tokens, their end and the profile's health in one batch, if it is still the
+    /// refresh that is under way.
+    ///
+    /// # Errors
+    /// [`AuthError::Superseded`] where it is not.
+    pub fn renewed(&self, started: &Started, tokens: &NewTokens) -> Result<(), Error> {
+        let NewTokens { access, refresh, expires_at } = tokens;
+        let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() };
+        let mut writes: Writes<'_> = vec![(&started.source.access, access, *expires_at)];
+        if let (Some(place), Some(token)) = (&started.source.refresh, refresh) {
+            writes.push((place, token, None));
+        }
+        self.write(&writes, |state, context| auth::decide_refreshed(state, context, started, &result))
+    }
+
+    /// Records that a refresh failed.
+    ///
+    /// # Errors
+    /// [`AuthError::Superseded`] where it is no longer under way.
+    pub fn refresh_failed(&self, started: &Started, result: &RefreshResult) -> Result<(), Error> {
+        self.run(|state, context| auth::decide_refreshed(state, context, started, result))
+    }
+
+    /// Records a login: profile and tokens in one batch.
+    ///
+    /// # Errors
+    /// [`AuthError`] where the profile is refused or is being refreshed.
+    pub fn logged_in(&self, profile: &Profile, flow: LoginFlow, tokens: &NewTokens) -> Result<(), Error> {
+        let crate::event::auth::CredentialSource::Oauth(source) = &profile.credential else {
+            return Err(AuthError::Static(profile.id.clone()).into());
+        };
+        let NewTokens { access, refresh, expires_at } = tokens;
+        let mut writes: Writes<'_> = vec![(&source.access, access, *expires_at)];
+        if let (Some(place), Some(token)) = (&source.refresh, refresh) {
+            writes.push((place, token, None));
+        }
+        self.write(&writes, |state, context| {
+            auth::decide_login(state, context, profile.clone(), flow, *expires_at)
+        })
+    }
+
+    /// The tokens that a logout gives up: refresh token and access token, as far as they can be read, and
+    /// the client secret.
+    ///
+    /// # Errors
+    /// [`AuthError`] where there is no such profile or it holds an API key.
+    pub fn tokens(&self, id: &ProfileId) -> Result<(Vec<SecretBytes>, Option<SecretBytes>), Error> {
+        let (record, _) = self.profile(id)?;
+        let crate::event::auth::CredentialSource::Oauth(source) = record.profile.credential else {
+            return Err(AuthError::Static(id.clone()).into());
+        };
+        let readable = |reference: &SecretRef| match self.read(reference) {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Vault(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let mut tokens = Vec::new();
+        for place in source.refresh.iter().chain([&source.access]) {
+            tokens.extend(readable(place)?);
+        }
+        let secret = source.client_secret.as_ref().map(readable).transpose()?.flatten();
+        Ok((tokens, secret))
+    }
+
+    /// Records a logout and shreds the tokens, all versions of them. `revoked`: the provider confirmed it.
+    ///
+    /// # Errors
+    /// [`AuthError`] where there is no such profile or it holds an API key.
+    pub fn logged_out(&self, id: &ProfileId, revoked: bool) -> Result<(), Error> {
+        // Held until the slots are overwritten: a root rotation must not carry them over.
+        let table = self.core.table();
+        self.core.execute(&self.caller, |state, _| {
+            let (mut events, source) = auth::decide_logout(state, id, revoked)?;
+            for target in source.refresh.iter().chain([&source.access]) {
+                let command = Select { target, versions: Versions::All, expect: Expect::Anything };
+                match vault::decide_shred(state, &command) {
+                    Ok(decided) => events.extend(decided.events),
+                    // What is not there, or shredded already, needs no shredding.
+                    Err(VaultError::NotFound { .. } | VaultError::Shredded { .. }) => {}
+                    Err(error) => return Err(Error::from(error)),
+                }
+            }
+            Ok((events, ()))
+        })?;
+        self.core.carry_out_shreds(&table)
+    }
+
+    /// Events of a decision and new versions of secrets, in one batch.
+    fn write(
+        &self,
+        writes: &Writes<'_>,
+        decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
+    ) -> Result<(), Error> {
+        let table = self.core.table();
+        loop {
+            self.core.ready_slots(&table)?;
+            let attempt = self.core.enqueue_as(&self.caller, |state, context| {
+                let refused = |error: Error| Attempt::Failed(error);
+                let (decided, ()) = decide(state, context).map_err(|error| refused(error.into()))?;
+                let mut sealers = Vec::with_capacity(writes.len());
+                while sealers.len() < writes.len() {
+                    match self.core.take_slot(&table) {
+                        Some(sealer) => sealers.push(sealer),
+                        None => {
+                            sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                            return Err(Attempt::NoSlot);
+                        }
+                    }
+                }
+                let max_bytes = self.core.settings.limits.max_value_bytes;
+                let mut events = Vec::new();
+                let mut fault = None;
+                for ((target, value, expires_at), sealer) in writes.iter().zip(&sealers) {
+                    let metadata = Metadata { expires_at: Some(*expires_at), ..Metadata::default() };
+                    let command =
+                        Put { target, value, max_bytes, expect: Expect::Anything, metadata: &metadata, sealer };
+                    match vault::decide_put(state, &command, context) {
+                        Ok(decided) => events.extend(decided.events),
+                        Err(error) => fault = Some(error),
+                    }
+                }
+                if let Some(error) = fault {
+                    sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                    return Err(refused(error.into()));
+                }
+                events.extend(decided);
+                Ok((events, ()))
+            });
+            match attempt {
+                Ok((ticket, ())) => return self.core.wait(ticket.number()),
+                Err(Attempt::NoSlot) => {}
+                Err(Attempt::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// What an edit of the documents asks for, or what is wrong with it by file and line.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn plan(&self, edited: &Documents) -> Result<Result<Plan, Vec<Problem>>, Error> {
+        Ok(documents::plan(&self.core.index, edited).map_err(AuthError::from)?)
+    }
+
+    /// Carries out an edit in one batch.
+    ///
+    /// # Errors
+    /// [`AuthError`] where a change is refused; nothing is changed then.
+    pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
+        self.run(|state, _| {
+            let mut staged = super::overlay::Overlay::default();
+            let mut events = Vec::new();
+            for edit in &plan.edits {
+                let view = staged.on(state);
+                let (decided, ()) = match edit {
+                    Edit::Set(profile, expires_at) => auth::decide_set(&view, Profile::clone(profile), *expires_at)?,
+                    Edit::Delete(id) => auth::decide_delete(&view, id)?,
+                    Edit::Clear(id) => auth::decide_clear(&view, id)?,
+                    Edit::Order(scope, provider, profiles) => {
+                        auth::decide_order(&view, scope.clone(), provider.clone(), profiles.clone())?
+                    }
+                };
+                for event in decided {
+                    // The time of a record does not matter to the decisions that follow.
+                    let delta = auth::apply(&staged.on(state), Timestamp::default(), &event)?;
+                    staged.stage(0, &delta);
+                    events.push(event);
+                }
+            }
+            Ok((events, ()))
+        })
+    }
+}
+
+impl Replay {
+    /// The two TOML documents as they were: the same bytes for the same event, for ever.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn auth_documents(&self, window_ms: u64) -> Result<Documents, Error> {
+        let root = self.state_root()?;
+        let made = documents::render(self.state(), self.seq(), self.time(), root, window_ms);
+        Ok(made.map_err(AuthError::from)?)
+    }
+}
