@@ -161,6 +161,7 @@ pub fn decide_refresh(
     context: &Context,
     id: &ProfileId,
     window_ms: u64,
+    lease_ms: u64,
     force: bool,
 ) -> Decision<Started> {
     let (record, runtime) = existing(state, id)?;
@@ -196,7 +197,7 @@ pub fn decide_refresh(
         (false, false) => RefreshCause::Due,
     };
     let generation = runtime.generation + 1;
-    let lease_until = now.plus_millis(limits::REFRESH_LEASE_MS);
+    let lease_until = now.plus_millis(lease_ms);
     let event = RefreshStarted { profile: id.clone(), generation, lease_until, cause };
     let after_lost_answer = in_doubt || runtime.lost_answers > 0;
     Ok((vec![Event::RefreshStarted(event)], Started { profile, source, generation, after_lost_answer }))

@@ -357,78 +357,192 @@ pub fn rendered_at(text: &str) -> Option<u64> {
     rest.split_once(',')?.0.parse().ok()
 }
 
-/// Reads edited documents against a state. What people may change: profiles, orders, and a bench or
-/// failure count that they reset; everything else in the runtime document is the ledger's alone.
+/// Reads edited documents against a state, and against `base`: what they were before somebody edited them;
+/// none: the state as it is. What people may change: profiles, orders, and a bench or failure count that they
+/// reset; everything else in the runtime document is the ledger's alone. What changed on both sides since is
+/// a problem, and nothing is overwritten.
 ///
 /// # Errors
 /// Every problem, by file and line.
-pub fn plan(state: &dyn StateRead, edited: &Documents) -> Result<Result<Plan, Vec<Problem>>, ApplyFault> {
+pub fn plan(
+    state: &dyn StateRead,
+    edited: &Documents,
+    base: Option<&Documents>,
+) -> Result<Result<Plan, Vec<Problem>>, ApplyFault> {
     let mut problems = Vec::new();
     let wanted = read_profiles(&edited.profiles, &mut problems);
     let runtime: Option<RuntimeDoc> = parse(RUNTIME_FILE, &edited.runtime, &mut problems);
     let (Some(wanted), Some(runtime)) = (wanted, runtime) else { return Ok(Err(problems)) };
-    let mut plan = Plan { rendered: rendered_at(&edited.profiles), edits: Vec::new() };
     let current = list_profiles(state)?;
-    for (record, _) in &current {
-        if !wanted.iter().any(|(profile, ..)| profile.id == record.profile.id) {
-            plan.edits.push(Edit::Delete(record.profile.id.clone()));
-        }
-    }
-    for (profile, expires_at) in wanted {
-        let same = current.iter().find(|(record, _)| record.profile.id == profile.id).is_some_and(|(record, runtime)| {
-            record.profile == profile && (expires_at.is_none() || runtime.expires_at == expires_at)
+    let orders = list_orders(state)?;
+    let before = Before::new(&current, &orders, base);
+    let mut plan = Plan { rendered: rendered_at(&edited.profiles), edits: Vec::new() };
+    plan_profiles(&mut plan.edits, &mut problems, &edited.profiles, &current, &before, wanted);
+    plan_records(&mut plan.edits, &mut problems, &edited.runtime, &current, &before, &runtime.records);
+    plan_orders(&mut plan.edits, &mut problems, &edited.runtime, &orders, &before, &runtime.profile_orders);
+    Ok(if problems.is_empty() { Ok(plan) } else { Err(problems) })
+}
+
+/// What the documents said before somebody edited them.
+struct Before {
+    profiles: Vec<(Profile, Option<Timestamp>)>,
+    /// Failures in a row and end of the bench, by profile.
+    records: Vec<(String, u32, Option<u64>)>,
+    orders: Vec<(ProfileScope, Provider, Vec<ProfileId>)>,
+}
+
+impl Before {
+    fn new(current: &[(ProfileRecord, Runtime)], orders: &[Order], base: Option<&Documents>) -> Self {
+        let mut unread = Vec::new();
+        let read = base.and_then(|base| {
+            let runtime: RuntimeDoc = parse(RUNTIME_FILE, &base.runtime, &mut unread)?;
+            Some(Self {
+                profiles: read_profiles(&base.profiles, &mut unread)?,
+                records: runtime
+                    .records
+                    .into_iter()
+                    .map(|record| (record.profile_id, record.failure_count, record.cooldown_until_unix_ms))
+                    .collect(),
+                orders: runtime.profile_orders.iter().filter_map(|order| read_order(order).ok()).collect(),
+            })
         });
-        if !same {
-            plan.edits.push(Edit::Set(Box::new(profile), expires_at));
+        read.unwrap_or_else(|| Self {
+            profiles: current
+                .iter()
+                .map(|(record, runtime)| (record.profile.clone(), runtime.expires_at))
+                .collect(),
+            records: current
+                .iter()
+                .map(|(record, runtime)| {
+                    let until = runtime.cooldown_until.map(Timestamp::as_millis);
+                    (record.profile.id.to_string(), runtime.failure_count, until)
+                })
+                .collect(),
+            orders: orders
+                .iter()
+                .map(|order| (order.scope.clone(), order.provider.clone(), order.profiles.clone()))
+                .collect(),
+        })
+    }
+
+    fn profile(&self, id: &ProfileId) -> Option<&(Profile, Option<Timestamp>)> {
+        self.profiles.iter().find(|(profile, _)| profile.id == *id)
+    }
+}
+
+fn plan_profiles(
+    edits: &mut Vec<Edit>,
+    problems: &mut Vec<Problem>,
+    text: &str,
+    current: &[(ProfileRecord, Runtime)],
+    before: &Before,
+    wanted: Vec<(Profile, Option<Timestamp>)>,
+) {
+    let lines = Lines::new(text);
+    let now = |id: &ProfileId| current.iter().find(|(record, _)| record.profile.id == *id);
+    let changed_since = |id: &ProfileId| now(id).map(|(record, _)| &record.profile) != before.profile(id).map(|known| &known.0);
+    for (known, _) in &before.profiles {
+        if !wanted.iter().any(|(profile, _)| profile.id == known.id) && now(&known.id).is_some() {
+            if changed_since(&known.id) {
+                let what = format!("profile {} is deleted here, and was changed in the ledger since", known.id);
+                problems.push(Problem { file: PROFILES_FILE, line: 1, what });
+            } else {
+                edits.push(Edit::Delete(known.id.clone()));
+            }
         }
     }
-    let lines = Lines::new(&edited.runtime);
-    let deleted = |id: &ProfileId| plan_deletes(&plan.edits, id);
-    let mut cleared = Vec::new();
-    for (index, record) in runtime.records.iter().enumerate() {
+    for (index, (profile, expires_at)) in wanted.into_iter().enumerate() {
+        let known = before.profile(&profile.id);
+        let same_end = known.is_some_and(|(_, end)| *end == expires_at);
+        if known.is_some_and(|(known, _)| *known == profile) && same_end {
+            continue;
+        }
+        let as_it_is = now(&profile.id).is_some_and(|(record, _)| record.profile == profile);
+        if changed_since(&profile.id) && !as_it_is {
+            let what = format!("profile {} is edited here, and was changed in the ledger since", profile.id);
+            problems.push(Problem { file: PROFILES_FILE, line: lines.nth("[[profiles]]", index), what });
+            continue;
+        }
+        edits.push(Edit::Set(Box::new(profile), expires_at.filter(|_| !same_end)));
+    }
+}
+
+fn plan_records(
+    edits: &mut Vec<Edit>,
+    problems: &mut Vec<Problem>,
+    text: &str,
+    current: &[(ProfileRecord, Runtime)],
+    before: &Before,
+    records: &[RecordDoc],
+) {
+    let lines = Lines::new(text);
+    for (index, record) in records.iter().enumerate() {
         let line = lines.nth("[[records]]", index);
         let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
-        let found = current.iter().find(|(other, _)| other.profile.id.as_str() == record.profile_id);
-        let Some((known, state)) = found else {
-            refuse(format!("there is no profile {}: records are the ledger's to make", record.profile_id));
+        let Some((_, failures, until)) = before.records.iter().find(|(id, ..)| *id == record.profile_id) else {
+            refuse(format!("there is no profile {}: records are the ledger's to make", safe_id(&record.profile_id)));
             continue;
         };
-        let reset = record.failure_count == 0 && record.cooldown_until_unix_ms.is_none();
-        let failed = state.failure_count > 0 || state.cooldown_until.is_some();
-        if reset && failed {
-            if !deleted(&known.profile.id) {
-                cleared.push(Edit::Clear(known.profile.id.clone()));
-            }
-        } else if record.failure_count != state.failure_count
-            || record.cooldown_until_unix_ms != state.cooldown_until.map(Timestamp::as_millis)
-        {
+        if record.failure_count == *failures && record.cooldown_until_unix_ms == *until {
+            continue;
+        }
+        if record.failure_count != 0 || record.cooldown_until_unix_ms.is_some() {
             refuse("failure_count and cooldown_until_unix_ms can only be reset, to 0 and to nothing".to_owned());
+            continue;
+        }
+        let found = current.iter().find(|(other, _)| other.profile.id.as_str() == record.profile_id);
+        if let Some((found, _)) = found
+            && !plan_deletes(edits, &found.profile.id)
+        {
+            edits.push(Edit::Clear(found.profile.id.clone()));
         }
     }
-    let orders = list_orders(state)?;
+}
+
+/// What stands where an id belongs may be anything: it is shown where it is one.
+fn safe_id(text: &str) -> &str {
+    if text.parse::<ProfileId>().is_ok() { text } else { "of that id" }
+}
+
+fn plan_orders(
+    edits: &mut Vec<Edit>,
+    problems: &mut Vec<Problem>,
+    text: &str,
+    current: &[Order],
+    before: &Before,
+    wanted: &[OrderDoc],
+) {
+    let lines = Lines::new(text);
+    let known = |scope: &ProfileScope, provider: &Provider| {
+        before.orders.iter().find(|(other, service, _)| other == scope && service == provider)
+    };
+    let now = |scope: &ProfileScope, provider: &Provider| {
+        current.iter().find(|order| order.scope == *scope && order.provider == *provider)
+    };
     let mut named = Vec::new();
-    let mut changed = Vec::new();
-    for (index, order) in runtime.profile_orders.iter().enumerate() {
+    for (index, order) in wanted.iter().enumerate() {
         let line = lines.nth("[[profile_orders]]", index);
         match read_order(order) {
             Ok((scope, provider, profiles)) => {
-                let before = orders.iter().find(|order| order.scope == scope && order.provider == provider);
-                if before.is_none_or(|before| before.profiles != profiles) {
-                    changed.push(Edit::Order(scope.clone(), provider.clone(), profiles));
+                let before = known(&scope, &provider).map(|(.., profiles)| profiles);
+                if before != Some(&profiles) {
+                    if now(&scope, &provider).map(|order| &order.profiles) == before {
+                        edits.push(Edit::Order(scope.clone(), provider.clone(), profiles));
+                    } else {
+                        let what = "this order is edited here, and was changed in the ledger since".to_owned();
+                        problems.push(Problem { file: RUNTIME_FILE, line, what });
+                    }
                 }
                 named.push((scope, provider));
             }
             Err(what) => problems.push(Problem { file: RUNTIME_FILE, line, what }),
         }
     }
-    for order in orders {
-        if !named.contains(&(order.scope.clone(), order.provider.clone())) {
-            changed.push(Edit::Order(order.scope, order.provider, Vec::new()));
+    for (scope, provider, _) in &before.orders {
+        if !named.contains(&(scope.clone(), provider.clone())) && now(scope, provider).is_some() {
+            edits.push(Edit::Order(scope.clone(), provider.clone(), Vec::new()));
         }
     }
-    plan.edits.extend(cleared);
-    plan.edits.extend(changed);
-    Ok(if problems.is_empty() { Ok(plan) } else { Err(problems) })
 }
 
 fn plan_deletes(edits: &[Edit], id: &ProfileId) -> bool {

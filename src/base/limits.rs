@@ -89,6 +89,11 @@ pub const BREAKER_THRESHOLD: u32 = 3;
 pub const PROBE_MS: u64 = 30_000;
 /// Longest time in milliseconds that a usage report waits to be recorded: the stated loss window.
 pub const USAGE_WINDOW_MS: u64 = 1_000;
+/// How often the daemon looks for tokens that are due, in milliseconds.
+pub const REFRESH_TICK_MS: u64 = 5_000;
+/// How long a stopping daemon waits for refreshes that were sent, in milliseconds: below the 30 s that
+/// service managers give.
+pub const REFRESH_DRAIN_MS: u64 = 15_000;
 /// Refreshes under way at once.
 pub const REFRESHES_AT_ONCE: usize = 64;
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod bytes;
 mod context;
+mod files;
 mod ids;
 pub mod limits;
 mod profile;
@@ -14,6 +15,7 @@ mod state;
 mod time;
 
 pub use context::{Actor, ActorError, Caller, Context, DeviceName, Origin, Reason};
+pub use files::write_whole;
 pub use ids::{CorrelationId, DeviceId, IdError, LedgerId, PairingId, RequestId, Serial, SlotId};
 pub(crate) use ids::{bytes_or_hex, hex_array};
 pub use profile::{AgentId, ProfileError, ProfileId, ProfileScope, Provider};

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::SlotId;
 
+use super::auth::AuthCommand;
 use super::ca::CaCommand;
 use super::certs::CertsCommand;
 use super::devices::DevicesCommand;
@@ -112,6 +113,9 @@ pub enum Command {
     /// Show and export the certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Keep, refresh and choose service credentials
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Serve paired devices and the local command line until stopped
     Serve(ServeArgs),
     /// Check the ledger's health, and mend what can be mended

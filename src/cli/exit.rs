@@ -1,6 +1,7 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
 use crate::engine::{Error, LockError};
+use crate::auth::AuthError;
 use crate::identity::IdentityError;
 use crate::keys::{KeysError, SlotError};
 use crate::log::{HeadError, JournalError};
@@ -183,6 +184,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         }
         Error::Vault(error) => return vault(error),
         Error::Identity(error) => return identity(error),
+        Error::Auth(error) => return auth(error),
         Error::Csr(_) | Error::Sign(SignError::Name(_)) => {
             (ExitCode::Usage, "make the request again with an Ed25519 or P-256 key")
         }
@@ -288,6 +290,30 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::Random(_) | KeysError::Argon(_) => {
             (ExitCode::Internal, "run the command again with memory to spare")
         }
+    };
+    (code, hint.to_owned())
+}
+
+fn auth(error: &AuthError) -> (ExitCode, String) {
+    let (code, hint) = match error {
+        AuthError::NoProfile(_) => (ExitCode::NotFound, "`palyra-ledger auth profiles list` shows the ids"),
+        AuthError::NoCandidate(_) => (ExitCode::NotFound, "`palyra-ledger auth health` says what to do next"),
+        AuthError::TooMany => (ExitCode::Conflict, "delete profiles that nobody uses"),
+        AuthError::Field { .. } | AuthError::Order(_) | AuthError::Documents(_) => (ExitCode::Usage, "mend it"),
+        AuthError::Static(_) => (ExitCode::Usage, "replace the key with `palyra-ledger secrets set`"),
+        AuthError::Disabled(id) => return (ExitCode::Denied, format!("`palyra-ledger auth profiles enable {id}`")),
+        AuthError::NotDue(_) | AuthError::CoolingDown { .. } => {
+            (ExitCode::Denied, "wait, or say --force to refresh it all the same")
+        }
+        AuthError::NoRefreshToken(id) => return (ExitCode::Denied, format!("`palyra-ledger auth login --profile {id}`")),
+        AuthError::NeedsPerson { profile, .. } => {
+            return (ExitCode::Expired, format!("`palyra-ledger auth login --profile {profile}`"));
+        }
+        AuthError::Busy { .. } => (ExitCode::InUse, "wait until it is done"),
+        AuthError::Superseded { .. } | AuthError::Stale { .. } => {
+            (ExitCode::Conflict, "look at what became of it, then run the command again")
+        }
+        AuthError::Apply(_) => (ExitCode::Integrity, REPAIR),
     };
     (code, hint.to_owned())
 }

@@ -1,6 +1,7 @@
 //! The command line. Its JSON fields and exit codes are stable; its Rust interface is not.
 
 pub mod args;
+mod auth;
 mod ca;
 mod certs;
 mod complete;
@@ -94,6 +95,7 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Devices(command) => devices::run(invocation, command),
         Command::Certs(command) => certs::run(invocation, command),
         Command::Ca(command) => ca::run(invocation, &command),
+        Command::Auth(command) => auth::run(invocation, command),
         Command::Serve(args) => serve::run(invocation, &args),
         Command::Doctor(args) => doctor::run(invocation, &args),
         Command::Tour(args) => tour::run(invocation, &args),

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::engine::Ledger;
+use crate::oauth::TokenClient;
 use crate::pki::ServerName;
 use crate::serve::{Attend, Daemon, ServeError, ServeOptions};
 
@@ -102,6 +103,7 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
         metrics: address("--metrics-listen", args.metrics_listen.as_deref(), &settings.metrics_listen)?,
         socket: Some(home.join(SOCKET)),
         names: names.map_err(|error| Failure::usage(error.to_string(), "give DNS names and addresses with --name"))?,
+        tokens: Some(tokens(&ledger)?),
         attend: Some(attendant(&ledger, &home, &daemon)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -112,6 +114,13 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     invocation.close(&ledger);
     done
+}
+
+/// With what tokens are refreshed: what `config.toml` says is checked before anything listens.
+fn tokens(ledger: &Ledger) -> Result<TokenClient, Failure> {
+    let settings = ledger.status()?.settings.auth;
+    TokenClient::new(&settings, ledger.identity().clock())
+        .map_err(|fault| Failure::usage(fault.to_string(), "mend config.toml"))
 }
 
 fn attendant(ledger: &Arc<Ledger>, home: &std::path::Path, daemon: &Arc<OnceLock<Daemon>>) -> Attend {

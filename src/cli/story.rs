@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::base::{Origin, Timestamp};
 use crate::engine::Entry;
 use crate::event::Event;
+use crate::event::auth::UsageNote;
 use crate::event::identity::{RefusalNote, SeenNote, Subject};
 use crate::event::system::{EpochCause, SlotNote, WitnessFault};
 use crate::event::vault::{ReadNote, SecretPut, Versions};
@@ -182,6 +183,66 @@ fn daily(event: &Event) -> String {
         }
         Event::DaemonStarted(event) => format!("began to serve: {}", event.listeners.join(", ")),
         Event::DaemonStopped(event) => format!("stopped serving, {} cut", count(event.cut.into(), "connection")),
+        other => credentials(other),
+    }
+}
+
+fn credentials(event: &Event) -> String {
+    let until = |end: &Option<Timestamp>| end.map(|end| format!(", good until {}", time::second(end))).unwrap_or_default();
+    match event {
+        Event::ProfileSet(event) => {
+            let profile = &event.profile;
+            let kind = profile.credential.kind();
+            format!("set profile {} ({}, {}, {kind})", profile.id, profile.provider, profile.scope)
+        }
+        Event::ProfileEnabled(event) => {
+            format!("{} profile {}", if event.enabled { "enabled" } else { "disabled" }, event.profile)
+        }
+        Event::ProfileDeleted(event) => format!("deleted profile {}", event.profile),
+        Event::ProfileCleared(event) => format!("forgot the failures of profile {}", event.profile),
+        Event::OrderSet(event) if event.profiles.is_empty() => {
+            format!("removed the order of {} for {}", event.scope, event.provider)
+        }
+        Event::OrderSet(event) => {
+            let names: Vec<_> = event.profiles.iter().map(ToString::to_string).collect();
+            format!("set the order of {} for {}: {}", event.scope, event.provider, names.join(", "))
+        }
+        Event::RefreshStarted(event) => {
+            format!("began refresh {} of profile {} ({})", event.generation, event.profile, event.cause)
+        }
+        Event::RefreshSucceeded(event) => {
+            let rotated = if event.rotated { ", with a new refresh token" } else { "" };
+            format!("refreshed profile {}{rotated}{}", event.profile, until(&event.expires_at))
+        }
+        Event::RefreshFailed(event) => {
+            let next = match (event.terminal, event.retry_at) {
+                (true, _) => "; a person must log in again".to_owned(),
+                (false, Some(at)) => format!("; again at {}", time::second(at)),
+                (false, None) => String::new(),
+            };
+            let lost = if event.unanswered { " (the answer may be lost)" } else { "" };
+            format!("could not refresh profile {}: {}{lost}{next}", event.profile, event.what)
+        }
+        Event::ProfileLoggedIn(event) => {
+            format!("logged in profile {} by {}{}", event.profile.id, event.flow, until(&event.expires_at))
+        }
+        Event::ProfileLoggedOut(event) => {
+            let how = if event.revoked { ", and the provider revoked its tokens" } else { "" };
+            format!("logged out profile {}{how}", event.profile)
+        }
+        Event::UsageReported(event) => {
+            let each = |note: &UsageNote| {
+                let bench = note.cooldown_until.map(|end| format!(", benched until {}", time::second(end))).unwrap_or_default();
+                format!("{} ({} served, {} failed{bench})", note.profile, note.successes, note.failures)
+            };
+            let shown: Vec<_> = event.notes.iter().take(3).map(each).collect();
+            let more = event.notes.len() - shown.len();
+            let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other profile")) };
+            format!("used {}{more}", shown.join(", "))
+        }
+        Event::FailedOver(event) => {
+            format!("used {} ({}) instead of {} ({}): {}", event.chosen, event.to, event.preferred, event.from, event.why)
+        }
         _ => event.kind().name().replace('_', " "),
     }
 }

@@ -8,14 +8,14 @@
 //! | `joining.toml`, `joining.pem`, `joining.key` | a request that waits for a person, until it is answered: [`Pending`] |
 
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::base::{DeviceId, LedgerId, RequestId, limits};
+use crate::base::{DeviceId, LedgerId, RequestId, limits, write_whole};
 use crate::crypto::Key;
 use crate::event::identity::{ClientKind, Der};
 use crate::pki::{LeafKey, certificates_from_pem, key_from_pem, pem};
@@ -280,19 +280,9 @@ impl DeviceFiles {
         self.write(path, text.as_bytes())
     }
 
-    /// Writes beside the file, syncs, renames, syncs the folder: whole or not at all.
+    #[allow(clippy::unused_self)]
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
-        let written = (|| {
-            let mut file = tempfile::Builder::new()
-                .prefix(".new-")
-                .permissions(std::fs::Permissions::from_mode(0o600))
-                .tempfile_in(&self.dir)?;
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(path).map_err(|error| error.error)?;
-            File::open(&self.dir)?.sync_all()
-        })();
-        written.map_err(|source| FilesError::Io { path: path.to_owned(), source })
+        write_whole(path, bytes).map_err(|source| FilesError::Io { path: path.to_owned(), source })
     }
 }
 

@@ -323,8 +323,8 @@ impl Auth {
     /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
-        let window = self.window_ms();
-        let started = self.run(|state, context| auth::decide_refresh(state, context, id, window, force))?;
+        let (window, lease) = (self.window_ms(), self.core.settings.auth.refresh_lease_s * 1000);
+        let started = self.run(|state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
         let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
         let read = |reference: &SecretRef| self.read(reference);
         let secrets = read(wanted).and_then(|refresh| {
@@ -489,12 +489,29 @@ impl Auth {
         }
     }
 
-    /// What an edit of the documents asks for, or what is wrong with it by file and line.
+    /// What an edit of the documents asks for, or what is wrong with it by file and line. `base` is what the
+    /// documents said before they were edited.
     ///
     /// # Errors
     /// [`Error::Auth`] where the state cannot be read.
-    pub fn plan(&self, edited: &Documents) -> Result<Result<Plan, Vec<Problem>>, Error> {
-        Ok(documents::plan(&self.core.index, edited).map_err(AuthError::from)?)
+    pub fn plan(&self, edited: &Documents, base: Option<&Documents>) -> Result<Result<Plan, Vec<Problem>>, Error> {
+        Ok(documents::plan(&self.core.index, edited, base).map_err(AuthError::from)?)
+    }
+
+    /// The two TOML documents as of now, from the live state; none where it changed meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn documents(&self) -> Result<Option<Documents>, Error> {
+        let last = self.core.journal.last();
+        let Some(last) = last else { return Ok(None) };
+        let root = super::open::state_root(&self.core.index)?;
+        let made = documents::render(&self.core.index, last.seq, last.time, root, self.window_ms());
+        let made = made.map_err(AuthError::from)?;
+        let same = self.core.journal.last().is_some_and(|now| now.seq == last.seq);
+        // The journal is ahead of the state while a batch is published.
+        let published = self.core.visible.load(std::sync::atomic::Ordering::Acquire) == last.seq + 1;
+        Ok((same && published).then_some(made))
     }
 
     /// Carries out an edit in one batch.

@@ -127,6 +127,9 @@ impl Default for ServeSettings {
 pub struct AuthSettings {
     /// How long before its end a token is refreshed, in seconds.
     pub refresh_window_s: u64,
+    /// How long nobody else refreshes a profile once somebody began to, in seconds. The token endpoint gets
+    /// half of it to answer, and 30 seconds at most.
+    pub refresh_lease_s: u64,
     /// Private networks that token endpoints may be in, as `ADDRESS/BITS`.
     pub allow_private: Vec<String>,
     /// File with root certificates in PEM that are trusted for token endpoints beside the system's.
@@ -139,7 +142,8 @@ pub struct AuthSettings {
 impl Default for AuthSettings {
     fn default() -> Self {
         let refresh_window_s = limits::REFRESH_WINDOW_MS / 1000;
-        Self { refresh_window_s, allow_private: Vec::new(), ca_file: None, proxy: None }
+        let refresh_lease_s = limits::REFRESH_LEASE_MS / 1000;
+        Self { refresh_window_s, refresh_lease_s, allow_private: Vec::new(), ca_file: None, proxy: None }
     }
 }
 
@@ -206,6 +210,7 @@ impl Settings {
         range("log.segment_bytes", settings.log.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         let starts = u64::from(settings.serve.pairing_starts_per_minute);
         range("auth.refresh_window_s", settings.auth.refresh_window_s, 1, 86_400)?;
+        range("auth.refresh_lease_s", settings.auth.refresh_lease_s, 2, 600)?;
         settings.auth.networks().map_err(SettingsError::Network)?;
         range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
         Ok(settings)

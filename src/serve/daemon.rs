@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::base::{OsRandom, limits};
 use crate::engine::{Error, Ledger};
+use crate::oauth::TokenClient;
 use crate::pki::ServerName;
 use crate::tls::{ServerIdentity, ServerTls, TlsError, ledger_name};
 
@@ -21,7 +22,7 @@ use super::notes::Notes;
 use super::registry::Registry;
 use super::shared::{Sessions, Shared};
 use super::socket::Attend;
-use super::{connection, device_routes, local_routes, pairing_routes, renewal, socket};
+use super::{connection, device_routes, local_routes, pairing_routes, refreshing, renewal, socket};
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,8 @@ pub struct ServeOptions {
     pub socket: Option<PathBuf>,
     /// Names in the daemon's certificate, beside the ledger's own.
     pub names: Vec<ServerName>,
+    /// With what tokens of credential profiles are refreshed when they are due; none: they are not.
+    pub tokens: Option<TokenClient>,
     /// What answers the command line on the local socket.
     pub attend: Option<Attend>,
 }
@@ -89,6 +92,8 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     accepting: Mutex<JoinSet<JoinSet<()>>>,
     keeping: Mutex<JoinSet<()>>,
+    /// What is waited for at the end: a refresh that was sent must be recorded.
+    finishing: Mutex<JoinSet<()>>,
 }
 
 async fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
@@ -181,7 +186,7 @@ impl Daemon {
             ),
             None => None,
         };
-        let mut daemon = Self { shared, listening, stop, accepting: Mutex::default(), keeping: Mutex::default() };
+        let mut daemon = Self { shared, listening, stop, accepting: Mutex::default(), keeping: Mutex::default(), finishing: Mutex::default() };
         daemon.record_start().await?;
         if let Some((listener, _)) = devices {
             daemon.spawn_devices(listener, stopped.clone());
@@ -196,6 +201,9 @@ impl Daemon {
         }
         daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end));
         daemon.keeping.get_mut().spawn(renewal::keep_records(Arc::clone(&daemon.shared)));
+        if let Some(client) = options.tokens {
+            daemon.finishing.get_mut().spawn(refreshing::keep_refreshed(Arc::clone(&daemon.shared), client));
+        }
         Ok(daemon)
     }
 
@@ -288,6 +296,11 @@ impl Daemon {
             }
         }
         self.keeping.lock().await.shutdown().await;
+        let mut finishing = self.finishing.lock().await;
+        let left = Duration::from_millis(limits::REFRESH_DRAIN_MS);
+        // What is cut here is in doubt, and taken up again by the next start.
+        let _ = tokio::time::timeout(left, async { while finishing.join_next().await.is_some() {} }).await;
+        finishing.shutdown().await;
         renewal::record_refused(&self.shared).await;
         renewal::record_seen(&self.shared).await;
         if let Some(path) = &self.listening.socket {

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub server_not_after: AtomicU64,
     /// Certificates of its own that the daemon took.
     pub server_renewals: AtomicU64,
+    /// Tokens that were refreshed.
+    pub refreshed: AtomicU64,
+    /// Refreshes that failed.
+    pub refresh_failures: AtomicU64,
     refused: Mutex<BTreeMap<RefusalCause, u64>>,
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -91,6 +95,9 @@ impl Metrics {
         family("requests_total", "counter", "Requests answered.", &requests);
         let renewals = load(&self.server_renewals);
         family("server_renewals_total", "counter", "Certificates that the daemon took.", &one(renewals));
+        family("tokens_refreshed_total", "counter", "Tokens refreshed.", &one(load(&self.refreshed)));
+        let failures = load(&self.refresh_failures);
+        family("token_refresh_failures_total", "counter", "Refreshes that failed.", &one(failures));
         let end = load(&self.server_not_after);
         family("server_certificate_end_seconds", "gauge", "End of the daemon's certificate.", &one(end));
         family("devices_paired", "gauge", "Devices that are paired.", &one(gauges.paired as u64));

@@ -18,6 +18,7 @@ mod local_routes;
 mod metrics;
 mod notes;
 mod pairing_routes;
+mod refreshing;
 mod registry;
 mod renewal;
 mod shared;

@@ -1,0 +1,314 @@
+//! What a token endpoint's answer means (RFC 6749, sections 5.1 and 5.2; RFC 8628, section 3.5).
+//!
+//! Nothing that the endpoint wrote goes into an error or an event: only words of ours.
+
+use serde::Deserialize;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::auth::RefreshResult;
+use crate::base::{SecretBytes, limits};
+use crate::event::auth::FailureKind;
+
+/// Tokens as an endpoint gave them.
+#[derive(Debug)]
+pub struct Tokens {
+    /// The access token.
+    pub access: SecretBytes,
+    /// The refresh token, where there is a new one.
+    pub refresh: Option<SecretBytes>,
+    /// Life of the access token in seconds, where it was said.
+    pub expires_in_s: Option<u64>,
+}
+
+/// Why there are no tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The endpoint answered with an error of RFC 6749 or RFC 8628.
+    Code(Code),
+    /// Too many requests; wait so many milliseconds, where it was said.
+    TooMany(Option<u64>),
+    /// The endpoint failed for now; wait so many milliseconds, where it was said.
+    Unavailable(Option<u64>),
+    /// The endpoint sends elsewhere.
+    Redirect,
+    /// The answer does not read. The tokens may be spent.
+    Malformed(&'static str),
+    /// Another status.
+    Status(u16),
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $text:literal,)*) => {
+        /// Error codes that mean something here; whatever else an endpoint writes is [`Code::Other`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $code,)*
+            /// Another one.
+            Other,
+        }
+
+        impl Code {
+            fn read(text: &str) -> Self {
+                match text {
+                    $($text => Self::$code,)*
+                    _ => Self::Other,
+                }
+            }
+
+            /// The code's name, in words of ours.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$code => $text,)*
+                    Self::Other => "another error",
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The refresh token, code or device code is not, or no longer, accepted.
+    InvalidGrant = "invalid_grant",
+    /// The client is not known, or its secret is wrong.
+    InvalidClient = "invalid_client",
+    /// The client may not ask this.
+    UnauthorizedClient = "unauthorized_client",
+    /// The endpoint does not do this.
+    UnsupportedGrantType = "unsupported_grant_type",
+    /// The scopes are refused.
+    InvalidScope = "invalid_scope",
+    /// The request is refused.
+    InvalidRequest = "invalid_request",
+    /// For now not.
+    TemporarilyUnavailable = "temporarily_unavailable",
+    /// A fault of theirs.
+    ServerError = "server_error",
+    /// The person has not answered yet.
+    AuthorizationPending = "authorization_pending",
+    /// The person has not answered yet, and it was asked too often.
+    SlowDown = "slow_down",
+    /// The person refused.
+    AccessDenied = "access_denied",
+    /// The person did not answer in time.
+    ExpiredToken = "expired_token",
+}
+
+#[derive(Deserialize)]
+struct Good {
+    access_token: Option<Zeroizing<String>>,
+    token_type: Option<String>,
+    refresh_token: Option<Zeroizing<String>>,
+    expires_in: Option<Seconds>,
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Bad {
+    error: Option<String>,
+}
+
+/// Seconds as a number or, as some write them, a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Whole(u64),
+    Broken(f64),
+    Text(String),
+}
+
+impl Seconds {
+    fn read(&self) -> Option<u64> {
+        match self {
+            Self::Whole(seconds) => Some(*seconds),
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Self::Broken(seconds) if (0.0..1e15).contains(seconds) => Some(seconds.floor() as u64),
+            Self::Broken(_) => None,
+            Self::Text(text) => text.trim().parse().ok(),
+        }
+    }
+}
+
+/// Reads an answer to a token request. `retry_after` is that header, `now_s` the Unix time in seconds.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now_s: u64) -> Result<Tokens, Refusal> {
+    let wait = || retry_after.and_then(|text| read_retry_after(text, now_s));
+    match status {
+        200 => read_tokens(body),
+        300..=399 => Err(Refusal::Redirect),
+        429 => Err(Refusal::TooMany(wait())),
+        408 | 500..=599 => Err(Refusal::Unavailable(wait())),
+        400..=499 => {
+            let code = serde_json::from_slice::<Bad>(body).ok().and_then(|bad| bad.error);
+            Err(code.map_or(Refusal::Status(status), |code| Refusal::Code(Code::read(&code))))
+        }
+        _ => Err(Refusal::Status(status)),
+    }
+}
+
+fn read_tokens(body: &[u8]) -> Result<Tokens, Refusal> {
+    let good: Good = serde_json::from_slice(body).map_err(|_| Refusal::Malformed("it is no JSON of a token answer"))?;
+    if let Some(error) = good.error {
+        return Err(Refusal::Code(error.as_str().map_or(Code::Other, Code::read)));
+    }
+    if good.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return Err(Refusal::Malformed("the token is of another type than bearer"));
+    }
+    let access = good.access_token.and_then(token).ok_or(Refusal::Malformed("it holds no access token"))?;
+    let refresh = match good.refresh_token {
+        Some(text) if text.is_empty() => None,
+        Some(text) => Some(token(text).ok_or(Refusal::Malformed("the refresh token is no token"))?),
+        None => None,
+    };
+    let expires_in_s = match good.expires_in {
+        Some(seconds) => {
+            let read = seconds.read().filter(|seconds| *seconds <= limits::TOKEN_LIFE_MAX_S);
+            Some(read.ok_or(Refusal::Malformed("expires_in is no number of seconds"))?)
+        }
+        None => None,
+    };
+    Ok(Tokens { access, refresh, expires_in_s })
+}
+
+/// A token is visible ASCII (RFC 6749, appendix A.12): it goes into a header as it is.
+fn token(mut text: Zeroizing<String>) -> Option<SecretBytes> {
+    let fine = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7F).contains(&byte));
+    let value = fine.then(|| SecretBytes::from(text.as_bytes()));
+    text.zeroize();
+    value
+}
+
+/// Seconds, or an HTTP date (RFC 9110, section 10.2.3), as milliseconds from now.
+fn read_retry_after(text: &str, now_s: u64) -> Option<u64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(seconds.saturating_mul(1000));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second();
+    Some(u64::try_from(at).ok()?.saturating_sub(now_s).saturating_mul(1000))
+}
+
+impl Refusal {
+    /// What a refusal means for a refresh.
+    #[must_use]
+    pub fn of_refresh(self) -> RefreshResult {
+        let refused = |failure, what: &str| RefreshResult::Refused { failure, what: what.to_owned() };
+        let failed = |failure, what: String, retry_after_ms, unanswered| RefreshResult::Failed {
+            failure,
+            what,
+            retry_after_ms,
+            unanswered,
+        };
+        match self {
+            Self::Code(Code::InvalidGrant | Code::ExpiredToken | Code::AccessDenied) => {
+                refused(FailureKind::AuthInvalid, "the provider no longer accepts the refresh token (invalid_grant)")
+            }
+            Self::Code(Code::InvalidClient) => {
+                refused(FailureKind::AuthInvalid, "the provider does not accept the client id or its secret (invalid_client)")
+            }
+            Self::Code(
+                code @ (Code::UnauthorizedClient
+                | Code::UnsupportedGrantType
+                | Code::InvalidScope
+                | Code::InvalidRequest),
+            ) => refused(FailureKind::ConfigMissing, &format!("the provider refuses such requests ({})", code.name())),
+            Self::Code(code) => {
+                failed(FailureKind::RefreshFailed, format!("the provider answered {}", code.name()), None, false)
+            }
+            Self::TooMany(wait) => {
+                failed(FailureKind::RateLimit, "the provider answered status 429".to_owned(), wait, false)
+            }
+            // It may have rotated the token before it failed, or a gateway may have lost the answer.
+            Self::Unavailable(wait) => {
+                failed(FailureKind::Transient, "the provider failed for now".to_owned(), wait, true)
+            }
+            Self::Redirect => {
+                failed(FailureKind::RefreshFailed, "the endpoint redirects: name its last URL".to_owned(), None, false)
+            }
+            Self::Malformed(what) => {
+                failed(FailureKind::RefreshFailed, format!("the answer does not read: {what}"), None, true)
+            }
+            Self::Status(status) => {
+                failed(FailureKind::RefreshFailed, format!("the provider answered status {status}"), None, false)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "it answered {}", code.name()),
+            Self::TooMany(_) => f.write_str("it answered that there are too many requests"),
+            Self::Unavailable(_) => f.write_str("it failed for now"),
+            Self::Redirect => f.write_str("it redirects: name its last URL"),
+            Self::Malformed(what) => write!(f, "its answer does not read: {what}"),
+            Self::Status(status) => write!(f, "it answered status {status}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok(body: &str) -> Tokens {
+        read(200, None, body.as_bytes(), 0).unwrap()
+    }
+
+    #[test]
+    fn answers_as_providers_write_them() {
+        let tokens = ok(r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","x":{}}"#);
+        assert_eq!((tokens.access.expose(), tokens.expires_in_s), (b"a".as_slice(), Some(3600)));
+        assert_eq!(tokens.refresh.unwrap().expose(), b"r");
+        assert_eq!(ok(r#"{"access_token":"a","expires_in":"60"}"#).expires_in_s, Some(60));
+        assert_eq!(ok(r#"{"access_token":"a","expires_in":59.9}"#).expires_in_s, Some(59));
+        assert_eq!(ok(r#"{"access_token":"a","refresh_token":""}"#).expires_in_s, None);
+    }
+
+    #[test]
+    fn answers_that_are_none_are_refused_without_a_word_of_theirs() {
+        for body in [
+            "", "[]", "null", "{", "{}", r#"{"access_token":""}"#, r#"{"access_token":7}"#, r#"{"access_token":"a\n"}"#,
+            r#"{"access_token":"a","expires_in":-1}"#, r#"{"access_token":"a","expires_in":"soon"}"#,
+            r#"{"access_token":"a","expires_in":99999999999}"#, r#"{"access_token":"a","token_type":"mac"}"#,
+            r#"{"access_token":"a","refresh_token":"\u0000"}"#,
+        ] {
+            assert!(matches!(read(200, None, body.as_bytes(), 0), Err(Refusal::Malformed(_))), "{body}");
+        }
+        let canary = r#"{"error":"CANARY","error_description":"CANARY"}"#;
+        for status in [200, 400, 401] {
+            let refusal = read(status, None, canary.as_bytes(), 0).unwrap_err();
+            assert_eq!(refusal, Refusal::Code(Code::Other));
+            assert!(!format!("{refusal} {:?}", refusal.clone().of_refresh()).contains("CANARY"));
+        }
+    }
+
+    #[test]
+    fn what_ends_a_grant_is_terminal_and_what_passes_is_not() {
+        let of = |status, body: &str| read(status, Some("7"), body.as_bytes(), 0).unwrap_err().of_refresh();
+        for code in ["invalid_grant", "invalid_client", "invalid_scope"] {
+            let body = format!(r#"{{"error":"{code}"}}"#);
+            assert!(matches!(of(400, &body), RefreshResult::Refused { .. }), "{code}");
+        }
+        assert!(matches!(
+            of(429, ""),
+            RefreshResult::Failed { failure: FailureKind::RateLimit, retry_after_ms: Some(7000), unanswered: false, .. }
+        ));
+        for status in [500, 502, 503, 504, 408] {
+            assert!(matches!(of(status, ""), RefreshResult::Failed { failure: FailureKind::Transient, .. }), "{status}");
+        }
+        assert!(matches!(of(302, ""), RefreshResult::Failed { .. }));
+        assert!(matches!(of(404, "<html>"), RefreshResult::Failed { .. }));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(read_retry_after("120", 0), Some(120_000));
+        assert_eq!(read_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_770), Some(7000));
+        assert_eq!(read_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_999), Some(0));
+        assert_eq!(read_retry_after("soon", 0), None);
+    }
+}
