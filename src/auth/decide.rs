@@ -48,9 +48,10 @@ pub(super) fn check(profile: &Profile) -> Result<(), AuthError> {
             return Err(refuse("a scope of the grant", "it is empty, too long or holds a space, quote or backslash"));
         }
     }
-    for (field, url) in
-        [("the token endpoint", Some(&source.token_endpoint)), ("the revocation endpoint", source.revocation_endpoint.as_ref())]
-    {
+    for (field, url) in [
+        ("the token endpoint", Some(&source.token_endpoint)),
+        ("the revocation endpoint", source.revocation_endpoint.as_ref()),
+    ] {
         if let Some(url) = url {
             Endpoint::parse(url).map_err(|why| refuse(field, &why.to_string()))?;
         }

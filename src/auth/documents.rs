@@ -407,10 +407,7 @@ impl Before {
             })
         });
         read.unwrap_or_else(|| Self {
-            profiles: current
-                .iter()
-                .map(|(record, runtime)| (record.profile.clone(), runtime.expires_at))
-                .collect(),
+            profiles: current.iter().map(|(record, runtime)| (record.profile.clone(), runtime.expires_at)).collect(),
             records: current
                 .iter()
                 .map(|(record, runtime)| {
@@ -440,7 +437,8 @@ fn plan_profiles(
 ) {
     let lines = Lines::new(text);
     let now = |id: &ProfileId| current.iter().find(|(record, _)| record.profile.id == *id);
-    let changed_since = |id: &ProfileId| now(id).map(|(record, _)| &record.profile) != before.profile(id).map(|known| &known.0);
+    let changed_since =
+        |id: &ProfileId| now(id).map(|(record, _)| &record.profile) != before.profile(id).map(|known| &known.0);
     for (known, _) in &before.profiles {
         if !wanted.iter().any(|(profile, _)| profile.id == known.id) && now(&known.id).is_some() {
             if changed_since(&known.id) {
@@ -653,9 +651,9 @@ fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str, problem
     match toml::from_str(text) {
         Ok(document) => Some(document),
         Err(error) => {
-            let line = error.span().map_or(1, |Range { start, .. }| {
-                1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count()
-            });
+            let line = error
+                .span()
+                .map_or(1, |Range { start, .. }| 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count());
             // The message alone: toml's own rendering repeats the line, which may hold a pasted secret.
             problems.push(Problem { file, line, what: error.message().lines().next().unwrap_or_default().to_owned() });
             None

@@ -23,7 +23,9 @@ pub enum EndpointError {
     #[error("it names no host")]
     Host,
     /// The address behind it is one that nobody should be sent to.
-    #[error("{address} is a private, link-local or otherwise local address; allow it in config.toml under [auth] allow_private")]
+    #[error(
+        "{address} is a private, link-local or otherwise local address; allow it in config.toml under [auth] allow_private"
+    )]
     Private {
         /// The address.
         address: IpAddr,
@@ -157,7 +159,10 @@ fn is_public(address: IpAddr) -> bool {
 /// Global unicast (2000::/3) without what is set apart in it.
 const fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
-    a & 0xE000 == 0x2000 && !(a == 0x2001 && b < 0x0200) && !(a == 0x2001 && b == 0x0DB8) && !(a == 0x3FFF && b < 0x1000)
+    a & 0xE000 == 0x2000
+        && !(a == 0x2001 && b < 0x0200)
+        && !(a == 0x2001 && b == 0x0DB8)
+        && !(a == 0x3FFF && b < 0x1000)
 }
 
 fn contains((net, bits): (IpAddr, u8), address: IpAddr) -> bool {
@@ -202,9 +207,26 @@ mod tests {
     fn addresses_of_the_inside_are_refused_however_they_are_written() {
         let out = Endpoint::parse("https://a.example/").unwrap();
         for bad in [
-            "10.1.2.3", "127.0.0.1", "169.254.169.254", "172.31.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "ff02::1", "::ffff:10.0.0.1",
-            "64:ff9b::a00:1", "2002:a00:1::", "::7f00:1", "2001:db8::1", "198.18.0.1",
+            "10.1.2.3",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.31.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+            "::7f00:1",
+            "2001:db8::1",
+            "198.18.0.1",
         ] {
             assert!(out.admits(bad.parse().unwrap(), &[]).is_err(), "{bad}");
         }

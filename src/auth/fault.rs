@@ -101,7 +101,9 @@ pub enum AuthError {
     #[error("the documents are refused: {0}")]
     Documents(String),
     /// The documents were rendered from an older state.
-    #[error("the documents were rendered at event {rendered}; what they say has changed since, at the latest at event {now}")]
+    #[error(
+        "the documents were rendered at event {rendered}; what they say has changed since, at the latest at event {now}"
+    )]
     Stale {
         /// The event that the documents name.
         rendered: u64,

@@ -27,8 +27,7 @@ pub enum TokenExpiry {
 
 impl TokenExpiry {
     /// Every one of them.
-    pub const ALL: [Self; 6] =
-        [Self::Static, Self::Missing, Self::Valid, Self::Expiring, Self::Expired, Self::Unknown];
+    pub const ALL: [Self; 6] = [Self::Static, Self::Missing, Self::Valid, Self::Expiring, Self::Expired, Self::Unknown];
 
     /// The stable name.
     #[must_use]

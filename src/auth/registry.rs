@@ -208,7 +208,9 @@ impl Registry {
                                         (live.profile, live.provider) = (record.profile, provider);
                                     }
                                 }
-                                Err(at) => known.profiles.insert(at, live(record.profile, provider, Runtime::default())),
+                                Err(at) => {
+                                    known.profiles.insert(at, live(record.profile, provider, Runtime::default()))
+                                }
                             }
                         }
                         (None, Ok(at)) => {
@@ -301,12 +303,11 @@ impl Registry {
             skipped.extend(named);
             return Err(skipped);
         };
-        let instead_of = preferred.filter(|(wish, ..)| (wish.0, wish.1) < (rank.0, rank.1)).and_then(
-            |(_, at, why, until)| {
+        let instead_of =
+            preferred.filter(|(wish, ..)| (wish.0, wish.1) < (rank.0, rank.1)).and_then(|(_, at, why, until)| {
                 let profile = known.profiles.get(at)?.profile.clone();
                 Some((Skipped { profile: profile.id, why, until }, profile.credential.kind()))
-            },
-        );
+            });
         known.touch(at, now, |live| {
             live.runtime.last_used = Some(now);
             live.probe_until = probe.then(|| now.plus_millis(limits::PROBE_MS));
@@ -352,7 +353,8 @@ impl Registry {
             runtime.failure_count = runtime.failure_count.saturating_add(1);
             runtime.last_failure = Some(now);
             runtime.failure = Some(kind);
-            let in_a_row = if probed { runtime.failure_count.max(limits::BREAKER_THRESHOLD) } else { runtime.failure_count };
+            let in_a_row =
+                if probed { runtime.failure_count.max(limits::BREAKER_THRESHOLD) } else { runtime.failure_count };
             let bench = jittered(bench_ms(kind, in_a_row), random).max(retry_after_ms.unwrap_or(0).min(86_400_000));
             if bench > 0 {
                 let until = now.plus_millis(bench);
@@ -414,16 +416,7 @@ impl Registry {
 }
 
 const fn live(profile: Profile, provider: u32, runtime: Runtime) -> Live {
-    Live {
-        profile,
-        provider,
-        runtime,
-        probe_until: None,
-        successes: 0,
-        failures: 0,
-        dirty: false,
-        in_flight: false,
-    }
+    Live { profile, provider, runtime, probe_until: None, successes: 0, failures: 0, dirty: false, in_flight: false }
 }
 
 /// Takes the state's record over, but for what was reported and is not in it yet.

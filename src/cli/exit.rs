@@ -1,7 +1,7 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
-use crate::engine::{Error, LockError};
 use crate::auth::AuthError;
+use crate::engine::{Error, LockError};
 use crate::identity::IdentityError;
 use crate::keys::{KeysError, SlotError};
 use crate::log::{HeadError, JournalError};
@@ -305,7 +305,9 @@ fn auth(error: &AuthError) -> (ExitCode, String) {
         AuthError::NotDue(_) | AuthError::CoolingDown { .. } => {
             (ExitCode::Denied, "wait, or say --force to refresh it all the same")
         }
-        AuthError::NoRefreshToken(id) => return (ExitCode::Denied, format!("`palyra-ledger auth login --profile {id}`")),
+        AuthError::NoRefreshToken(id) => {
+            return (ExitCode::Denied, format!("`palyra-ledger auth login --profile {id}`"));
+        }
         AuthError::NeedsPerson { profile, .. } => {
             return (ExitCode::Expired, format!("`palyra-ledger auth login --profile {profile}`"));
         }

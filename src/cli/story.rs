@@ -188,7 +188,8 @@ fn daily(event: &Event) -> String {
 }
 
 fn credentials(event: &Event) -> String {
-    let until = |end: &Option<Timestamp>| end.map(|end| format!(", good until {}", time::second(end))).unwrap_or_default();
+    let until =
+        |end: &Option<Timestamp>| end.map(|end| format!(", good until {}", time::second(end))).unwrap_or_default();
     match event {
         Event::ProfileSet(event) => {
             let profile = &event.profile;
@@ -232,7 +233,8 @@ fn credentials(event: &Event) -> String {
         }
         Event::UsageReported(event) => {
             let each = |note: &UsageNote| {
-                let bench = note.cooldown_until.map(|end| format!(", benched until {}", time::second(end))).unwrap_or_default();
+                let bench =
+                    note.cooldown_until.map(|end| format!(", benched until {}", time::second(end))).unwrap_or_default();
                 format!("{} ({} served, {} failed{bench})", note.profile, note.successes, note.failures)
             };
             let shown: Vec<_> = event.notes.iter().take(3).map(each).collect();
@@ -241,7 +243,10 @@ fn credentials(event: &Event) -> String {
             format!("used {}{more}", shown.join(", "))
         }
         Event::FailedOver(event) => {
-            format!("used {} ({}) instead of {} ({}): {}", event.chosen, event.to, event.preferred, event.from, event.why)
+            format!(
+                "used {} ({}) instead of {} ({}): {}",
+                event.chosen, event.to, event.preferred, event.from, event.why
+            )
         }
         _ => event.kind().name().replace('_', " "),
     }

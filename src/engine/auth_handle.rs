@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
-use crate::base::{
-    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp,
-};
+use crate::base::{Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp};
 use crate::event::Event;
 use crate::event::auth::{FailureKind, LoginFlow, Profile, UsageReported};
 use crate::event::vault::Versions;
@@ -345,11 +343,8 @@ impl Auth {
     }
 
     fn read(&self, reference: &SecretRef) -> Result<SecretBytes, Error> {
-        let vault = super::vault_handle::Vault::new(
-            Arc::clone(&self.core),
-            reference.scope.clone(),
-            self.caller.clone(),
-        );
+        let vault =
+            super::vault_handle::Vault::new(Arc::clone(&self.core), reference.scope.clone(), self.caller.clone());
         Ok(vault.get_with(&reference.name, GetOptions::current())?.value)
     }
 
@@ -389,9 +384,7 @@ impl Auth {
         if let (Some(place), Some(token)) = (&source.refresh, refresh) {
             writes.push((place, token, None));
         }
-        self.write(&writes, |state, context| {
-            auth::decide_login(state, context, profile.clone(), flow, *expires_at)
-        })
+        self.write(&writes, |state, context| auth::decide_login(state, context, profile.clone(), flow, *expires_at))
     }
 
     /// The tokens that a logout gives up: refresh token and access token, as far as they can be read, and

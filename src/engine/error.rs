@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::auth::AuthError;
 use crate::base::{RandomError, SecretRef, StateError, Timestamp};
 use crate::crypto::OpenError;
 use crate::event::CodecError;
 use crate::keys::KeysError;
 use crate::log::{HeadError, JournalError};
 use crate::projection::IndexError;
-use crate::auth::AuthError;
 use crate::store::StoreError;
 use crate::vault::{EnvelopeError, VaultError};
 

@@ -33,10 +33,11 @@ mod restore;
 mod vault_handle;
 mod verify;
 
-pub use config::{
-    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings, SettingsError,
-};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+pub use config::{
+    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
+    SettingsError,
+};
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};

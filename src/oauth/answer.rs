@@ -205,9 +205,10 @@ impl Refusal {
             Self::Code(Code::InvalidGrant | Code::ExpiredToken | Code::AccessDenied) => {
                 refused(FailureKind::AuthInvalid, "the provider no longer accepts the refresh token (invalid_grant)")
             }
-            Self::Code(Code::InvalidClient) => {
-                refused(FailureKind::AuthInvalid, "the provider does not accept the client id or its secret (invalid_client)")
-            }
+            Self::Code(Code::InvalidClient) => refused(
+                FailureKind::AuthInvalid,
+                "the provider does not accept the client id or its secret (invalid_client)",
+            ),
             Self::Code(
                 code @ (Code::UnauthorizedClient
                 | Code::UnsupportedGrantType
@@ -271,9 +272,18 @@ mod tests {
     #[test]
     fn answers_that_are_none_are_refused_without_a_word_of_theirs() {
         for body in [
-            "", "[]", "null", "{", "{}", r#"{"access_token":""}"#, r#"{"access_token":7}"#, r#"{"access_token":"a\n"}"#,
-            r#"{"access_token":"a","expires_in":-1}"#, r#"{"access_token":"a","expires_in":"soon"}"#,
-            r#"{"access_token":"a","expires_in":99999999999}"#, r#"{"access_token":"a","token_type":"mac"}"#,
+            "",
+            "[]",
+            "null",
+            "{",
+            "{}",
+            r#"{"access_token":""}"#,
+            r#"{"access_token":7}"#,
+            r#"{"access_token":"a\n"}"#,
+            r#"{"access_token":"a","expires_in":-1}"#,
+            r#"{"access_token":"a","expires_in":"soon"}"#,
+            r#"{"access_token":"a","expires_in":99999999999}"#,
+            r#"{"access_token":"a","token_type":"mac"}"#,
             r#"{"access_token":"a","refresh_token":"\u0000"}"#,
         ] {
             assert!(matches!(read(200, None, body.as_bytes(), 0), Err(Refusal::Malformed(_))), "{body}");
@@ -295,10 +305,18 @@ mod tests {
         }
         assert!(matches!(
             of(429, ""),
-            RefreshResult::Failed { failure: FailureKind::RateLimit, retry_after_ms: Some(7000), unanswered: false, .. }
+            RefreshResult::Failed {
+                failure: FailureKind::RateLimit,
+                retry_after_ms: Some(7000),
+                unanswered: false,
+                ..
+            }
         ));
         for status in [500, 502, 503, 504, 408] {
-            assert!(matches!(of(status, ""), RefreshResult::Failed { failure: FailureKind::Transient, .. }), "{status}");
+            assert!(
+                matches!(of(status, ""), RefreshResult::Failed { failure: FailureKind::Transient, .. }),
+                "{status}"
+            );
         }
         assert!(matches!(of(302, ""), RefreshResult::Failed { .. }));
         assert!(matches!(of(404, "<html>"), RefreshResult::Failed { .. }));

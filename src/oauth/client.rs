@@ -16,7 +16,8 @@ use crate::event::auth::FailureKind;
 use super::answer::{self, Refusal, Tokens};
 
 /// Finds the addresses of a name: the system's resolver, or a test's.
-pub type Lookup = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
+pub type Lookup =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
 /// Why a request to an endpoint gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -294,8 +295,8 @@ fn basic(id: &str, secret: &SecretBytes) -> reqwest::header::HeaderValue {
     let both = Zeroizing::new(format!("{}:{}", *encode(id.as_bytes()), *encode(secret.expose())));
     let text = Zeroizing::new(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(both.as_bytes())));
     // Base64 is always a header's value.
-    let mut value = reqwest::header::HeaderValue::from_str(&text)
-        .unwrap_or_else(|_| reqwest::header::HeaderValue::from_static(""));
+    let mut value =
+        reqwest::header::HeaderValue::from_str(&text).unwrap_or_else(|_| reqwest::header::HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }

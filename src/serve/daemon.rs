@@ -186,7 +186,14 @@ impl Daemon {
             ),
             None => None,
         };
-        let mut daemon = Self { shared, listening, stop, accepting: Mutex::default(), keeping: Mutex::default(), finishing: Mutex::default() };
+        let mut daemon = Self {
+            shared,
+            listening,
+            stop,
+            accepting: Mutex::default(),
+            keeping: Mutex::default(),
+            finishing: Mutex::default(),
+        };
         daemon.record_start().await?;
         if let Some((listener, _)) = devices {
             daemon.spawn_devices(listener, stopped.clone());

@@ -9,7 +9,7 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base"]),
@@ -20,14 +20,29 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("projection", &["base", "crypto", "store", "log"]),
     ("vault", &["base", "crypto", "event"]),
     ("identity", &["base", "crypto", "event"]),
+    ("auth", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
     (
         "engine",
-        &["base", "crypto", "pki", "store", "event", "log", "keys", "projection", "vault", "identity", "inspect"],
+        &[
+            "base",
+            "crypto",
+            "pki",
+            "store",
+            "event",
+            "log",
+            "keys",
+            "projection",
+            "vault",
+            "identity",
+            "auth",
+            "inspect",
+        ],
     ),
+    ("oauth", &["auth", "base", "engine", "event"]),
     ("tls", &["base", "event", "identity", "pki"]),
     ("device", &["base", "crypto", "event", "identity", "pki", "tls"]),
-    ("serve", &["base", "device", "engine", "event", "identity", "pki", "tls", "vault"]),
+    ("serve", &["auth", "base", "device", "engine", "event", "identity", "oauth", "pki", "tls", "vault"]),
     (
         "testing",
         &[

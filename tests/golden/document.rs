@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use palyra_ledger::event::Kind;
 
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
+    include_str!("../../src/event/auth.rs"),
     include_str!("../../src/event/system.rs"),
     include_str!("../../src/event/vault.rs"),
     include_str!("../../src/event/identity.rs"),

@@ -2,6 +2,7 @@
 //! version that introduced the format, and what it must say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod credentials;
 mod device_trust;
 mod document;
 mod first;
@@ -23,7 +24,7 @@ struct Release {
 }
 
 /// Every release, oldest first.
-const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE];
+const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE];
 
 impl Release {
     fn folder(&self) -> PathBuf {

@@ -152,7 +152,8 @@ fn diff(invocation: &Invocation, dir: &Path) -> Result<(), Failure> {
         }
         Err(problems) => {
             if out.is_json() {
-                return out.json(&json!({"rendered": rendered_at(&edited.profiles), "edits": [], "problems": problems}));
+                return out
+                    .json(&json!({"rendered": rendered_at(&edited.profiles), "edits": [], "problems": problems}));
             }
             problems.iter().try_for_each(|problem| out.line(&problem.to_string()))
         }
@@ -170,4 +171,3 @@ fn apply(invocation: &Invocation, dir: &Path) -> Result<(), Failure> {
     let text = if edits.is_empty() { "nothing was changed".to_owned() } else { edits.join("\n") };
     answer(invocation, &json!({"edits": edits, "seq": seq}), &text)
 }
-

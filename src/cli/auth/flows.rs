@@ -314,5 +314,9 @@ pub fn logout(invocation: &Invocation, args: &Logout) -> Result<(), Failure> {
     ledger.auth().logged_out(id, revoked)?;
     invocation.close(&ledger);
     let how = if revoked { "revoked and destroyed" } else { "destroyed" };
-    answer(invocation, &json!({"profile": id, "result": "logged_out", "revoked": revoked}), &format!("the tokens of profile {id} are {how}"))
+    answer(
+        invocation,
+        &json!({"profile": id, "result": "logged_out", "revoked": revoked}),
+        &format!("the tokens of profile {id} are {how}"),
+    )
 }

@@ -125,8 +125,15 @@ pub struct OauthArgs {
 
 impl OauthArgs {
     fn is_empty(&self) -> bool {
-        let Self { access_ref, refresh_ref, client_secret_ref, token_endpoint, revocation_endpoint, client_id, grant_scope } =
-            self;
+        let Self {
+            access_ref,
+            refresh_ref,
+            client_secret_ref,
+            token_endpoint,
+            revocation_endpoint,
+            client_id,
+            grant_scope,
+        } = self;
         access_ref.is_none()
             && refresh_ref.is_none()
             && client_secret_ref.is_none()
@@ -157,7 +164,9 @@ impl OauthArgs {
                 .token_endpoint
                 .or_else(|| before.map(|old| old.token_endpoint.clone()))
                 .ok_or_else(|| missing("token-endpoint"))?,
-            revocation_endpoint: self.revocation_endpoint.or_else(|| before.and_then(|old| old.revocation_endpoint.clone())),
+            revocation_endpoint: self
+                .revocation_endpoint
+                .or_else(|| before.and_then(|old| old.revocation_endpoint.clone())),
             client_id: self
                 .client_id
                 .or_else(|| before.map(|old| old.client_id.clone()))
@@ -180,13 +189,12 @@ pub fn over(
     scope: Option<ProfileScope>,
     credential: Option<CredentialSource>,
 ) -> Result<Profile, Failure> {
-    let missing = |flag: &str| Failure::usage(format!("profile {id} is new: {flag} is missing"), format!("give {flag}"));
+    let missing =
+        |flag: &str| Failure::usage(format!("profile {id} is new: {flag} is missing"), format!("give {flag}"));
     let old = before.as_ref();
     Ok(Profile {
         id: id.clone(),
-        provider: provider
-            .or_else(|| old.map(|old| old.provider.clone()))
-            .ok_or_else(|| missing("--provider"))?,
+        provider: provider.or_else(|| old.map(|old| old.provider.clone())).ok_or_else(|| missing("--provider"))?,
         name: name.or_else(|| old.map(|old| old.name.clone())).unwrap_or_else(|| id.to_string()),
         scope: scope.or_else(|| old.map(|old| old.scope.clone())).unwrap_or(ProfileScope::Global),
         enabled: old.is_none_or(|old| old.enabled),

@@ -188,7 +188,11 @@ pub fn health(invocation: &Invocation, args: &HealthArgs) -> Result<(), Failure>
             })
             .collect();
         let counts = |counts: &[(&str, usize)]| -> Value {
-            counts.iter().map(|(name, count)| ((*name).replace(' ', "_"), json!(count))).collect::<serde_json::Map<_, _>>().into()
+            counts
+                .iter()
+                .map(|(name, count)| ((*name).replace(' ', "_"), json!(count)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         out.json(&json!({
             "healthy": healthy, "degraded": degraded, "failed": failed, "profiles": profiles,
@@ -232,9 +236,7 @@ fn draw(invocation: &Invocation, title: &str, counts: &[(&str, usize)]) -> Resul
 }
 
 fn skipped_json(skipped: &[Skipped]) -> Vec<Value> {
-    let each = |skipped: &Skipped| {
-        json!({"profile": skipped.profile, "why": skipped.why.name(), "until_ms": ms(skipped.until)})
-    };
+    let each = |skipped: &Skipped| json!({"profile": skipped.profile, "why": skipped.why.name(), "until_ms": ms(skipped.until)});
     skipped.iter().map(each).collect()
 }
 
