@@ -75,6 +75,20 @@ impl CodeLogin {
     /// # Errors
     /// [`ClientFault`] where the endpoint is refused or the port cannot be listened at.
     pub async fn begin(source: &OauthSource, authorization_endpoint: &str, port: u16) -> Result<Self, ClientFault> {
+        Self::begin_with(source, authorization_endpoint, port, &[]).await
+    }
+
+    /// The same with more parameters for the provider's page: OpenID Connect asks for `prompt=consent` before
+    /// it gives a refresh token, others want words of their own.
+    ///
+    /// # Errors
+    /// As [`CodeLogin::begin`].
+    pub async fn begin_with(
+        source: &OauthSource,
+        authorization_endpoint: &str,
+        port: u16,
+        more: &[(String, String)],
+    ) -> Result<Self, ClientFault> {
         let endpoint = Endpoint::parse(authorization_endpoint)?;
         let listening = TcpListener::bind(("127.0.0.1", port)).await;
         let unable = |error: std::io::Error| ClientFault::Network {
@@ -90,8 +104,12 @@ impl CodeLogin {
             .set_redirect_uri(RedirectUrl::new(redirect.clone()).map_err(not_url)?);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let scopes = source.scopes.iter().cloned().map(Scope::new);
-        let (url, state) =
-            oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge).url();
+        let mut request =
+            oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge);
+        for (name, value) in more {
+            request = request.add_extra_param(name.as_str(), value.as_str());
+        }
+        let (url, state) = request.url();
         Ok(Self {
             listener,
             redirect,

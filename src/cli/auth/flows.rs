@@ -66,6 +66,9 @@ pub struct Login {
     /// The provider's authorization endpoint
     #[arg(long, value_name = "URL")]
     authorization_endpoint: Option<String>,
+    /// One more parameter for the provider's page, as prompt=consent; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    param: Vec<(String, String)>,
     /// The provider's device authorization endpoint
     #[arg(long, value_name = "URL")]
     device_endpoint: Option<String>,
@@ -92,6 +95,17 @@ pub struct Logout {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+}
+
+/// A parameter that is none of those that the login is made of.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    const OURS: [&str; 7] =
+        ["response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"];
+    let (name, value) = text.split_once('=').ok_or("it has the form NAME=VALUE")?;
+    if name.is_empty() || OURS.contains(&name) {
+        return Err("this parameter is the login's own".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn failed(fault: ClientFault) -> Failure {
@@ -233,7 +247,7 @@ pub fn login(invocation: &Invocation, args: Login) -> Result<(), Failure> {
     };
     invocation.close(&ledger);
     drop(ledger);
-    let ways = Ways { page, device, port, wait };
+    let ways = Ways { page, device, port, wait, more: args.param };
     let tokens = runtime.block_on(ask(invocation, &client, &source, secret.as_ref(), flow, ways))?;
     let expires_at = tokens.expires_in_s.map(|seconds| time::now().plus_millis(seconds * 1000));
     let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at };
@@ -254,6 +268,7 @@ struct Ways {
     device: Option<String>,
     port: u16,
     wait: Duration,
+    more: Vec<(String, String)>,
 }
 
 async fn ask(
@@ -268,7 +283,7 @@ async fn ask(
     match flow {
         Flow::Code => {
             let page = ways.page.ok_or_else(|| missing("--authorization-endpoint"))?;
-            let begun = CodeLogin::begin(source, &page, ways.port).await.map_err(failed)?;
+            let begun = CodeLogin::begin_with(source, &page, ways.port, &ways.more).await.map_err(failed)?;
             invocation.out.note(&format!("open this address in a browser on this machine:\n{}", begun.url()));
             begun.finish(client, source, secret, ways.wait).await.map_err(failed)
         }

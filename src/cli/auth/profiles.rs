@@ -276,7 +276,8 @@ fn to_json(auth: &Auth, record: &ProfileRecord, runtime: &Runtime) -> Value {
         "last_success_ms": ms(runtime.last_success), "last_failure_ms": ms(runtime.last_failure),
         "last_failure_kind": runtime.failure.map(crate::event::auth::FailureKind::name),
         "failure_count": runtime.failure_count, "cooldown_until_ms": ms(runtime.cooldown_until),
-        "refresh_generation": runtime.generation, "refresh_failures": runtime.refresh_failures,
+        "refresh_generation": runtime.generation,
+        "refreshing_until_ms": ms(runtime.lease.as_ref().map(|lease| lease.until)), "refresh_failures": runtime.refresh_failures,
         "refresh_retry_at_ms": ms(runtime.retry_at), "refreshed_ms": ms(runtime.refreshed),
     });
     if let (Some(shown), Some(more)) = (shown.as_object_mut(), more.as_object()) {

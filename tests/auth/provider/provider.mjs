@@ -3,6 +3,7 @@
 //   POST /mint         a grant with a refresh token, as JSON
 //   GET  /stats        what happened: refreshed, reused
 //   POST /outage?on=1  every token request is answered with status 503 from here on; on=0 ends it
+//   POST /delay?ms=N   an answer to a token request waits so long, after the provider has done its part
 import http from 'node:http';
 import Provider from 'oidc-provider';
 
@@ -23,6 +24,7 @@ class Memory {
 
 const stats = { refreshed: 0, reused: 0, revoked: 0 };
 let outage = false;
+let delay = 0;
 const server = http.createServer();
 server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -61,6 +63,7 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
     if (ctx.path === '/stats') { ctx.body = stats; return; }
     if (ctx.path === '/outage') { outage = ctx.query.on === '1'; ctx.body = {}; return; }
     if (outage && ctx.path === '/token') { ctx.status = 503; ctx.set('retry-after', '1'); ctx.body = 'down'; return; }
+    if (ctx.path === '/delay') { delay = Number(ctx.query.ms); ctx.body = {}; return; }
     if (ctx.path === '/mint') {
       const client = await provider.Client.find('cid');
       const grant = new provider.Grant({ accountId: 'ana', clientId: 'cid' });
@@ -87,6 +90,7 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
       return;
     }
     await next();
+    if (delay && ctx.path === '/token') await new Promise((done) => setTimeout(done, delay * Math.random()));
   });
   server.on('request', provider.callback());
   console.log(issuer);
