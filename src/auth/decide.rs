@@ -1,5 +1,7 @@
 //! Decisions about profiles and refreshes: a command against the state gives events or a refusal.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{Context, ProfileId, ProfileScope, Provider, StateRead, Timestamp, limits};
 use crate::event::Event;
 use crate::event::auth::{
@@ -11,7 +13,7 @@ use crate::event::auth::{
 use super::endpoint::Endpoint;
 use super::fault::AuthError;
 use super::health::{backoff_ms, due, jittered};
-use super::state::{ProfileRecord, Runtime, find_profile, find_runtime, profile_count};
+use super::state::{ProfileRecord, Runtime, find_profile, find_runtime, find_writer, profile_count};
 
 type Decision<T> = Result<(Vec<Event>, T), AuthError>;
 
@@ -64,18 +66,50 @@ pub(super) fn check(profile: &Profile) -> Result<(), AuthError> {
     if places.len() == all { Ok(()) } else { Err(refuse("the references", "two of them name the same secret")) }
 }
 
+/// A change that would part an answer under way from its profile must wait for it.
+fn idle(context: &Context, id: &ProfileId, runtime: &Runtime) -> Result<(), AuthError> {
+    match runtime.lease.as_ref().filter(|lease| context.now < lease.until) {
+        Some(lease) => Err(AuthError::Busy { profile: id.clone(), until: lease.until }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a profile may be kept: its fields, their number, and that no other profile writes its tokens.
+///
+/// # Errors
+/// [`AuthError`].
+pub fn admit(state: &dyn StateRead, profile: &Profile) -> Result<(), AuthError> {
+    check(profile)?;
+    if find_profile(state, &profile.id)?.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
+        return Err(AuthError::TooMany);
+    }
+    for place in profile.credential.written() {
+        if let Some(owner) = find_writer(state, place)?.filter(|owner| *owner != profile.id) {
+            return Err(AuthError::Shared { place: Box::new(place.clone()), owner });
+        }
+    }
+    Ok(())
+}
+
 /// Decides to make or change a profile. One that is the same already gives no event.
 ///
 /// # Errors
-/// [`AuthError`] where a field is refused or there are too many.
-pub fn decide_set(state: &dyn StateRead, profile: Profile, expires_at: Option<Timestamp>) -> Decision<()> {
-    check(&profile)?;
+/// [`AuthError`] where a field is refused, there are too many, another profile has its tokens, or a refresh
+/// of the tokens that it gives up is under way.
+pub fn decide_set(
+    state: &dyn StateRead,
+    context: &Context,
+    profile: Profile,
+    expires_at: Option<Timestamp>,
+) -> Decision<()> {
+    admit(state, &profile)?;
     let before = find_profile(state, &profile.id)?;
-    if before.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
-        return Err(AuthError::TooMany);
-    }
     let runtime = find_runtime(state, &profile.id)?;
-    let same_source = before.as_ref().is_some_and(|record| record.profile.credential == profile.credential);
+    let same_source =
+        before.as_ref().is_some_and(|record| record.profile.credential.is_same_grant(&profile.credential));
+    if !same_source {
+        idle(context, &profile.id, &runtime)?;
+    }
     // The end of a token that nobody mentions stays.
     let expires_at = expires_at.or(if same_source { runtime.expires_at } else { None });
     if before.is_some_and(|record| record.profile == profile) && runtime.expires_at == expires_at {
@@ -98,9 +132,10 @@ pub fn decide_enable(state: &dyn StateRead, profile: &ProfileId, enabled: bool) 
 /// Decides to delete a profile.
 ///
 /// # Errors
-/// [`AuthError::NoProfile`].
-pub fn decide_delete(state: &dyn StateRead, profile: &ProfileId) -> Decision<()> {
-    existing(state, profile)?;
+/// [`AuthError::NoProfile`]; [`AuthError::Busy`] while it is refreshed.
+pub fn decide_delete(state: &dyn StateRead, context: &Context, profile: &ProfileId) -> Decision<()> {
+    let (_, runtime) = existing(state, profile)?;
+    idle(context, profile, &runtime)?;
     Ok((vec![Event::ProfileDeleted(ProfileDeleted { profile: profile.clone() })], ()))
 }
 
@@ -150,6 +185,19 @@ pub struct Started {
     pub generation: u64,
     /// Whether an answer was lost before: the refresh token may be spent.
     pub after_lost_answer: bool,
+    /// Nobody else refreshes the profile before this time; nothing may be sent when it is near.
+    pub lease_until: Timestamp,
+    /// Version of the refresh token's secret that is sent; 0 where it was not read yet.
+    pub refresh_version: u32,
+}
+
+/// What became of the wish to refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// It may go ahead.
+    Started(Started),
+    /// The second answer in a row was lost without a word: only a person can say whether the token is good.
+    GivenUp(String),
 }
 
 /// Decides to begin a refresh. The event must be durable before anything is sent.
@@ -164,7 +212,7 @@ pub fn decide_refresh(
     window_ms: u64,
     lease_ms: u64,
     force: bool,
-) -> Decision<Started> {
+) -> Decision<Begun> {
     let (record, runtime) = existing(state, id)?;
     let profile = record.profile;
     let CredentialSource::Oauth(source) = &profile.credential else { return Err(AuthError::Static(id.clone())) };
@@ -173,10 +221,8 @@ pub fn decide_refresh(
         return Err(AuthError::NoRefreshToken(id.clone()));
     }
     let now = context.now;
-    if let Some(lease) = runtime.lease.as_ref().filter(|lease| now < lease.until) {
-        // Never two at once, whoever asks: the token would be spent twice.
-        return Err(AuthError::Busy { profile: id.clone(), until: lease.until });
-    }
+    // Never two at once, whoever asks: the token would be spent twice.
+    idle(context, id, &runtime)?;
     if !force {
         if !profile.enabled {
             return Err(AuthError::Disabled(id.clone()));
@@ -192,6 +238,23 @@ pub fn decide_refresh(
         }
     }
     let in_doubt = runtime.lease.is_some();
+    if let Some(lease) = runtime.lease.as_ref().filter(|lease| lease.cause == RefreshCause::InDoubt && !force) {
+        // The token was tried once more after a lost answer, and that answer was lost, too.
+        let what = format!(
+            "two answers in a row were never recorded, the last one before {}; the refresh token may be spent",
+            lease.until
+        );
+        let event = RefreshFailed {
+            profile: id.clone(),
+            generation: runtime.generation,
+            failure: FailureKind::RefreshFailed,
+            terminal: true,
+            unanswered: true,
+            what: what.clone(),
+            retry_at: None,
+        };
+        return Ok((vec![Event::RefreshFailed(event)], Begun::GivenUp(what)));
+    }
     let cause = match (in_doubt, force) {
         (true, _) => RefreshCause::InDoubt,
         (false, true) => RefreshCause::Forced,
@@ -201,11 +264,12 @@ pub fn decide_refresh(
     let lease_until = now.plus_millis(lease_ms);
     let event = RefreshStarted { profile: id.clone(), generation, lease_until, cause };
     let after_lost_answer = in_doubt || runtime.lost_answers > 0;
-    Ok((vec![Event::RefreshStarted(event)], Started { profile, source, generation, after_lost_answer }))
+    let started = Started { profile, source, generation, after_lost_answer, lease_until, refresh_version: 0 };
+    Ok((vec![Event::RefreshStarted(event)], Begun::Started(started)))
 }
 
 /// How a refresh ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefreshResult {
     /// New tokens were given; they are written in the same batch.
     Renewed {
@@ -234,7 +298,28 @@ pub enum RefreshResult {
     },
 }
 
-/// Decides how a refresh ended: compare-and-set on its number.
+/// Finds the refresh under way again, for whoever completes it in the place of the process that began it.
+///
+/// # Errors
+/// [`AuthError::Superseded`] where it is no longer under way.
+pub fn resume(state: &dyn StateRead, id: &ProfileId, generation: u64) -> Result<Started, AuthError> {
+    let (record, runtime) = existing(state, id)?;
+    let profile = record.profile;
+    let CredentialSource::Oauth(source) = &profile.credential else { return Err(AuthError::Static(id.clone())) };
+    match runtime.lease {
+        Some(lease) if runtime.generation == generation => Ok(Started {
+            source: OauthSource::clone(source),
+            profile,
+            generation,
+            after_lost_answer: lease.cause == RefreshCause::InDoubt || runtime.lost_answers > 0,
+            lease_until: lease.until,
+            refresh_version: 0,
+        }),
+        _ => Err(AuthError::Superseded { profile: id.clone(), generation }),
+    }
+}
+
+/// Decides how a refresh ended: compare-and-set on its number. Gives what is recorded.
 ///
 /// # Errors
 /// [`AuthError::Superseded`] where another one is under way, or none.
@@ -243,13 +328,14 @@ pub fn decide_refreshed(
     context: &Context,
     started: &Started,
     result: &RefreshResult,
-) -> Decision<()> {
+) -> Decision<RefreshResult> {
     let (id, generation) = (&started.profile.id, started.generation);
     let (record, runtime) = existing(state, id)?;
     if runtime.lease.is_none() || runtime.generation != generation {
         return Err(AuthError::Superseded { profile: id.clone(), generation });
     }
     let profile = id.clone();
+    let mut recorded = result.clone();
     let event = match result {
         RefreshResult::Renewed { expires_at, rotated } => Event::RefreshSucceeded(RefreshSucceeded {
             profile,
@@ -258,11 +344,13 @@ pub fn decide_refreshed(
             rotated: *rotated,
         }),
         RefreshResult::Refused { failure, what } => {
-            let what = if started.after_lost_answer {
+            let lost = started.after_lost_answer && *failure == FailureKind::AuthInvalid;
+            let what = if lost {
                 format!("{what}; an earlier answer was lost, and the token was spent with it")
             } else {
                 what.clone()
             };
+            recorded = RefreshResult::Refused { failure: *failure, what: what.clone() };
             Event::RefreshFailed(RefreshFailed {
                 profile,
                 generation,
@@ -276,8 +364,12 @@ pub fn decide_refreshed(
         RefreshResult::Failed { failure, what, retry_after_ms, unanswered } => {
             let random = context.nonce.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
             let wait = jittered(backoff_ms(&record.profile.provider, runtime.refresh_failures + 1), random);
-            // A day at most: a provider that asks for more is asked again.
-            let wait = retry_after_ms.map_or(wait, |asked| asked.clamp(1_000, 86_400_000));
+            // A provider that asks for more gets more, a day at most; one that asks for less, only once in a row.
+            let wait = match *retry_after_ms {
+                Some(asked) if runtime.refresh_failures == 0 => asked.clamp(1_000, 86_400_000),
+                Some(asked) => wait.max(asked.min(86_400_000)),
+                None => wait,
+            };
             Event::RefreshFailed(RefreshFailed {
                 profile,
                 generation,
@@ -289,37 +381,32 @@ pub fn decide_refreshed(
             })
         }
     };
-    Ok((vec![event], ()))
+    Ok((vec![event], recorded))
 }
 
-/// Decides a login: profile and tokens in one batch.
+/// Decides a login: profile and tokens in one batch. A refresh of the grant before, under way or not, is over
+/// with it: its answer is no longer taken.
 ///
 /// # Errors
-/// [`AuthError`] where the profile is refused, or is being refreshed.
+/// [`AuthError`] where the profile is refused.
 pub fn decide_login(
     state: &dyn StateRead,
-    context: &Context,
     profile: Profile,
     flow: LoginFlow,
     expires_at: Option<Timestamp>,
 ) -> Decision<()> {
-    check(&profile)?;
-    if find_profile(state, &profile.id)?.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
-        return Err(AuthError::TooMany);
-    }
-    let runtime = find_runtime(state, &profile.id)?;
-    if let Some(lease) = runtime.lease.filter(|lease| context.now < lease.until) {
-        return Err(AuthError::Busy { profile: profile.id, until: lease.until });
-    }
+    admit(state, &profile)?;
     Ok((vec![Event::ProfileLoggedIn(ProfileLoggedIn { profile, flow, expires_at })], ()))
 }
 
 /// Decides a logout; gives the profile, whose tokens are shredded in the same batch.
 ///
 /// # Errors
-/// [`AuthError`] where there is no such profile, or it holds an API key.
-pub fn decide_logout(state: &dyn StateRead, id: &ProfileId, revoked: bool) -> Decision<OauthSource> {
-    let (record, _) = existing(state, id)?;
+/// [`AuthError`] where there is no such profile, it holds an API key, or it is being refreshed: the tokens
+/// that come would stay good.
+pub fn decide_logout(state: &dyn StateRead, context: &Context, id: &ProfileId, revoked: bool) -> Decision<OauthSource> {
+    let (record, runtime) = existing(state, id)?;
+    idle(context, id, &runtime)?;
     let CredentialSource::Oauth(source) = record.profile.credential else { return Err(AuthError::Static(id.clone())) };
     Ok((vec![Event::ProfileLoggedOut(ProfileLoggedOut { profile: id.clone(), revoked })], *source))
 }

@@ -74,6 +74,22 @@ impl Endpoint {
         Ok(Self { url, loopback })
     }
 
+    /// The same for a page that a person is sent to: a query may stand in it (RFC 6749, section 3.1).
+    ///
+    /// # Errors
+    /// As [`Endpoint::parse`].
+    pub fn parse_page(text: &str) -> Result<Self, EndpointError> {
+        let (bare, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut page = Self::parse(bare)?;
+        if query.len() > limits::ENDPOINT_MAX || query.contains('#') || query.chars().any(char::is_control) {
+            return Err(EndpointError::Query);
+        }
+        if !query.is_empty() {
+            page.url.set_query(Some(query));
+        }
+        Ok(page)
+    }
+
     /// The URL.
     #[must_use]
     pub const fn url(&self) -> &reqwest::Url {
@@ -99,8 +115,12 @@ impl Endpoint {
     /// [`EndpointError::Private`].
     pub fn admits(&self, address: IpAddr, allowed: &[(IpAddr, u8)]) -> Result<(), EndpointError> {
         let inner = canonical(address);
-        let fine = if self.loopback { inner.is_loopback() } else { is_public(inner) };
-        if fine || allowed.iter().any(|block| contains(*block, inner)) {
+        let fine = match self.loopback {
+            // An allowed network widens where others are, never what "this machine" means.
+            true => inner.is_loopback(),
+            false => is_public(inner) || allowed.iter().any(|block| contains(*block, inner)),
+        };
+        if fine {
             return Ok(());
         }
         Err(EndpointError::Private { address })

@@ -1,7 +1,9 @@
 //! Why an event does not fit, and why a command is refused.
 
-use crate::base::{ProfileId, StateError, Timestamp, limits};
+use crate::base::{ProfileId, SecretRef, StateError, Timestamp, limits};
 use crate::event::CodecError;
+
+use super::registry::Skipped;
 
 /// Why an event does not fit the state before it: the chain may be valid and its events nonsense.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,27 @@ pub enum ApplyFault {
         /// The number in the state.
         last: u64,
     },
+}
+
+/// Candidates that were passed over, in words: the first eight.
+struct Passed<'a>(&'a [Skipped]);
+
+impl std::fmt::Display for Passed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 8;
+        for (place, skipped) in self.0.iter().take(SHOWN).enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} is {}", skipped.profile, skipped.why.name())?;
+            if let Some(until) = skipped.until {
+                write!(f, " until {until}")?;
+            }
+        }
+        match self.0.len().checked_sub(SHOWN) {
+            _ if self.0.is_empty() => f.write_str("none fits"),
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, ", and {more} more"),
+        }
+    }
 }
 
 /// Why a command about service credentials was refused. Nothing was changed.
@@ -62,6 +85,14 @@ pub enum AuthError {
     /// The profile holds no refresh token.
     #[error("profile {0} has no refresh token")]
     NoRefreshToken(ProfileId),
+    /// Another profile's refresh or login writes the secret that this one names.
+    #[error("{place} holds the token of profile {owner}: two profiles would spend it against each other")]
+    Shared {
+        /// The secret.
+        place: Box<SecretRef>,
+        /// The profile that has it.
+        owner: ProfileId,
+    },
     /// Somebody refreshes the profile at this moment.
     #[error("profile {profile} is being refreshed, until {until} at the latest")]
     Busy {
@@ -95,8 +126,8 @@ pub enum AuthError {
         generation: u64,
     },
     /// No profile can be chosen.
-    #[error("no profile can be used: {0}")]
-    NoCandidate(String),
+    #[error("no profile can be used: {}", Passed(.0))]
+    NoCandidate(Vec<Skipped>),
     /// The documents were refused.
     #[error("the documents are refused: {0}")]
     Documents(String),

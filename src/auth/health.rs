@@ -50,7 +50,7 @@ impl TokenExpiry {
             (_, None) if !runtime.has_token => Self::Missing,
             (_, None) => Self::Unknown,
             (_, Some(end)) if now >= end => Self::Expired,
-            (_, Some(end)) if now.plus_millis(window_ms) >= end => Self::Expiring,
+            (_, Some(end)) if now.plus_millis(refresh_window(runtime, window_ms)) >= end => Self::Expiring,
             (_, Some(_)) => Self::Valid,
         }
     }
@@ -167,7 +167,7 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
         TokenExpiry::Expiring => note(Health::Degraded, "token_expiring", format!("`auth refresh --profile {id}`")),
         TokenExpiry::Static | TokenExpiry::Valid | TokenExpiry::Unknown => {}
     }
-    if in_doubt {
+    if in_doubt || (runtime.lost_answers > 0 && runtime.terminal.is_none()) {
         let next = format!("`auth refresh --profile {id}`: the answer to the last refresh was never recorded");
         note(Health::Degraded, "refresh_in_doubt", next);
     }
@@ -244,8 +244,19 @@ pub fn jittered(wait_ms: u64, random: u32) -> u64 {
     wait_ms - wait_ms / 5 + span * u64::from(random) / u64::from(u32::MAX)
 }
 
+/// How long before its end a token is refreshed, in milliseconds: the window, and half of the token's life at
+/// most, so that a fresh token is never due already.
+#[must_use]
+pub fn refresh_window(runtime: &Runtime, window_ms: u64) -> u64 {
+    match (runtime.refreshed, runtime.expires_at) {
+        (Some(from), Some(end)) => window_ms.min(end.as_millis().saturating_sub(from.as_millis()) / 2),
+        _ => window_ms,
+    }
+}
+
 /// When a profile is to be refreshed; none where it cannot be. Profiles that were made together do not
-/// come due together: up to a fifth of the window is cut off by the profile's own id.
+/// come due together: up to a fifth of the window is cut off by the profile's own id. A token that the
+/// provider no longer took in use is due, whatever its end.
 #[must_use]
 pub fn due(profile: &Profile, runtime: &Runtime, window_ms: u64) -> Option<Timestamp> {
     let CredentialSource::Oauth(source) = &profile.credential else { return None };
@@ -254,14 +265,24 @@ pub fn due(profile: &Profile, runtime: &Runtime, window_ms: u64) -> Option<Times
         return None;
     }
     let spread = profile.id.as_str().bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1000);
-    let window = window_ms - window_ms / 5 * spread / 1000;
-    let wanted = match runtime.expires_at {
-        Some(end) => Timestamp::from_millis(end.as_millis().saturating_sub(window)),
-        None if runtime.has_token => return None,
-        None => Timestamp::from_millis(0),
+    let window = refresh_window(runtime, window_ms);
+    let window = window - window / 5 * spread / 1000;
+    let by_end = match runtime.expires_at {
+        Some(end) => Some(Timestamp::from_millis(end.as_millis().saturating_sub(window))),
+        None if runtime.has_token => None,
+        None => Some(Timestamp::from_millis(0)),
     };
+    let rejected = matches!(runtime.failure, Some(FailureKind::AuthInvalid | FailureKind::RefreshDue));
+    let by_use =
+        runtime.last_failure.filter(|at| rejected && runtime.failure_count > 0 && Some(*at) > runtime.refreshed);
+    let wanted = match (by_end, by_use) {
+        (Some(end), Some(used)) => Some(end.min(used)),
+        (end, used) => end.or(used),
+    };
+    let spaced = runtime.refreshed.map(|at| at.plus_millis(limits::REFRESH_SPACING_MS));
+    let wanted = wanted.map(|at| spaced.map_or(at, |spaced| at.max(spaced)));
     let held = runtime.lease.as_ref().map(|lease| lease.until);
     // In doubt: as soon as the lease is over, whatever the token's end.
-    let wanted = held.unwrap_or(wanted);
+    let wanted = held.or(wanted)?;
     Some(runtime.retry_at.map_or(wanted, |at| at.max(wanted)))
 }

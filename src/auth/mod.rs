@@ -16,14 +16,14 @@ mod state;
 mod tests;
 
 pub use decide::{
-    RefreshResult, Started, decide_clear, decide_delete, decide_enable, decide_login, decide_logout, decide_order,
-    decide_refresh, decide_refreshed, decide_set,
+    Begun, RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
+    decide_order, decide_refresh, decide_refreshed, decide_set, resume,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use fault::{ApplyFault, AuthError};
-pub use health::{Eligibility, Health, Standing, TokenExpiry, backoff_ms, due, standing};
+pub use health::{Eligibility, Health, Standing, TokenExpiry, backoff_ms, due, refresh_window, standing};
 pub use registry::{Chosen, Query, Registry, Skip, Skipped};
 pub use state::{
-    Lease, Order, ProfileRecord, Runtime, Terminal, apply, find_profile, find_runtime, list_orders, list_profiles,
-    profile_count,
+    Lease, Order, ProfileRecord, Runtime, Terminal, apply, find_profile, find_runtime, find_writer, list_orders,
+    list_profiles, profile_count,
 };

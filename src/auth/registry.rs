@@ -3,7 +3,7 @@
 //! It is read from the state once and follows every batch after that. What was reported and is not
 //! recorded yet stands above the state, so that a failure benches a profile at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{AgentId, Delta, ProfileId, Provider, StateRead, Timestamp, limits};
@@ -107,7 +107,6 @@ struct Live {
     profile: Profile,
     provider: u32,
     runtime: Runtime,
-    probe_until: Option<Timestamp>,
     /// Reports since the last note was taken.
     successes: u32,
     failures: u32,
@@ -124,10 +123,12 @@ struct Known {
     /// Services by number: comparing numbers is what a choice among thousands comes down to.
     providers: HashMap<Provider, u32>,
     dirty: usize,
+    /// Nothing is taken any more: the last note was.
+    sealed: bool,
     first_dirty: Option<Timestamp>,
     failovers: Vec<FailedOver>,
-    /// The last failover by preferred profile, so that each is told once.
-    told: HashMap<ProfileId, ProfileId>,
+    /// Failovers by preferred and chosen profile: each is told once, until the preferred one is chosen again.
+    told: HashSet<(ProfileId, ProfileId)>,
 }
 
 impl Known {
@@ -138,6 +139,16 @@ impl Known {
     fn number(&mut self, provider: &Provider) -> u32 {
         let next = u32::try_from(self.providers.len()).unwrap_or(u32::MAX);
         *self.providers.entry(provider.clone()).or_insert(next)
+    }
+
+    /// Takes a changed profile over. What was reported of another credential says nothing about this one.
+    fn replace(&mut self, at: usize, profile: Profile, provider: u32) {
+        let Some(live) = self.profiles.get_mut(at) else { return };
+        if !live.profile.credential.is_same_grant(&profile.credential) {
+            self.dirty -= usize::from(live.dirty);
+            (live.dirty, live.in_flight, live.successes, live.failures) = (false, false, 0, 0);
+        }
+        (live.profile, live.provider) = (profile, provider);
     }
 
     fn touch(&mut self, at: usize, now: Timestamp, change: impl FnOnce(&mut Live)) {
@@ -204,9 +215,7 @@ impl Registry {
                             let provider = known.number(&record.profile.provider);
                             match place {
                                 Ok(at) => {
-                                    if let Some(live) = known.profiles.get_mut(at) {
-                                        (live.profile, live.provider) = (record.profile, provider);
-                                    }
+                                    known.replace(at, record.profile, provider);
                                 }
                                 Err(at) => {
                                     known.profiles.insert(at, live(record.profile, provider, Runtime::default()))
@@ -233,6 +242,8 @@ impl Registry {
                     let name = |order: &Order| format!("{}\0{}", order.scope, order.provider);
                     known.orders.retain(|order| name(order) != id);
                     known.orders.extend(order);
+                    // In the order of the state, whatever order they came in.
+                    known.orders.sort_by_cached_key(name);
                 }
                 _ => {}
             }
@@ -255,6 +266,7 @@ impl Registry {
         let mut preferred: Option<(Rank, usize, Skip, Option<Timestamp>)> = None;
         let mut skipped = Vec::new();
         let mut passed = Vec::new();
+        let (mut keys, mut oauth) = (false, false);
         for (at, live) in known.profiles.iter().enumerate() {
             let (skip, until, probe) = look(live, query, wanted, now, self.window_ms);
             if let Some(why) = skip
@@ -284,6 +296,10 @@ impl Registry {
                     }
                 }
                 None => {
+                    match live.profile.credential.kind() {
+                        CredentialType::ApiKey => keys = true,
+                        CredentialType::Oauth => oauth = true,
+                    }
                     if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                         if let Some((_, before, _)) = best.replace((rank, at, probe))
                             && explain
@@ -303,14 +319,18 @@ impl Registry {
             skipped.extend(named);
             return Err(skipped);
         };
-        let instead_of =
-            preferred.filter(|(wish, ..)| (wish.0, wish.1) < (rank.0, rank.1)).and_then(|(_, at, why, until)| {
-                let profile = known.profiles.get(at)?.profile.clone();
-                Some((Skipped { profile: profile.id, why, until }, profile.credential.kind()))
-            });
+        let instead_of = preferred.and_then(|(wish, at, why, until)| {
+            let profile = &known.profiles.get(at)?.profile;
+            let kind = profile.credential.kind();
+            let (wish, chosen) = ((wish.0, wish.1), (rank.0, rank.1));
+            let kind_is_left = if kind == CredentialType::ApiKey { keys } else { oauth };
+            // Among equals another one is no surprise, unless the last of its kind is out.
+            let instead = wish < chosen || (wish == chosen && !kind_is_left);
+            instead.then(|| (Skipped { profile: profile.id.clone(), why, until }, kind))
+        });
         known.touch(at, now, |live| {
             live.runtime.last_used = Some(now);
-            live.probe_until = probe.then(|| now.plus_millis(limits::PROBE_MS));
+            live.runtime.probe_until = probe.then(|| now.plus_millis(limits::PROBE_MS));
         });
         let Some(profile) = known.profiles.get(at).map(|live| live.profile.clone()) else { return Err(skipped) };
         tell(&mut known, &profile, instead_of.as_ref());
@@ -320,13 +340,19 @@ impl Registry {
     /// Takes a report of success. False where there is no such profile.
     pub fn succeeded(&self, id: &ProfileId, now: Timestamp) -> bool {
         let mut known = self.known();
+        if known.sealed {
+            return false;
+        }
         let Ok(at) = known.place(id.as_str()) else { return false };
         known.touch(at, now, |live| {
             live.successes = live.successes.saturating_add(1);
             live.runtime.last_success = Some(now);
-            live.runtime.failure_count = 0;
-            live.runtime.cooldown_until = None;
-            live.probe_until = None;
+            // An answer that comes late, of before the bench, does not end it.
+            if !is_benched(&live.runtime, now) {
+                live.runtime.failure_count = 0;
+                live.runtime.cooldown_until = None;
+                live.runtime.probe_until = None;
+            }
         });
         true
     }
@@ -343,25 +369,44 @@ impl Registry {
         now: Timestamp,
     ) -> bool {
         let mut known = self.known();
+        if known.sealed {
+            return false;
+        }
         let Ok(at) = known.place(id.as_str()) else { return false };
         known.touch(at, now, |live| {
             // Whatever the kind: a failed probe benches again at once.
             let probed = breaker_tripped(&live.runtime);
             live.failures = live.failures.saturating_add(1);
-            live.probe_until = None;
             let runtime = &mut live.runtime;
+            let asked = retry_after_ms.map(|asked| now.plus_millis(asked.min(86_400_000)));
+            if is_benched(runtime, now) {
+                // Twenty requests that fail together are one failure; what the provider asks for counts.
+                runtime.last_failure = Some(now);
+                runtime.cooldown_until = runtime.cooldown_until.max(asked);
+                return;
+            }
+            runtime.probe_until = None;
             runtime.failure_count = runtime.failure_count.saturating_add(1);
             runtime.last_failure = Some(now);
             runtime.failure = Some(kind);
             let in_a_row =
                 if probed { runtime.failure_count.max(limits::BREAKER_THRESHOLD) } else { runtime.failure_count };
-            let bench = jittered(bench_ms(kind, in_a_row), random).max(retry_after_ms.unwrap_or(0).min(86_400_000));
-            if bench > 0 {
-                let until = now.plus_millis(bench);
-                runtime.cooldown_until = Some(runtime.cooldown_until.map_or(until, |before| before.max(until)));
-            }
+            let bench = jittered(bench_ms(kind, in_a_row), random);
+            let until = (bench > 0).then(|| now.plus_millis(bench)).max(asked);
+            runtime.cooldown_until = runtime.cooldown_until.max(until);
         });
         true
+    }
+
+    /// Takes no report from here on: what is taken next is the last.
+    pub fn seal(&self) {
+        self.known().sealed = true;
+    }
+
+    /// Whether no report is taken any more.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.known().sealed
     }
 
     /// Whether reports wait that should be recorded by now.
@@ -389,11 +434,27 @@ impl Registry {
                     failure: runtime.failure,
                     failure_count: runtime.failure_count,
                     cooldown_until: runtime.cooldown_until,
+                    probe_until: runtime.probe_until,
                 });
             }
         }
         (known.dirty, known.first_dirty) = (0, None);
         (notes, std::mem::take(&mut known.failovers))
+    }
+
+    /// Gives back what was taken and could not be recorded.
+    pub fn put_back(&self, notes: &[UsageNote], failovers: Vec<FailedOver>, now: Timestamp) {
+        let mut known = self.known();
+        for note in notes {
+            let Ok(at) = known.place(note.profile.as_str()) else { continue };
+            known.touch(at, now, |live| {
+                live.in_flight = false;
+                live.successes = live.successes.saturating_add(note.successes);
+                live.failures = live.failures.saturating_add(note.failures);
+            });
+        }
+        let room = limits::FAILOVERS_MAX.saturating_sub(known.failovers.len());
+        known.failovers.extend(failovers.into_iter().take(room));
     }
 
     /// Says that what was taken is recorded: the state is right again for whatever was not used since.
@@ -416,7 +477,7 @@ impl Registry {
 }
 
 const fn live(profile: Profile, provider: u32, runtime: Runtime) -> Live {
-    Live { profile, provider, runtime, probe_until: None, successes: 0, failures: 0, dirty: false, in_flight: false }
+    Live { profile, provider, runtime, successes: 0, failures: 0, dirty: false, in_flight: false }
 }
 
 /// Takes the state's record over, but for what was reported and is not in it yet.
@@ -433,10 +494,12 @@ fn follow(live: &mut Live, record: Runtime) {
             failure: before.failure,
             failure_count: before.failure_count,
             cooldown_until: before.cooldown_until,
+            probe_until: before.probe_until,
         };
         // A fresh token, or a person's word, ends a bench that the state knows to be over.
         if live.runtime.refreshed > before.refreshed || (before.terminal.is_some() && live.runtime.terminal.is_none()) {
             (note.failure_count, note.cooldown_until) = (live.runtime.failure_count, live.runtime.cooldown_until);
+            note.probe_until = live.runtime.probe_until;
         }
         used(&mut live.runtime, &note);
     }
@@ -496,12 +559,16 @@ fn look(
         Eligibility::NeedsPerson => out(Skip::NeedsPerson),
         Eligibility::TokenEnded => (Some(Skip::TokenEnded), stands.until, false),
         Eligibility::CoolingDown => (Some(Skip::CoolingDown), stands.until, false),
-        Eligibility::HalfOpen => match live.probe_until.filter(|until| now < *until) {
+        Eligibility::HalfOpen => match live.runtime.probe_until.filter(|until| now < *until) {
             Some(until) => (Some(Skip::Probing), Some(until), false),
             None => (None, None, true),
         },
         Eligibility::Eligible => (None, None, false),
     }
+}
+
+fn is_benched(runtime: &Runtime, now: Timestamp) -> bool {
+    runtime.cooldown_until.is_some_and(|until| now < until)
 }
 
 /// Whether nothing ever went wrong: most profiles, most of the time.
@@ -516,13 +583,13 @@ fn outranked(known: &Known, at: usize) -> Option<Skipped> {
 
 /// Notes a failover to another kind of credential once, until the preferred profile is chosen again.
 fn tell(known: &mut Known, chosen: &Profile, instead_of: Option<&(Skipped, CredentialType)>) {
-    known.told.remove(&chosen.id);
+    known.told.retain(|(preferred, _)| *preferred != chosen.id);
     let Some((skipped, from)) = instead_of else { return };
     let to = chosen.credential.kind();
-    if *from == to || known.told.get(&skipped.profile) == Some(&chosen.id) {
+    let pair = (skipped.profile.clone(), chosen.id.clone());
+    if *from == to || known.failovers.len() >= limits::FAILOVERS_MAX || !known.told.insert(pair) {
         return;
     }
-    known.told.insert(skipped.profile.clone(), chosen.id.clone());
     known.failovers.push(FailedOver {
         preferred: skipped.profile.clone(),
         from: *from,

@@ -6,6 +6,8 @@
 //! | `31` id | [`ProfileRecord`] |
 //! | `32` id | [`Runtime`] |
 //! | `33` scope `00` provider | [`Order`] |
+//! | `34` reference | id of the profile whose refresh or login writes that secret |
+//! | `35` | highest number of a refresh of any profile that was deleted (8 bytes) |
 //!
 //! Ids hold no zero byte. Removed profiles leave nothing.
 
@@ -14,8 +16,8 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Change, Delta, ProfileId, ProfileScope, Provider, StateRead, Timestamp, prefix_end};
-use crate::event::auth::{FailureKind, Profile, RefreshCause, UsageNote};
+use crate::base::{Change, Delta, ProfileId, ProfileScope, Provider, SecretRef, StateRead, Timestamp, prefix_end};
+use crate::event::auth::{CredentialSource, FailureKind, Profile, RefreshCause, UsageNote};
 use crate::event::{Event, codec};
 
 use super::fault::ApplyFault;
@@ -24,6 +26,8 @@ pub(super) const COUNT: &[u8] = &[0x30];
 pub(super) const PROFILES: u8 = 0x31;
 pub(super) const RUNTIMES: u8 = 0x32;
 pub(super) const ORDERS: u8 = 0x33;
+const WRITERS: u8 = 0x34;
+const LAST_GENERATION: &[u8] = &[0x35];
 
 /// A profile (stored in the state).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +73,8 @@ pub struct Runtime {
     pub failure_count: u32,
     /// It is not used before this time.
     pub cooldown_until: Option<Timestamp>,
+    /// Somebody tries it until this time, and nobody else before.
+    pub probe_until: Option<Timestamp>,
     /// When the access token ends, where that is known.
     pub expires_at: Option<Timestamp>,
     /// Whether an access token was ever written by a refresh or login, or its end given by a person.
@@ -143,6 +149,14 @@ pub fn find_profile(state: &dyn StateRead, id: &ProfileId) -> Result<Option<Prof
     read(state, &key(PROFILES, &[id.as_str()]))
 }
 
+/// The profile whose refresh or login writes a secret, if one does.
+///
+/// # Errors
+/// As [`profile_count`].
+pub fn find_writer(state: &dyn StateRead, reference: &SecretRef) -> Result<Option<ProfileId>, ApplyFault> {
+    read(state, &key(WRITERS, &[&reference.to_string()]))
+}
+
 /// What became of a profile; of one that is not there, nothing.
 ///
 /// # Errors
@@ -205,10 +219,8 @@ pub fn apply(state: &dyn StateRead, time: Timestamp, event: &Event) -> Result<De
             Ok(vec![put(key(PROFILES, &[event.profile.as_str()]), &record)?])
         }
         Event::ProfileDeleted(event) => {
-            find_profile(state, &event.profile)?.ok_or(ApplyFault::Missing)?;
-            let left = profile_count(state)?.saturating_sub(1);
-            let gone = |kind| (key(kind, &[event.profile.as_str()]).into(), None);
-            Ok(vec![put(COUNT.to_vec(), &left)?, gone(PROFILES), gone(RUNTIMES)])
+            let record = find_profile(state, &event.profile)?.ok_or(ApplyFault::Missing)?;
+            deleted(state, time, &record)
         }
         Event::ProfileCleared(event) => edit(state, time, &event.profile, |runtime| {
             *runtime = Runtime {
@@ -249,8 +261,9 @@ pub fn apply(state: &dyn StateRead, time: Timestamp, event: &Event) -> Result<De
         Event::RefreshFailed(event) => edit(state, time, &event.profile, |runtime| {
             under_way(runtime, event.generation)?;
             runtime.lease = None;
-            runtime.refresh_failures += 1;
-            runtime.lost_answers = if event.unanswered { runtime.lost_answers + 1 } else { 0 };
+            runtime.refresh_failures = runtime.refresh_failures.saturating_add(1);
+            // Only a success shows that the token was not spent with the answer that was lost.
+            runtime.lost_answers = runtime.lost_answers.saturating_add(event.unanswered.into());
             runtime.retry_at = event.retry_at;
             let terminal = Terminal { failure: event.failure, what: event.what.clone() };
             runtime.terminal = event.terminal.then_some(terminal);
@@ -258,8 +271,10 @@ pub fn apply(state: &dyn StateRead, time: Timestamp, event: &Event) -> Result<De
         }),
         Event::ProfileLoggedIn(event) => {
             let mut delta = set(state, time, &event.profile, None)?;
-            let mut runtime = find_runtime(state, &event.profile.id)?;
-            runtime.terminal = None;
+            let before = find_runtime(state, &event.profile.id)?;
+            // Another grant: what became of the one before says nothing about it. Numbers go on.
+            let generation = before.generation.max(last_generation(state)?);
+            let mut runtime = Runtime { generation, last_used: before.last_used, ..Runtime::default() };
             renewed(&mut runtime, time, event.expires_at);
             runtime.updated = time;
             delta.push(put(key(RUNTIMES, &[event.profile.id.as_str()]), &runtime)?);
@@ -299,6 +314,9 @@ fn under_way(runtime: &Runtime, generation: u64) -> Result<(), ApplyFault> {
     Err(ApplyFault::Generation { found: generation, last: runtime.generation })
 }
 
+const FOR_WANT_OF_A_TOKEN: [FailureKind; 3] =
+    [FailureKind::AuthInvalid, FailureKind::RefreshDue, FailureKind::RefreshFailed];
+
 /// A fresh token: what failed for want of one is forgotten.
 fn renewed(runtime: &mut Runtime, time: Timestamp, expires_at: Option<Timestamp>) {
     runtime.lease = None;
@@ -309,10 +327,10 @@ fn renewed(runtime: &mut Runtime, time: Timestamp, expires_at: Option<Timestamp>
     runtime.refreshed = Some(time);
     runtime.expires_at = expires_at;
     runtime.has_token = true;
-    let for_want_of_one = [FailureKind::AuthInvalid, FailureKind::RefreshDue, FailureKind::RefreshFailed];
-    if runtime.failure.is_some_and(|failure| for_want_of_one.contains(&failure)) {
+    if runtime.failure.is_some_and(|failure| FOR_WANT_OF_A_TOKEN.contains(&failure)) {
         runtime.failure_count = 0;
         runtime.cooldown_until = None;
+        runtime.probe_until = None;
     }
 }
 
@@ -321,8 +339,53 @@ pub(super) fn used(runtime: &mut Runtime, note: &UsageNote) {
     runtime.last_success = note.last_success;
     runtime.last_failure = note.last_failure;
     runtime.failure = note.failure;
+    let want = note.failure.is_some_and(|failure| FOR_WANT_OF_A_TOKEN.contains(&failure));
+    if want && note.last_failure.is_some_and(|failed| runtime.refreshed.is_some_and(|at| failed < at)) {
+        // There is a fresh token since: what failed for want of one is forgotten.
+        (runtime.failure_count, runtime.cooldown_until, runtime.probe_until) = (0, None, None);
+        return;
+    }
     runtime.failure_count = note.failure_count;
     runtime.cooldown_until = note.cooldown_until;
+    runtime.probe_until = note.probe_until;
+}
+
+fn last_generation(state: &dyn StateRead) -> Result<u64, ApplyFault> {
+    Ok(read(state, LAST_GENERATION)?.unwrap_or(0))
+}
+
+/// A profile goes, and with it its places in the orders. The number of its last refresh stays: one of another
+/// profile under the same id must never be taken for it.
+fn deleted(state: &dyn StateRead, time: Timestamp, record: &ProfileRecord) -> Result<Delta, ApplyFault> {
+    let id = &record.profile.id;
+    let gone = |kind: u8, text: &str| (key(kind, &[text]).into(), None);
+    let mut delta = vec![gone(PROFILES, id.as_str()), gone(RUNTIMES, id.as_str())];
+    delta.push(put(COUNT.to_vec(), &profile_count(state)?.saturating_sub(1))?);
+    let last = find_runtime(state, id)?.generation.max(last_generation(state)?);
+    delta.push(put(LAST_GENERATION.to_vec(), &last)?);
+    delta.extend(record.profile.credential.written().map(|place| gone(WRITERS, &place.to_string())));
+    for mut order in list_orders(state)? {
+        let before = order.profiles.len();
+        order.profiles.retain(|other| other != id);
+        if order.profiles.len() < before {
+            let at = order_key(&order.scope, &order.provider);
+            order.updated = time;
+            delta.push(if order.profiles.is_empty() { (at.into(), None) } else { put(at, &order)? });
+        }
+    }
+    Ok(delta)
+}
+
+/// A refresh token goes to the endpoint that it was given for. Where a profile keeps the token and names
+/// another endpoint or client, a person must say that both belong together.
+fn pinned(old: Option<&CredentialSource>, new: &CredentialSource) -> Option<Terminal> {
+    let (CredentialSource::Oauth(old), CredentialSource::Oauth(new)) = (old?, new) else { return None };
+    let kept = new.refresh.is_some() && old.refresh == new.refresh;
+    let elsewhere = (&old.token_endpoint, &old.client_id) != (&new.token_endpoint, &new.client_id);
+    (kept && elsewhere).then(|| Terminal {
+        failure: FailureKind::ConfigMissing,
+        what: "its endpoint or client id was changed, and the refresh token was given for the one before".to_owned(),
+    })
 }
 
 /// Makes or changes a profile; another credential begins anew.
@@ -338,11 +401,18 @@ fn set(
         delta.push(put(COUNT.to_vec(), &(profile_count(state)? + 1))?);
     }
     let created = before.as_ref().map_or(time, |record| record.created);
-    let same = before.as_ref().is_some_and(|record| record.profile.credential == profile.credential);
+    let old = before.as_ref().map(|record| &record.profile.credential);
+    let same = old.is_some_and(|old| old.is_same_grant(&profile.credential));
     let mut runtime = find_runtime(state, &profile.id)?;
     if !same {
         // The generation goes on: a refresh of the old credential must not complete.
-        runtime = Runtime { generation: runtime.generation, ..Runtime::default() };
+        let generation = runtime.generation.max(last_generation(state)?);
+        runtime = Runtime { generation, terminal: pinned(old, &profile.credential), ..Runtime::default() };
+        let places = old.into_iter().flat_map(CredentialSource::written);
+        delta.extend(places.map(|place| (key(WRITERS, &[&place.to_string()]).into(), None)));
+    }
+    for place in profile.credential.written() {
+        delta.push(put(key(WRITERS, &[&place.to_string()]), &profile.id)?);
     }
     if let Some(expires_at) = expires_at {
         runtime.expires_at = expires_at;

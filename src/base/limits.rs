@@ -69,8 +69,8 @@ pub const ENDPOINT_MAX: usize = 2048;
 pub const GRANT_SCOPES_MAX: usize = 64;
 /// Most credential profiles: twice what the old system held, and still chosen from in memory.
 pub const PROFILES_MAX: u32 = 8192;
-/// Most profiles in one order.
-pub const ORDER_MAX: usize = 1024;
+/// Most profiles in one order: the record fits one value of the index with ids at their longest.
+pub const ORDER_MAX: usize = 256;
 /// Longest of the two documents in bytes that is read: every profile at its longest is far below.
 pub const DOCUMENT_MAX: u64 = 32 * 1024 * 1024;
 /// How long before its end a token is refreshed, in milliseconds.
@@ -91,9 +91,14 @@ pub const PROBE_MS: u64 = 30_000;
 pub const USAGE_WINDOW_MS: u64 = 1_000;
 /// How often the daemon looks for tokens that are due, in milliseconds.
 pub const REFRESH_TICK_MS: u64 = 5_000;
-/// How long a stopping daemon waits for refreshes that were sent, in milliseconds: below the 30 s that
-/// service managers give.
-pub const REFRESH_DRAIN_MS: u64 = 15_000;
+/// Least time between two refreshes of a profile that nobody forces, in milliseconds: a token that hardly
+/// lives must not keep its provider busy.
+pub const REFRESH_SPACING_MS: u64 = 10_000;
+/// How long a stopping daemon waits for refreshes that were sent, in milliseconds: as long as their endpoint
+/// may take, since the answer may hold the only token there is.
+pub const REFRESH_DRAIN_MS: u64 = TOKEN_REQUEST_MS + 5_000;
+/// Failovers that wait to be recorded at most; more of them say nothing new.
+pub const FAILOVERS_MAX: usize = 1024;
 /// Refreshes under way at once.
 pub const REFRESHES_AT_ONCE: usize = 64;
 

@@ -3,6 +3,7 @@
 mod documents;
 mod flows;
 mod profiles;
+mod settle;
 mod usage;
 
 use clap::Subcommand;
@@ -40,6 +41,9 @@ pub enum AuthCommand {
     /// Report how a profile served
     #[command(subcommand)]
     Report(usage::Report),
+    /// Record what another process was answered
+    #[command(hide = true)]
+    Settle,
 }
 
 /// Runs `auth`.
@@ -54,6 +58,7 @@ pub fn run(invocation: &Invocation, command: AuthCommand) -> Result<(), Failure>
         AuthCommand::Health(args) => usage::health(invocation, &args),
         AuthCommand::Select(args) => usage::select(invocation, args),
         AuthCommand::Report(report) => usage::report(invocation, report),
+        AuthCommand::Settle => settle::take(invocation),
     }
 }
 

@@ -298,9 +298,10 @@ fn auth(error: &AuthError) -> (ExitCode, String) {
     let (code, hint) = match error {
         AuthError::NoProfile(_) => (ExitCode::NotFound, "`palyra-ledger auth profiles list` shows the ids"),
         AuthError::NoCandidate(_) => (ExitCode::NotFound, "`palyra-ledger auth health` says what to do next"),
+        AuthError::Shared { .. } => (ExitCode::Conflict, "name another secret, or use the profile that is there"),
         AuthError::TooMany => (ExitCode::Conflict, "delete profiles that nobody uses"),
         AuthError::Field { .. } | AuthError::Order(_) | AuthError::Documents(_) => (ExitCode::Usage, "mend it"),
-        AuthError::Static(_) => (ExitCode::Usage, "replace the key with `palyra-ledger secrets set`"),
+        AuthError::Static(_) => (ExitCode::Usage, "a key is replaced with `palyra-ledger secrets set`"),
         AuthError::Disabled(id) => return (ExitCode::Denied, format!("`palyra-ledger auth profiles enable {id}`")),
         AuthError::NotDue(_) | AuthError::CoolingDown { .. } => {
             (ExitCode::Denied, "wait, or say --force to refresh it all the same")

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -71,7 +71,7 @@ pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -
         return None;
     }
     let socket = connect(&invocation.home().ok()?.join(SOCKET))?;
-    match ask(&socket, invocation, words) {
+    match ask(&socket, invocation, words, std::io::stdin().as_fd()) {
         Ok(code) => Some(code),
         Err(error) => {
             let what = format!("the daemon that serves this ledger went away: {error}");
@@ -80,6 +80,26 @@ pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -
             Some(failure.code)
         }
     }
+}
+
+/// Runs a command in the daemon that took the home meanwhile, with an input of our own; none where no daemon
+/// serves it. The input is memory: it is never a file's.
+pub fn hand_over(invocation: &Invocation, words: &[&str], input: &[u8]) -> Option<std::io::Result<ExitCode>> {
+    let socket = connect(&invocation.home().ok()?.join(SOCKET))?;
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let run = || {
+        let memory = rustix::fs::memfd_create("palyra-ledger", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = File::from(memory);
+        file.write_all(input)?;
+        std::io::Seek::rewind(&mut file)?;
+        ask(&socket, invocation, &words, file.as_fd())
+    };
+    Some(run())
+}
+
+/// Whether a daemon serves the home.
+pub fn is_served(invocation: &Invocation) -> bool {
+    invocation.home().is_ok_and(|home| connect(&home.join(SOCKET)).is_some())
 }
 
 fn connect(path: &Path) -> Option<UnixStream> {
@@ -91,7 +111,12 @@ fn connect(path: &Path) -> Option<UnixStream> {
     UnixStream::connect(path).ok()
 }
 
-fn ask(socket: &UnixStream, invocation: &Invocation, words: &[OsString]) -> std::io::Result<ExitCode> {
+fn ask(
+    socket: &UnixStream,
+    invocation: &Invocation,
+    words: &[OsString],
+    stdin: BorrowedFd<'_>,
+) -> std::io::Result<ExitCode> {
     let request = Request {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         words: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
@@ -103,8 +128,8 @@ fn ask(socket: &UnixStream, invocation: &Invocation, words: &[OsString]) -> std:
     let mut head = [0; 8];
     head[..4].copy_from_slice(&MAGIC);
     head[4..].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let descriptors = [stdin, stdout.as_fd(), stderr.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));

@@ -103,7 +103,7 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
         metrics: address("--metrics-listen", args.metrics_listen.as_deref(), &settings.metrics_listen)?,
         socket: Some(home.join(SOCKET)),
         names: names.map_err(|error| Failure::usage(error.to_string(), "give DNS names and addresses with --name"))?,
-        tokens: Some(tokens(&ledger)?),
+        tokens: tokens(invocation, &ledger)?,
         attend: Some(attendant(&ledger, &home, &daemon)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -116,11 +116,16 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
     done
 }
 
-/// With what tokens are refreshed: what `config.toml` says is checked before anything listens.
-fn tokens(ledger: &Ledger) -> Result<TokenClient, Failure> {
+/// With what tokens are refreshed. A machine without root certificates serves all the same, and says so.
+fn tokens(invocation: &Invocation, ledger: &Ledger) -> Result<Option<TokenClient>, Failure> {
     let settings = ledger.status()?.settings.auth;
-    TokenClient::new(&settings, ledger.identity().clock())
-        .map_err(|fault| Failure::usage(fault.to_string(), "mend config.toml"))
+    match TokenClient::new(&settings, ledger.identity().clock()) {
+        Ok(client) => Ok(Some(client)),
+        Err(fault) => {
+            invocation.out.warn(&format!("no token is refreshed: {fault}"));
+            Ok(None)
+        }
+    }
 }
 
 fn attendant(ledger: &Arc<Ledger>, home: &std::path::Path, daemon: &Arc<OnceLock<Daemon>>) -> Attend {

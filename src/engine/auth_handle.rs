@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
-use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
-use crate::base::{Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp};
+use crate::auth::{self, AuthError, Begun, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
+use crate::base::{
+    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp, limits,
+};
 use crate::event::Event;
-use crate::event::auth::{FailureKind, LoginFlow, Profile, UsageReported};
+use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, UsageReported};
 use crate::event::vault::Versions;
 use crate::vault::{self, Expect, Metadata, Put, Select, VaultError};
 
@@ -94,8 +96,14 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// Secrets that are written in one batch with an event.
-type Writes<'a> = Vec<(&'a SecretRef, &'a SecretBytes, Option<Timestamp>)>;
+/// A secret that is written in one batch with an event.
+struct Write<'a> {
+    place: &'a SecretRef,
+    value: &'a SecretBytes,
+    expires_at: Option<Timestamp>,
+    /// Only over this version: whoever wrote another one meanwhile meant it.
+    over: Option<u32>,
+}
 
 enum Attempt {
     NoSlot,
@@ -108,19 +116,62 @@ impl From<Error> for Attempt {
     }
 }
 
+/// What is to be written, but for what somebody else wrote meanwhile.
+fn still_wanted<'a>(state: &dyn StateRead, writes: &'a [Write<'a>]) -> Result<Vec<&'a Write<'a>>, Error> {
+    let mut wanted = Vec::with_capacity(writes.len());
+    for write in writes {
+        let head = vault::find_head(state, &write.place.scope, &write.place.name).map_err(VaultError::from)?;
+        if write.over.is_none_or(|over| head.is_none_or(|head| head.current.version == over)) {
+            wanted.push(write);
+        }
+    }
+    Ok(wanted)
+}
+
+/// New versions of secrets, and what `stale` names deleted.
+fn puts(
+    state: &dyn StateRead,
+    context: &Context,
+    writes: &[&Write<'_>],
+    sealers: &[vault::Sealer],
+    stale: Option<&SecretRef>,
+) -> Result<Vec<Event>, Error> {
+    // An answer is bounded already; a token that a setting refused would be lost for good.
+    let (max_bytes, expect) = (limits::VALUE_MAX_CEILING, Expect::Anything);
+    let mut events = Vec::new();
+    for (write, sealer) in writes.iter().zip(sealers) {
+        let metadata = Metadata { expires_at: Some(write.expires_at), ..Metadata::default() };
+        let command = Put { target: write.place, value: write.value, max_bytes, expect, metadata: &metadata, sealer };
+        events.extend(vault::decide_put(state, &command, context)?.events);
+    }
+    if let Some(target) = stale {
+        match vault::decide_delete(state, &Select { target, versions: Versions::All, expect }) {
+            Ok(decided) => events.extend(decided.events),
+            Err(VaultError::NotFound { .. } | VaultError::Shredded { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(events)
+}
+
 impl Core {
     /// Commits what was reported in memory.
     pub(super) fn record_usage(&self) -> Result<(), Error> {
         let Some(registry) = self.registry.get() else { return Ok(()) };
-        let (notes, failovers) = registry.take();
-        let mut events: Vec<_> = failovers.into_iter().map(Event::FailedOver).collect();
-        // Two thousand and more profiles fit one body many times over.
-        events.extend(notes.chunks(2048).map(|notes| Event::UsageReported(UsageReported { notes: notes.to_vec() })));
-        if events.is_empty() {
-            return Ok(());
+        let (mut notes, mut failovers) = (Vec::new(), Vec::new());
+        // Taken within the decision: nothing that is decided before it can be overwritten by what it says.
+        let done = self.execute(&Caller::system(), |_, _| {
+            (notes, failovers) = registry.take();
+            let mut events: Vec<_> = failovers.iter().cloned().map(Event::FailedOver).collect();
+            // Two thousand and more profiles fit one body many times over.
+            let bodies = notes.chunks(2048).map(|notes| UsageReported { notes: notes.to_vec() });
+            events.extend(bodies.map(Event::UsageReported));
+            Ok::<_, Error>((events, ()))
+        });
+        match done {
+            Ok(_) => registry.recorded(&notes),
+            Err(_) => registry.put_back(&notes, failovers, self.clock.now()),
         }
-        let done = self.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())));
-        registry.recorded(&notes);
         done.map(|_| ())
     }
 }
@@ -159,7 +210,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] in [`Error::Auth`] where a field is refused.
     pub fn set(&self, profile: Profile, expires_at: Option<Timestamp>) -> Result<(), Error> {
-        self.run(|state, _| auth::decide_set(state, profile, expires_at))
+        self.run(|state, context| auth::decide_set(state, context, profile, expires_at))
     }
 
     /// Enables or disables a profile.
@@ -173,9 +224,9 @@ impl Auth {
     /// Deletes a profile. The secrets that it named stay.
     ///
     /// # Errors
-    /// [`AuthError::NoProfile`].
+    /// [`AuthError::NoProfile`]; [`AuthError::Busy`] while it is refreshed.
     pub fn delete(&self, id: &ProfileId) -> Result<(), Error> {
-        self.run(|state, _| auth::decide_delete(state, id))
+        self.run(|state, context| auth::decide_delete(state, context, id))
     }
 
     /// Forgets a profile's failures.
@@ -244,22 +295,8 @@ impl Auth {
 
     fn select_at(&self, query: &Query, explain: bool, now: Timestamp) -> Result<Chosen, Error> {
         self.core.open_still()?;
-        self.core.registry()?.select(query, now, explain).map_err(|skipped| {
-            let mut reasons: Vec<_> = skipped
-                .iter()
-                .map(|skipped| match skipped.until {
-                    Some(until) => format!("{} is {} until {until}", skipped.profile, skipped.why.name()),
-                    None => format!("{} is {}", skipped.profile, skipped.why.name()),
-                })
-                .collect();
-            let more = reasons.len().saturating_sub(8);
-            reasons.truncate(8);
-            let mut text = if reasons.is_empty() { "none fits".to_owned() } else { reasons.join(", ") };
-            if more > 0 {
-                text.push_str(&format!(", and {more} more"));
-            }
-            AuthError::NoCandidate(text).into()
-        })
+        let chosen = self.core.registry()?.select(query, now, explain);
+        chosen.map_err(|skipped| AuthError::NoCandidate(skipped).into())
     }
 
     /// Reports that a profile served. In memory; recorded within a second, and when the ledger closes.
@@ -268,10 +305,10 @@ impl Auth {
     /// [`AuthError::NoProfile`].
     pub fn report_success(&self, id: &ProfileId) -> Result<(), Error> {
         self.core.open_still()?;
-        if self.core.registry()?.succeeded(id, self.core.clock.now()) {
+        if self.core.registry()?.succeeded(id, self.now()) {
             return Ok(());
         }
-        Err(AuthError::NoProfile(id.clone()).into())
+        self.untaken(id)
     }
 
     /// Reports that a profile failed; `retry_after_ms` is what the provider asks for. In memory, as
@@ -282,10 +319,16 @@ impl Auth {
     pub fn report_failure(&self, id: &ProfileId, kind: FailureKind, retry_after_ms: Option<u64>) -> Result<(), Error> {
         self.core.open_still()?;
         let random = u32::from_le_bytes(self.core.random.array()?);
-        if self.core.registry()?.failed(id, kind, retry_after_ms, random, self.core.clock.now()) {
+        if self.core.registry()?.failed(id, kind, retry_after_ms, random, self.now()) {
             return Ok(());
         }
-        Err(AuthError::NoProfile(id.clone()).into())
+        self.untaken(id)
+    }
+
+    /// Why a report was not taken.
+    fn untaken(&self, id: &ProfileId) -> Result<(), Error> {
+        let closed = self.core.registry()?.is_sealed();
+        Err(if closed { Error::Closed } else { AuthError::NoProfile(id.clone()).into() })
     }
 
     /// Records what was reported so far.
@@ -314,6 +357,19 @@ impl Auth {
         Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
+    /// Every enabled profile that can be refreshed, due or not.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn refreshable(&self) -> Result<Vec<ProfileId>, Error> {
+        let can = |profile: &Profile| match &profile.credential {
+            CredentialSource::Oauth(source) => profile.enabled && source.refresh.is_some(),
+            CredentialSource::ApiKey(_) => false,
+        };
+        let all = auth::list_profiles(&self.core.index).map_err(AuthError::from)?;
+        Ok(all.into_iter().map(|(record, _)| record.profile).filter(can).map(|profile| profile.id).collect())
+    }
+
     /// Begins a refresh: on return it is durable, and its tokens may be sent. `force` refreshes what is not
     /// due, cools down or waits for a person; it never runs beside another refresh.
     ///
@@ -322,7 +378,11 @@ impl Auth {
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
         let (window, lease) = (self.window_ms(), self.core.settings.auth.refresh_lease_s * 1000);
-        let started = self.run(|state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        let begun = self.run(|state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        let mut started = match begun {
+            Begun::Started(started) => started,
+            Begun::GivenUp(what) => return Err(AuthError::NeedsPerson { profile: id.clone(), what }.into()),
+        };
         let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
         let read = |reference: &SecretRef| self.read(reference);
         let secrets = read(wanted).and_then(|refresh| {
@@ -330,61 +390,90 @@ impl Auth {
             Ok((refresh, secret))
         });
         match secrets {
-            Ok((refresh_token, client_secret)) => Ok(RefreshTicket { started, refresh_token, client_secret }),
+            Ok(((refresh_token, version), client_secret)) => {
+                started.refresh_version = version;
+                let client_secret = client_secret.map(|(secret, _)| secret);
+                Ok(RefreshTicket { started, refresh_token, client_secret })
+            }
             Err(error) => {
-                // Nothing was sent: the refresh is over, and a person must give what is missing.
+                // Nothing was sent: the refresh is over. It is tried again by itself once the secret is there.
                 let what = format!("a secret that it names cannot be read: {error}");
-                let result = RefreshResult::Refused { failure: FailureKind::ConfigMissing, what };
-                let spotless = Started { after_lost_answer: false, ..started };
-                self.run(|state, context| auth::decide_refreshed(state, context, &spotless, &result))?;
+                let failure = FailureKind::ConfigMissing;
+                let result = RefreshResult::Failed { failure, what, retry_after_ms: None, unanswered: false };
+                self.run(|state, context| auth::decide_refreshed(state, context, &started, &result))?;
                 Err(error)
             }
         }
     }
 
-    fn read(&self, reference: &SecretRef) -> Result<SecretBytes, Error> {
+    /// The refresh under way, for whoever completes it in the place of the process that began it.
+    ///
+    /// # Errors
+    /// [`AuthError::Superseded`] where it is no longer under way.
+    pub fn resume(&self, id: &ProfileId, generation: u64) -> Result<Started, Error> {
+        Ok(auth::resume(&self.core.index, id, generation)?)
+    }
+
+    /// Whether a profile may be kept, before somebody is asked to log in for it.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub fn admit(&self, profile: &Profile) -> Result<(), Error> {
+        Ok(auth::admit(&self.core.index, profile)?)
+    }
+
+    /// A secret and its version.
+    fn read(&self, reference: &SecretRef) -> Result<(SecretBytes, u32), Error> {
         let vault =
             super::vault_handle::Vault::new(Arc::clone(&self.core), reference.scope.clone(), self.caller.clone());
-        Ok(vault.get_with(&reference.name, GetOptions::current())?.value)
+        let secret = vault.get_with(&reference.name, GetOptions::current())?;
+        Ok((secret.value, secret.info.version))
     }
 
     /// Completes a refresh: new tokens, their end and the profile's health in one batch, if it is still the
-    /// refresh that is under way.
+    /// refresh that is under way. A refresh token that a person wrote meanwhile stays.
     ///
     /// # Errors
     /// [`AuthError::Superseded`] where it is not.
     pub fn renewed(&self, started: &Started, tokens: &NewTokens) -> Result<(), Error> {
         let NewTokens { access, refresh, expires_at } = tokens;
         let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() };
-        let mut writes: Writes<'_> = vec![(&started.source.access, access, *expires_at)];
+        let mut writes =
+            vec![Write { place: &started.source.access, value: access, expires_at: *expires_at, over: None }];
         if let (Some(place), Some(token)) = (&started.source.refresh, refresh) {
-            writes.push((place, token, None));
+            let sent = Some(started.refresh_version).filter(|version| *version > 0);
+            writes.push(Write { place, value: token, expires_at: None, over: sent });
         }
-        self.write(&writes, |state, context| auth::decide_refreshed(state, context, started, &result))
+        self.write(&writes, None, |state, context| {
+            auth::decide_refreshed(state, context, started, &result).map(|(events, _)| (events, ()))
+        })
     }
 
-    /// Records that a refresh failed.
+    /// Records that a refresh failed; gives what is recorded.
     ///
     /// # Errors
     /// [`AuthError::Superseded`] where it is no longer under way.
-    pub fn refresh_failed(&self, started: &Started, result: &RefreshResult) -> Result<(), Error> {
+    pub fn refresh_failed(&self, started: &Started, result: &RefreshResult) -> Result<RefreshResult, Error> {
         self.run(|state, context| auth::decide_refreshed(state, context, started, result))
     }
 
     /// Records a login: profile and tokens in one batch.
     ///
     /// # Errors
-    /// [`AuthError`] where the profile is refused or is being refreshed.
+    /// [`AuthError`] where the profile is refused.
     pub fn logged_in(&self, profile: &Profile, flow: LoginFlow, tokens: &NewTokens) -> Result<(), Error> {
-        let crate::event::auth::CredentialSource::Oauth(source) = &profile.credential else {
+        let CredentialSource::Oauth(source) = &profile.credential else {
             return Err(AuthError::Static(profile.id.clone()).into());
         };
         let NewTokens { access, refresh, expires_at } = tokens;
-        let mut writes: Writes<'_> = vec![(&source.access, access, *expires_at)];
+        let write = |place, value, expires_at| Write { place, value, expires_at, over: None };
+        let mut writes = vec![write(&source.access, access, *expires_at)];
         if let (Some(place), Some(token)) = (&source.refresh, refresh) {
-            writes.push((place, token, None));
+            writes.push(write(place, token, None));
         }
-        self.write(&writes, |state, context| auth::decide_login(state, context, profile.clone(), flow, *expires_at))
+        // What is left of the grant before must not be sent in the name of this one.
+        let stale = source.refresh.as_ref().filter(|_| refresh.is_none());
+        self.write(&writes, stale, |state, _| auth::decide_login(state, profile.clone(), flow, *expires_at))
     }
 
     /// The tokens that a logout gives up: refresh token and access token, as far as they can be read, and
@@ -394,12 +483,14 @@ impl Auth {
     /// [`AuthError`] where there is no such profile or it holds an API key.
     pub fn tokens(&self, id: &ProfileId) -> Result<(Vec<SecretBytes>, Option<SecretBytes>), Error> {
         let (record, _) = self.profile(id)?;
-        let crate::event::auth::CredentialSource::Oauth(source) = record.profile.credential else {
+        let CredentialSource::Oauth(source) = record.profile.credential else {
             return Err(AuthError::Static(id.clone()).into());
         };
         let readable = |reference: &SecretRef| match self.read(reference) {
-            Ok(value) => Ok(Some(value)),
-            Err(Error::Vault(_)) => Ok(None),
+            Ok((value, _)) => Ok(Some(value)),
+            Err(Error::Vault(
+                VaultError::NotFound { .. } | VaultError::Deleted { .. } | VaultError::Shredded { .. },
+            )) => Ok(None),
             Err(error) => Err(error),
         };
         let mut tokens = Vec::new();
@@ -417,8 +508,8 @@ impl Auth {
     pub fn logged_out(&self, id: &ProfileId, revoked: bool) -> Result<(), Error> {
         // Held until the slots are overwritten: a root rotation must not carry them over.
         let table = self.core.table();
-        self.core.execute(&self.caller, |state, _| {
-            let (mut events, source) = auth::decide_logout(state, id, revoked)?;
+        self.core.execute(&self.caller, |state, context| {
+            let (mut events, source) = auth::decide_logout(state, context, id, revoked)?;
             for target in source.refresh.iter().chain([&source.access]) {
                 let command = Select { target, versions: Versions::All, expect: Expect::Anything };
                 match vault::decide_shred(state, &command) {
@@ -433,46 +524,39 @@ impl Auth {
         self.core.carry_out_shreds(&table)
     }
 
-    /// Events of a decision and new versions of secrets, in one batch.
+    /// Events of a decision and new versions of secrets, in one batch; what `stale` names is deleted.
     fn write(
         &self,
-        writes: &Writes<'_>,
+        writes: &[Write<'_>],
+        stale: Option<&SecretRef>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
     ) -> Result<(), Error> {
         let table = self.core.table();
         loop {
             self.core.ready_slots(&table)?;
             let attempt = self.core.enqueue_as(&self.caller, |state, context| {
-                let refused = |error: Error| Attempt::Failed(error);
-                let (decided, ()) = decide(state, context).map_err(|error| refused(error.into()))?;
-                let mut sealers = Vec::with_capacity(writes.len());
-                while sealers.len() < writes.len() {
-                    match self.core.take_slot(&table) {
-                        Some(sealer) => sealers.push(sealer),
-                        None => {
-                            sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
-                            return Err(Attempt::NoSlot);
-                        }
+                let (decided, ()) = decide(state, context).map_err(Error::from)?;
+                let wanted = still_wanted(state, writes)?;
+                let mut sealers = Vec::with_capacity(wanted.len());
+                while sealers.len() < wanted.len()
+                    && let Some(sealer) = self.core.take_slot(&table)
+                {
+                    sealers.push(sealer);
+                }
+                let made = match sealers.len() == wanted.len() {
+                    true => puts(state, context, &wanted, &sealers, stale).map_err(Attempt::from),
+                    false => Err(Attempt::NoSlot),
+                };
+                match made {
+                    Ok(mut events) => {
+                        events.extend(decided);
+                        Ok((events, ()))
+                    }
+                    Err(error) => {
+                        sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                        Err(error)
                     }
                 }
-                let max_bytes = self.core.settings.limits.max_value_bytes;
-                let mut events = Vec::new();
-                let mut fault = None;
-                for ((target, value, expires_at), sealer) in writes.iter().zip(&sealers) {
-                    let metadata = Metadata { expires_at: Some(*expires_at), ..Metadata::default() };
-                    let command =
-                        Put { target, value, max_bytes, expect: Expect::Anything, metadata: &metadata, sealer };
-                    match vault::decide_put(state, &command, context) {
-                        Ok(decided) => events.extend(decided.events),
-                        Err(error) => fault = Some(error),
-                    }
-                }
-                if let Some(error) = fault {
-                    sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
-                    return Err(refused(error.into()));
-                }
-                events.extend(decided);
-                Ok((events, ()))
             });
             match attempt {
                 Ok((ticket, ())) => return self.core.wait(ticket.number()),
@@ -498,13 +582,16 @@ impl Auth {
     pub fn documents(&self) -> Result<Option<Documents>, Error> {
         let last = self.core.journal.last();
         let Some(last) = last else { return Ok(None) };
+        // The journal is ahead of the state while a batch is published.
+        let published = || self.core.visible.load(std::sync::atomic::Ordering::Acquire) == last.seq + 1;
+        if !published() {
+            return Ok(None);
+        }
         let root = super::open::state_root(&self.core.index)?;
         let made = documents::render(&self.core.index, last.seq, last.time, root, self.window_ms());
         let made = made.map_err(AuthError::from)?;
         let same = self.core.journal.last().is_some_and(|now| now.seq == last.seq);
-        // The journal is ahead of the state while a batch is published.
-        let published = self.core.visible.load(std::sync::atomic::Ordering::Acquire) == last.seq + 1;
-        Ok((same && published).then_some(made))
+        Ok((same && published()).then_some(made))
     }
 
     /// Carries out an edit in one batch.
@@ -512,14 +599,16 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] where a change is refused; nothing is changed then.
     pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        self.run(|state, _| {
+        self.run(|state, context| {
             let mut staged = super::overlay::Overlay::default();
             let mut events = Vec::new();
             for edit in &plan.edits {
                 let view = staged.on(state);
                 let (decided, ()) = match edit {
-                    Edit::Set(profile, expires_at) => auth::decide_set(&view, Profile::clone(profile), *expires_at)?,
-                    Edit::Delete(id) => auth::decide_delete(&view, id)?,
+                    Edit::Set(profile, expires_at) => {
+                        auth::decide_set(&view, context, Profile::clone(profile), *expires_at)?
+                    }
+                    Edit::Delete(id) => auth::decide_delete(&view, context, id)?,
                     Edit::Clear(id) => auth::decide_clear(&view, id)?,
                     Edit::Order(scope, provider, profiles) => {
                         auth::decide_order(&view, scope.clone(), provider.clone(), profiles.clone())?

@@ -273,6 +273,9 @@ impl Ledger {
     }
 
     fn finish(&self) -> Result<(), Error> {
+        if let Some(registry) = self.core.registry.get() {
+            registry.seal();
+        }
         let recorded = self.core.record_reads().and(self.core.record_usage());
         if self.threads {
             self.core.signal.stop();

@@ -67,7 +67,39 @@ pub enum CredentialSource {
     Oauth(Box<OauthSource>),
 }
 
+impl OauthSource {
+    /// Whether both are about the same tokens of the same grant: a refresh under way fits either.
+    #[must_use]
+    pub fn is_same_grant(&self, other: &Self) -> bool {
+        (&self.access, &self.refresh, &self.token_endpoint, &self.client_id)
+            == (&other.access, &other.refresh, &other.token_endpoint, &other.client_id)
+    }
+
+    /// The places that a refresh or login writes.
+    pub fn written(&self) -> impl Iterator<Item = &SecretRef> {
+        self.refresh.iter().chain([&self.access])
+    }
+}
+
 impl CredentialSource {
+    /// Whether both are the same key, or about the same tokens of the same grant.
+    #[must_use]
+    pub fn is_same_grant(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Oauth(a), Self::Oauth(b)) => a.is_same_grant(b),
+            _ => self == other,
+        }
+    }
+
+    /// The places that a refresh or login writes: none for an API key.
+    pub fn written(&self) -> impl Iterator<Item = &SecretRef> {
+        let source = match self {
+            Self::Oauth(source) => Some(source),
+            Self::ApiKey(_) => None,
+        };
+        source.into_iter().flat_map(|source| source.written())
+    }
+
     /// What kind of credential it is.
     #[must_use]
     pub const fn kind(&self) -> CredentialType {
@@ -243,6 +275,8 @@ pub struct UsageNote {
     pub failure_count: u32,
     /// It is not used before this time.
     pub cooldown_until: Option<Timestamp>,
+    /// Somebody tries it until this time, and nobody else before.
+    pub probe_until: Option<Timestamp>,
 }
 
 /// Profiles were used.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::auth::RefreshResult;
-use crate::base::{SecretBytes, limits};
+use crate::base::{SecretBytes, Timestamp, limits};
 use crate::event::auth::FailureKind;
 
 /// Tokens as an endpoint gave them.
@@ -18,6 +18,16 @@ pub struct Tokens {
     pub refresh: Option<SecretBytes>,
     /// Life of the access token in seconds, where it was said.
     pub expires_in_s: Option<u64>,
+    /// When they were asked for: a life is counted from then.
+    pub asked_at: Timestamp,
+}
+
+impl Tokens {
+    /// When the access token ends, where that was said: never later than the provider means.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_in_s.map(|seconds| self.asked_at.plus_millis(seconds.saturating_mul(1000)))
+    }
 }
 
 /// Why there are no tokens.
@@ -51,6 +61,11 @@ macro_rules! codes {
             fn read(text: &str) -> Self {
                 match text {
                     $($text => Self::$code,)*
+                    // What others call a grant that is over: Slack, GitHub, and OpenAI's token endpoint.
+                    "invalid_refresh_token" | "token_revoked" | "account_inactive" | "bad_refresh_token"
+                    | "refresh_token_expired" | "refresh_token_reused" | "refresh_token_invalidated" => {
+                        Self::InvalidGrant
+                    }
                     _ => Self::Other,
                 }
             }
@@ -97,34 +112,48 @@ codes! {
 #[derive(Deserialize)]
 struct Good {
     access_token: Option<Zeroizing<String>>,
-    token_type: Option<String>,
     refresh_token: Option<Zeroizing<String>>,
-    expires_in: Option<Seconds>,
-    error: Option<serde_json::Value>,
+    expires_in: Option<Loose>,
+    error: Option<Loose>,
 }
 
 #[derive(Deserialize)]
 struct Bad {
-    error: Option<String>,
+    error: Option<Loose>,
 }
 
-/// Seconds as a number or, as some write them, a text.
+/// What providers write in more than one way.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Seconds {
+enum Loose {
     Whole(u64),
     Broken(f64),
     Text(String),
+    /// An error with its code inside.
+    Inside {
+        code: String,
+    },
+    Anything(serde::de::IgnoredAny),
 }
 
-impl Seconds {
-    fn read(&self) -> Option<u64> {
-        match self {
-            Self::Whole(seconds) => Some(*seconds),
+impl Loose {
+    /// Seconds as a number or, as some write them, a text; ten years at most. What is none says nothing: a
+    /// token that is good must not be thrown away for what stands beside it.
+    fn seconds(&self) -> Option<u64> {
+        let seconds = match self {
+            Self::Whole(seconds) => *seconds,
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Self::Broken(seconds) if (0.0..1e15).contains(seconds) => Some(seconds.floor() as u64),
-            Self::Broken(_) => None,
-            Self::Text(text) => text.trim().parse().ok(),
+            Self::Broken(seconds) if *seconds >= 0.0 => seconds.floor() as u64,
+            Self::Text(text) => text.trim().parse().ok()?,
+            Self::Broken(_) | Self::Inside { .. } | Self::Anything(_) => return None,
+        };
+        Some(seconds.min(limits::TOKEN_LIFE_MAX_S))
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Text(code) | Self::Inside { code } => Code::read(code),
+            Self::Whole(_) | Self::Broken(_) | Self::Anything(_) => Code::Other,
         }
     }
 }
@@ -136,25 +165,26 @@ impl Seconds {
 pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now_s: u64) -> Result<Tokens, Refusal> {
     let wait = || retry_after.and_then(|text| read_retry_after(text, now_s));
     match status {
-        200 => read_tokens(body),
+        200 | 201 => read_tokens(body, Timestamp::from_millis(now_s.saturating_mul(1000))),
         300..=399 => Err(Refusal::Redirect),
         429 => Err(Refusal::TooMany(wait())),
         408 | 500..=599 => Err(Refusal::Unavailable(wait())),
         400..=499 => {
             let code = serde_json::from_slice::<Bad>(body).ok().and_then(|bad| bad.error);
-            Err(code.map_or(Refusal::Status(status), |code| Refusal::Code(Code::read(&code))))
+            match code.as_ref().map(Loose::code) {
+                Some(Code::TemporarilyUnavailable | Code::ServerError) => Err(Refusal::Unavailable(wait())),
+                Some(code) => Err(Refusal::Code(code)),
+                None => Err(Refusal::Status(status)),
+            }
         }
         _ => Err(Refusal::Status(status)),
     }
 }
 
-fn read_tokens(body: &[u8]) -> Result<Tokens, Refusal> {
+fn read_tokens(body: &[u8], asked_at: Timestamp) -> Result<Tokens, Refusal> {
     let good: Good = serde_json::from_slice(body).map_err(|_| Refusal::Malformed("it is no JSON of a token answer"))?;
     if let Some(error) = good.error {
-        return Err(Refusal::Code(error.as_str().map_or(Code::Other, Code::read)));
-    }
-    if good.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(Refusal::Malformed("the token is of another type than bearer"));
+        return Err(Refusal::Code(error.code()));
     }
     let access = good.access_token.and_then(token).ok_or(Refusal::Malformed("it holds no access token"))?;
     let refresh = match good.refresh_token {
@@ -162,14 +192,8 @@ fn read_tokens(body: &[u8]) -> Result<Tokens, Refusal> {
         Some(text) => Some(token(text).ok_or(Refusal::Malformed("the refresh token is no token"))?),
         None => None,
     };
-    let expires_in_s = match good.expires_in {
-        Some(seconds) => {
-            let read = seconds.read().filter(|seconds| *seconds <= limits::TOKEN_LIFE_MAX_S);
-            Some(read.ok_or(Refusal::Malformed("expires_in is no number of seconds"))?)
-        }
-        None => None,
-    };
-    Ok(Tokens { access, refresh, expires_in_s })
+    let expires_in_s = good.expires_in.as_ref().and_then(Loose::seconds);
+    Ok(Tokens { access, refresh, expires_in_s, asked_at })
 }
 
 /// A token is visible ASCII (RFC 6749, appendix A.12): it goes into a header as it is.
@@ -267,6 +291,31 @@ mod tests {
         assert_eq!(ok(r#"{"access_token":"a","expires_in":"60"}"#).expires_in_s, Some(60));
         assert_eq!(ok(r#"{"access_token":"a","expires_in":59.9}"#).expires_in_s, Some(59));
         assert_eq!(ok(r#"{"access_token":"a","refresh_token":""}"#).expires_in_s, None);
+        // What stands beside a good token is no reason to lose it.
+        for beside in ["-1", "\"soon\"", "[]", "{}", "null", "true", "1e400"] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{beside},"token_type":"bot"}}"#);
+            match read(200, None, body.as_bytes(), 0) {
+                Ok(tokens) => assert_eq!(tokens.expires_in_s, None, "{beside}"),
+                // No number of JSON.
+                Err(refusal) => assert_eq!((beside, matches!(refusal, Refusal::Malformed(_))), ("1e400", true)),
+            }
+        }
+        assert_eq!(ok(r#"{"access_token":"a","expires_in":99999999999}"#).expires_in_s, Some(limits::TOKEN_LIFE_MAX_S));
+        let tokens = read(201, None, br#"{"access_token":"a","expires_in":60}"#, 5).unwrap();
+        assert_eq!(tokens.expires_at(), Some(Timestamp::from_millis(65_000)));
+    }
+
+    #[test]
+    fn a_grant_that_is_over_is_known_by_whatever_name_its_provider_has_for_it() {
+        for (status, body) in [
+            (400, r#"{"error":"invalid_grant"}"#),
+            (200, r#"{"ok":false,"error":"invalid_refresh_token"}"#),
+            (200, r#"{"error":"bad_refresh_token"}"#),
+            (401, r#"{"error":{"message":"used","code":"refresh_token_reused"}}"#),
+        ] {
+            let refusal = read(status, None, body.as_bytes(), 0).unwrap_err();
+            assert_eq!(refusal, Refusal::Code(Code::InvalidGrant), "{body}");
+        }
     }
 
     #[test]
@@ -280,10 +329,6 @@ mod tests {
             r#"{"access_token":""}"#,
             r#"{"access_token":7}"#,
             r#"{"access_token":"a\n"}"#,
-            r#"{"access_token":"a","expires_in":-1}"#,
-            r#"{"access_token":"a","expires_in":"soon"}"#,
-            r#"{"access_token":"a","expires_in":99999999999}"#,
-            r#"{"access_token":"a","token_type":"mac"}"#,
             r#"{"access_token":"a","refresh_token":"\u0000"}"#,
         ] {
             assert!(matches!(read(200, None, body.as_bytes(), 0), Err(Refusal::Malformed(_))), "{body}");

@@ -41,6 +41,9 @@ pub enum ClientFault {
     /// The endpoint refused.
     #[error("the provider gave no tokens: {0}")]
     Refused(Refusal),
+    /// Nothing was sent: the lease would be over before the endpoint's time is.
+    #[error("nothing was sent: too much of the lease had gone by")]
+    Late,
     /// The person who was to answer did not, or refused.
     #[error("{0}")]
     Person(&'static str),
@@ -61,6 +64,12 @@ impl ClientFault {
             Self::Network { what, sent, .. } => {
                 RefreshResult::Failed { failure: FailureKind::Transient, what, retry_after_ms: None, unanswered: sent }
             }
+            Self::Late => RefreshResult::Failed {
+                failure: FailureKind::Transient,
+                what: self.to_string(),
+                retry_after_ms: Some(0),
+                unanswered: false,
+            },
             Self::Endpoint(_) | Self::Settings(_) | Self::Person(_) => RefreshResult::Failed {
                 failure: FailureKind::ConfigMissing,
                 what: self.to_string(),
@@ -80,6 +89,8 @@ struct Withheld(EndpointError);
 /// checked, however often the name's addresses change.
 struct Guard {
     lookup: Lookup,
+    /// The configured proxy's name: whoever named it may have it anywhere.
+    proxy: Option<String>,
     allowed: Arc<Vec<(IpAddr, u8)>>,
 }
 
@@ -88,7 +99,12 @@ impl Resolve for Guard {
         let (found, allowed) = ((self.lookup)(name.as_str().to_owned()), Arc::clone(&self.allowed));
         // What a name may stand for depends on the name alone: `localhost` is this machine, all others are not.
         let rules = Endpoint::parse(&format!("https://{}/", name.as_str()));
+        let is_proxy = self.proxy.as_deref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(name.as_str()));
         Box::pin(async move {
+            if is_proxy {
+                let found: Vec<_> = found.await?.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
+                return Ok(Box::new(found.into_iter()) as Addrs);
+            }
             let rules = rules.map_err(Withheld)?;
             let mut refused = None;
             let mut good = Vec::new();
@@ -108,6 +124,11 @@ impl Resolve for Guard {
     }
 }
 
+fn proxy_host(settings: &AuthSettings) -> Option<String> {
+    let url = reqwest::Url::parse(settings.proxy.as_deref()?).ok()?;
+    url.host_str().map(str::to_owned)
+}
+
 fn system_lookup() -> Lookup {
     Arc::new(|name: String| {
         Box::pin(async move {
@@ -121,6 +142,7 @@ fn system_lookup() -> Lookup {
 #[derive(Clone)]
 pub struct TokenClient {
     http: reqwest::Client,
+    limit_ms: u64,
     allowed: Arc<Vec<(IpAddr, u8)>>,
     clock: Arc<dyn Clock>,
 }
@@ -168,9 +190,14 @@ impl TokenClient {
             .referer(false)
             .connect_timeout(Duration::from_millis(limit_ms / 2))
             .timeout(Duration::from_millis(limit_ms))
-            .dns_resolver(Arc::new(Guard { lookup, allowed: Arc::clone(&allowed) }));
+            .dns_resolver(Arc::new(Guard { lookup, proxy: proxy_host(settings), allowed: Arc::clone(&allowed) }));
         builder = match &settings.proxy {
-            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| bad("proxy is no URL".to_owned()))?),
+            Some(proxy) => {
+                let proxy = reqwest::Proxy::all(proxy).map_err(|_| bad("proxy is no URL".to_owned()))?;
+                // What is for this machine, perhaps in the clear, never leaves it.
+                let here = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1");
+                builder.proxy(proxy.no_proxy(here))
+            }
             None => builder.no_proxy(),
         };
         if let Some(path) = &settings.ca_file {
@@ -185,13 +212,19 @@ impl TokenClient {
             }
         }
         let http = builder.build().map_err(|error| bad(cause(&error)))?;
-        Ok(Self { http, allowed, clock })
+        Ok(Self { http, limit_ms, allowed, clock })
     }
 
     /// The client's clock.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// How long an endpoint may take altogether, in milliseconds.
+    #[must_use]
+    pub const fn limit_ms(&self) -> u64 {
+        self.limit_ms
     }
 
     /// Asks for tokens.
@@ -204,8 +237,10 @@ impl TokenClient {
         client: ClientAuth<'_>,
         form: &[(&str, &str)],
     ) -> Result<Tokens, ClientFault> {
+        // A token's life is counted from before it was asked for: it never ends earlier than believed.
+        let asked_s = self.clock.now().as_millis() / 1000;
         let (status, retry_after, body) = self.post(endpoint, client, form).await?;
-        Ok(answer::read(status, retry_after.as_deref(), &body, self.clock.now().as_millis() / 1000)?)
+        Ok(answer::read(status, retry_after.as_deref(), &body, asked_s)?)
     }
 
     /// Posts a form; gives status, `Retry-After` and a bounded body.
@@ -262,7 +297,8 @@ impl TokenClient {
         let status = response.status().as_u16();
         let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut body = Zeroizing::new(Vec::with_capacity(4096));
+        // Room for all of it from the start: a vector that grows leaves copies behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(limits::TOKEN_ANSWER_MAX));
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, true))? {
             if body.len() + chunk.len() > limits::TOKEN_ANSWER_MAX {
                 return Err(Refusal::Malformed("it is longer than 64 KiB").into());
@@ -314,7 +350,36 @@ fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
     }
+    if let Some(tls) = causes(error).find_map(tls_fault) {
+        return tls_words(tls).to_owned();
+    }
     causes(error).last().map_or_else(|| "the request failed".to_owned(), ToString::to_string)
+}
+
+/// The TLS engine's error, also where an I/O error carries it.
+fn tls_fault<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = cause.downcast_ref() {
+        return Some(found);
+    }
+    cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
+
+/// Words of ours: the engine's own repeat what the server's certificate says.
+const fn tls_words(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "its certificate is for another name"
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => "its certificate has ended",
+        rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            "its certificate is not valid yet"
+        }
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => "nobody who is trusted signed its certificate",
+        rustls::Error::InvalidCertificate(_) => "its certificate is refused",
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS",
+        _ => "TLS failed",
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Logging in: authorization code with PKCE (RFC 6749, 7636, 8252), device code (RFC 8628); logging out
 //! (RFC 7009); discovery (RFC 8414).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::basic::BasicClient;
@@ -19,6 +20,7 @@ use super::client::{ClientAuth, ClientFault, TokenClient};
 
 const CALLBACK: &str = "/callback";
 const HEAD_MAX: usize = 16 * 1024;
+const CALLBACKS_AT_ONCE: usize = 32;
 const PAGE: &str = "<!doctype html><title>Palyra Ledger</title><p>Done. You may close this page.";
 
 /// What a provider says of its endpoints (RFC 8414; OpenID Connect Discovery).
@@ -34,6 +36,9 @@ pub struct Discovered {
     pub device_authorization_endpoint: Option<String>,
     /// Where tokens are revoked.
     pub revocation_endpoint: Option<String>,
+    /// Whether the way back from the page names the issuer (RFC 9207).
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
 }
 
 /// Asks an issuer for its endpoints.
@@ -61,6 +66,8 @@ pub struct CodeLogin {
     url: String,
     state: Zeroizing<String>,
     verifier: Zeroizing<String>,
+    /// The issuer that the way back must name, and whether it must name one.
+    issuer: Option<(String, bool)>,
 }
 
 impl std::fmt::Debug for CodeLogin {
@@ -89,7 +96,7 @@ impl CodeLogin {
         port: u16,
         more: &[(String, String)],
     ) -> Result<Self, ClientFault> {
-        let endpoint = Endpoint::parse(authorization_endpoint)?;
+        let endpoint = Endpoint::parse_page(authorization_endpoint)?;
         let listening = TcpListener::bind(("127.0.0.1", port)).await;
         let unable = |error: std::io::Error| ClientFault::Network {
             host: format!("127.0.0.1:{port}"),
@@ -104,8 +111,7 @@ impl CodeLogin {
             .set_redirect_uri(RedirectUrl::new(redirect.clone()).map_err(not_url)?);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let scopes = source.scopes.iter().cloned().map(Scope::new);
-        let mut request =
-            oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge);
+        let mut request = oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge);
         for (name, value) in more {
             request = request.add_extra_param(name.as_str(), value.as_str());
         }
@@ -116,7 +122,16 @@ impl CodeLogin {
             url: url.to_string(),
             state: Zeroizing::new(state.secret().clone()),
             verifier: Zeroizing::new(verifier.secret().clone()),
+            issuer: None,
         })
+    }
+
+    /// Believes nobody but this issuer on the way back: another provider's code must not be taken for its own
+    /// (RFC 9207). `named`: it promised to name itself.
+    #[must_use]
+    pub fn from_issuer(mut self, issuer: &str, named: bool) -> Self {
+        self.issuer = Some((issuer.to_owned(), named));
+        self
     }
 
     /// The address that the person opens. It holds no secret: the code verifier stays here.
@@ -136,23 +151,37 @@ impl CodeLogin {
         secret: Option<&SecretBytes>,
         wait: Duration,
     ) -> Result<Tokens, ClientFault> {
-        let code = tokio::time::timeout(wait, self.code());
+        let this = Arc::new(self);
+        let code = tokio::time::timeout(wait, Arc::clone(&this).code());
         let code = code.await.map_err(|_| ClientFault::Person("nobody came back from the login page in time"))??;
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code.as_str()),
-            ("redirect_uri", self.redirect.as_str()),
-            ("code_verifier", self.verifier.as_str()),
+            ("redirect_uri", this.redirect.as_str()),
+            ("code_verifier", this.verifier.as_str()),
         ];
         client.tokens(&source.token_endpoint, ClientAuth { id: &source.client_id, secret }, &form).await
     }
 
-    async fn code(&self) -> Result<Zeroizing<String>, ClientFault> {
+    async fn code(self: Arc<Self>) -> Result<Zeroizing<String>, ClientFault> {
+        let mut open = tokio::task::JoinSet::new();
         loop {
-            let Ok((stream, _)) = self.listener.accept().await else { continue };
-            // Whoever else connects to the port is answered and not believed.
-            if let Ok(Some(found)) = tokio::time::timeout(Duration::from_secs(10), self.receive(stream)).await {
-                return found;
+            tokio::select! {
+                // Whoever else connects to the port is answered and not believed; nobody holds others up.
+                accepted = self.listener.accept(), if open.len() < CALLBACKS_AT_ONCE => match accepted {
+                    Ok((stream, _)) => {
+                        let this = Arc::clone(&self);
+                        open.spawn(async move {
+                            tokio::time::timeout(Duration::from_secs(10), this.receive(stream)).await.ok().flatten()
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                Some(done) = open.join_next() => {
+                    if let Ok(Some(found)) = done {
+                        return found;
+                    }
+                }
             }
         }
     }
@@ -195,9 +224,19 @@ impl CodeLogin {
         if !bool::from(subtle::ConstantTimeEq::ct_eq(ours.as_bytes(), self.state.as_bytes())) {
             return None;
         }
+        if let Some((issuer, named)) = &self.issuer {
+            let same = |found: &str| found.trim_end_matches('/') == issuer.trim_end_matches('/');
+            let fits = one("iss").map_or(!named, |found| same(&found));
+            if !fits {
+                return Some(Err(Refusal::Malformed("the way back speaks for another issuer").into()));
+            }
+        }
         match (one("code"), one("error")) {
             (Some(code), None) if !code.is_empty() => Some(Ok(code)),
-            (None, Some(_)) => Some(Err(ClientFault::Person("the login was refused on the provider's page"))),
+            (None, Some(error)) if *error == "access_denied" => {
+                Some(Err(ClientFault::Person("the login was refused on the provider's page")))
+            }
+            (None, Some(_)) => Some(Err(ClientFault::Person("the provider's page ended with an error"))),
             _ => None,
         }
     }
@@ -235,7 +274,8 @@ impl std::fmt::Debug for DeviceLogin {
 
 /// What a provider wrote and a terminal shows: visible characters alone, and not too many.
 fn showable(text: String) -> Result<String, ClientFault> {
-    let fine = !text.is_empty() && text.len() <= 2048 && text.chars().all(|letter| letter.is_ascii_graphic());
+    let fine = |letter: char| letter.is_ascii_graphic() || letter == ' ';
+    let fine = !text.is_empty() && text.len() <= 2048 && text.chars().all(fine);
     if fine { Ok(text) } else { Err(Refusal::Malformed("what it wants shown is no text to show").into()) }
 }
 
@@ -315,7 +355,11 @@ impl DeviceLogin {
     }
 }
 
-/// Revokes tokens at the provider. True where it confirmed every one of them.
+/// Revokes tokens at the provider, the one that decides first: its refresh token, where there is one. True
+/// where it confirmed that one; some revoke no access tokens (RFC 7009, section 2.2.1), which end by themselves.
+///
+/// # Errors
+/// [`ClientFault`] where the first one is not revoked.
 pub async fn revoke(
     client: &TokenClient,
     source: &OauthSource,
@@ -323,11 +367,11 @@ pub async fn revoke(
     tokens: &[SecretBytes],
 ) -> Result<bool, ClientFault> {
     let Some(endpoint) = &source.revocation_endpoint else { return Ok(false) };
-    for token in tokens {
+    for (place, token) in tokens.iter().enumerate() {
         let Ok(token) = std::str::from_utf8(token.expose()) else { return Ok(false) };
         let auth = ClientAuth { id: &source.client_id, secret };
         let (status, _, _) = client.post(endpoint, auth, &[("token", token)]).await?;
-        if status != 200 {
+        if status != 200 && place == 0 {
             return Err(Refusal::Status(status).into());
         }
     }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod contention;
+mod kept;
 mod oidc;
 mod story;
 

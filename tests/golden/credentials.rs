@@ -70,6 +70,7 @@ fn make() -> SimDisk {
         clock.advance(1000);
     }
     auth.set_order(id_scope(), "custom:corp".parse().unwrap(), vec![id("main"), id("spare")]).unwrap();
+    clock.advance(60_000);
     let ticket = auth.begin_refresh(&id("main"), false).unwrap();
     auth.renewed(&ticket.started, &tokens(3_600_000)).unwrap();
     let ticket = auth.begin_refresh(&id("agents"), true).unwrap();

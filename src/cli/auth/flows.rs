@@ -1,36 +1,38 @@
 //! `auth refresh`, `auth login` and `auth logout`: what goes over the network.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::auth::{AuthError, RefreshResult};
 use crate::base::{ProfileId, ProfileScope, Provider, SecretBytes, SystemClock, limits};
-use crate::cli::certs::runtime;
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
+use crate::cli::seat::Seat;
 use crate::cli::time;
-use crate::engine::{Error, NewTokens, RefreshTicket};
-use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, OauthSource};
+use crate::engine::{Auth, Error, NewTokens, RefreshTicket};
+use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, OauthSource, Profile};
 use crate::oauth::login::{CodeLogin, DeviceLogin, discover, revoke};
-use crate::oauth::{ClientFault, TokenClient, answer::Tokens, exchange, settle};
+use crate::oauth::{ClientFault, TokenClient, answer::Tokens, exchange};
 
 use super::profiles::{OauthArgs, existing, over};
-use super::{answer, ms};
+use super::{answer, ms, settle};
 
 /// Arguments of `auth refresh`.
 #[derive(Debug, Args)]
 pub struct Refresh {
     /// This profile
-    #[arg(long, value_name = "ID", conflicts_with = "due", required_unless_present = "due")]
+    #[arg(long, value_name = "ID", conflicts_with = "due")]
     profile: Option<ProfileId>,
-    /// Every profile that is due
+    /// Every profile that is due, as without --profile
     #[arg(long)]
     due: bool,
-    /// Even where it is not due, cools down or waits for a person
-    #[arg(long, requires = "profile")]
+    /// Even where it is not due, cools down or waits for a person; without --profile: every one that can be
+    #[arg(long, conflicts_with = "due")]
     force: bool,
 }
 
@@ -112,20 +114,34 @@ fn failed(fault: ClientFault) -> Failure {
     let (code, hint) = match &fault {
         ClientFault::Settings(_) => (ExitCode::Usage, "mend config.toml"),
         ClientFault::Endpoint(_) => (ExitCode::Denied, "give another URL, or allow the network in config.toml"),
-        ClientFault::Network { .. } => (ExitCode::Io, "look at the network, then run the command again"),
+        ClientFault::Network { .. } | ClientFault::Late => {
+            (ExitCode::Io, "look at the network, then run the command again")
+        }
         ClientFault::Refused(_) => (ExitCode::Denied, "look at the client id, its secret and the endpoints"),
         ClientFault::Person(_) => (ExitCode::Aborted, "run the command again"),
     };
     Failure::new(code, fault.to_string(), hint)
 }
 
+/// The settings are the open ledger's: a daemon's clients go by what it was started with.
 fn client(invocation: &Invocation) -> Result<TokenClient, Failure> {
-    TokenClient::new(&invocation.settings().auth, Arc::new(SystemClock)).map_err(failed)
+    let ledger = invocation.open(Access::Read)?;
+    let settings = ledger.status()?.settings.auth;
+    invocation.close(&ledger);
+    TokenClient::new(&settings, Arc::new(SystemClock)).map_err(failed)
+}
+
+/// Tasks go on while the main thread records: nothing waits for the slowest.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|error| Failure::new(ExitCode::Internal, format!("cannot start: {error}"), "run the command again"))
 }
 
 /// Runs `auth refresh`. The ledger is not held while the providers are asked: others may use it.
 pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
     let client = client(invocation)?;
+    let runtime = runtime()?;
+    let stopped = watch_interrupt(invocation, &runtime);
     let mut done: Vec<(ProfileId, Result<RefreshResult, Error>)> = Vec::new();
     let mut waiting: Option<Vec<ProfileId>> = args.profile.clone().map(|id| vec![id]);
     loop {
@@ -133,6 +149,7 @@ pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
         let auth = ledger.auth();
         let mut ids = match waiting.take() {
             Some(ids) => ids,
+            None if args.force => auth.refreshable()?,
             None => auth.due()?,
         };
         let rest = ids.split_off(ids.len().min(limits::REFRESHES_AT_ONCE));
@@ -141,36 +158,49 @@ pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
             match auth.begin_refresh(&id, args.force) {
                 Ok(ticket) => tickets.push(ticket),
                 // Another process was faster.
-                Err(Error::Auth(AuthError::Busy { .. } | AuthError::NotDue(_))) if args.due => {}
+                Err(Error::Auth(AuthError::Busy { .. } | AuthError::NotDue(_))) if args.profile.is_none() => {}
                 Err(error) => done.push((id, Err(error))),
             }
         }
         drop(auth);
         invocation.close(&ledger);
         drop(ledger);
-        if !tickets.is_empty() {
-            let answers = runtime()?.block_on(exchange_all(&client, tickets));
-            let ledger = invocation.open(Access::Write)?;
-            let auth = ledger.auth();
-            for (ticket, answer) in answers {
-                let id = ticket.started.profile.id.clone();
-                done.push((id, settle(&auth, &client, &ticket.started, answer)));
+        let mut running = runtime.block_on(async { send_all(&client, tickets) });
+        loop {
+            let answers = runtime.block_on(next_answers(&mut running));
+            if answers.is_empty() {
+                break;
             }
-            invocation.close(&ledger);
+            done.extend(settle::refreshes(invocation, answers)?);
         }
-        if rest.is_empty() {
-            break;
+        let stop = stopped.load(Ordering::Acquire);
+        if rest.is_empty() || stop {
+            tell(invocation, done)?;
+            let what = "interrupted: what was under way was finished, and nothing more was begun";
+            return if stop { Err(Failure::new(ExitCode::Aborted, what, "run the command again")) } else { Ok(()) };
         }
         waiting = Some(rest);
     }
-    tell(invocation, done)
 }
 
-async fn exchange_all(
-    client: &TokenClient,
-    tickets: Vec<RefreshTicket>,
-) -> Vec<(RefreshTicket, Result<Tokens, ClientFault>)> {
-    let mut running = tokio::task::JoinSet::new();
+/// The first Ctrl-C begins nothing more; an answer that is awaited may hold the only token there is.
+fn watch_interrupt(invocation: &Invocation, runtime: &tokio::runtime::Runtime) -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    if matches!(invocation.seat, Seat::Own) {
+        let flag = Arc::clone(&stopped);
+        runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                flag.store(true, Ordering::Release);
+            }
+        });
+    }
+    stopped
+}
+
+type Answer = (RefreshTicket, Result<Tokens, ClientFault>);
+
+fn send_all(client: &TokenClient, tickets: Vec<RefreshTicket>) -> JoinSet<Answer> {
+    let mut running = JoinSet::new();
     for ticket in tickets {
         let client = client.clone();
         running.spawn(async move {
@@ -178,7 +208,22 @@ async fn exchange_all(
             (ticket, answer)
         });
     }
-    running.join_all().await
+    running
+}
+
+/// The next answer, and whatever else has come by then; empty: all have.
+async fn next_answers(running: &mut JoinSet<Answer>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while answers.is_empty() {
+        match running.join_next().await {
+            Some(answer) => answers.extend(answer.ok()),
+            None => break,
+        }
+    }
+    while let Some(answer) = running.try_join_next() {
+        answers.extend(answer.ok());
+    }
+    answers
 }
 
 fn tell(invocation: &Invocation, done: Vec<(ProfileId, Result<RefreshResult, Error>)>) -> Result<(), Failure> {
@@ -224,37 +269,50 @@ pub fn login(invocation: &Invocation, args: Login) -> Result<(), Failure> {
     let client = client(invocation)?;
     let runtime = runtime()?;
     let (mut page, mut device) = (args.authorization_endpoint, args.device_endpoint);
+    let mut promised = None;
     if let Some(issuer) = issuer {
         let found = runtime.block_on(discover(&client, &issuer)).map_err(failed)?;
+        promised = Some((issuer, found.authorization_response_iss_parameter_supported));
         oauth.token_endpoint = oauth.token_endpoint.or(found.token_endpoint);
         oauth.revocation_endpoint = oauth.revocation_endpoint.or(found.revocation_endpoint);
         page = page.or(found.authorization_endpoint);
         device = device.or(found.device_authorization_endpoint);
     }
-    // What is there already, and the client secret; then the ledger is let go.
-    let ledger = invocation.open(Access::Read)?;
-    let before = existing(&ledger.auth(), &id)?.map(|(record, _)| record.profile);
-    let old = before.as_ref().and_then(|profile| match &profile.credential {
-        CredentialSource::Oauth(source) => Some(&**source),
-        CredentialSource::ApiKey(_) => None,
-    });
-    let source = oauth.over(&id, old)?;
-    let credential = CredentialSource::Oauth(Box::new(source.clone()));
-    let profile = over(before, &id, provider, name, scope, Some(credential))?;
+    let make = |before: Option<Profile>| {
+        let old = before.as_ref().and_then(|profile| match &profile.credential {
+            CredentialSource::Oauth(source) => Some(&**source),
+            CredentialSource::ApiKey(_) => None,
+        });
+        let credential = CredentialSource::Oauth(Box::new(oauth.clone().over(&id, old)?));
+        over(before, &id, provider.clone(), name.clone(), scope.clone(), Some(credential))
+    };
+    let made_now = |auth: &Auth| make(existing(auth, &id)?.map(|(record, _)| record.profile));
+    // What is there already, and the client secret; then the ledger is let go. Whatever is wrong with the
+    // profile is said before a person is asked.
+    let ledger = invocation.open(Access::Write)?;
+    let profile = made_now(&ledger.auth())?;
+    ledger.auth().admit(&profile)?;
+    let CredentialSource::Oauth(source) = &profile.credential else { return Err(Failure::quiet(ExitCode::Internal)) };
     let secret = match &source.client_secret {
         Some(place) => Some(ledger.vault(place.scope.clone()).get(&place.name)?.value),
         None => None,
     };
     invocation.close(&ledger);
     drop(ledger);
-    let ways = Ways { page, device, port, wait, more: args.param };
-    let tokens = runtime.block_on(ask(invocation, &client, &source, secret.as_ref(), flow, ways))?;
-    let expires_at = tokens.expires_in_s.map(|seconds| time::now().plus_millis(seconds * 1000));
+    let ways = Ways { page, device, port, wait, more: args.param, issuer: promised };
+    let asking = ask(invocation, &client, source, secret.as_ref(), flow, ways);
+    let tokens = runtime.block_on(async {
+        tokio::select! {
+            tokens = asking => tokens,
+            () = gone(invocation) => Err(Failure::quiet(ExitCode::Aborted)),
+        }
+    })?;
+    let expires_at = tokens.expires_at();
     let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at };
     let flow = if flow == Flow::Code { LoginFlow::Code } else { LoginFlow::Device };
-    let ledger = invocation.open(Access::Write)?;
-    ledger.auth().logged_in(&profile, flow, &tokens)?;
-    invocation.close(&ledger);
+    // Over what is there now: the person may have taken minutes.
+    let latest = |auth: Option<&Auth>| auth.map_or_else(|| Ok(profile.clone()), made_now);
+    settle::login(invocation, &latest, flow, &tokens)?;
     if tokens.refresh.is_none() {
         invocation.out.warn("the provider gave no refresh token: log in again when the access token ends");
     }
@@ -269,6 +327,14 @@ struct Ways {
     port: u16,
     wait: Duration,
     more: Vec<(String, String)>,
+    issuer: Option<(String, bool)>,
+}
+
+/// Until whoever asked is gone: nobody waits for a person in the name of nobody.
+async fn gone(invocation: &Invocation) {
+    while !invocation.seat.is_gone() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn ask(
@@ -283,7 +349,10 @@ async fn ask(
     match flow {
         Flow::Code => {
             let page = ways.page.ok_or_else(|| missing("--authorization-endpoint"))?;
-            let begun = CodeLogin::begin_with(source, &page, ways.port, &ways.more).await.map_err(failed)?;
+            let mut begun = CodeLogin::begin_with(source, &page, ways.port, &ways.more).await.map_err(failed)?;
+            if let Some((issuer, named)) = &ways.issuer {
+                begun = begun.from_issuer(issuer, *named);
+            }
             invocation.out.note(&format!("open this address in a browser on this machine:\n{}", begun.url()));
             begun.finish(client, source, secret, ways.wait).await.map_err(failed)
         }
@@ -305,7 +374,8 @@ pub fn logout(invocation: &Invocation, args: &Logout) -> Result<(), Failure> {
     let id = &args.profile;
     invocation.confirm(&format!("Revoke and destroy the tokens of profile {id}?"), args.yes)?;
     let client = client(invocation)?;
-    let ledger = invocation.open(Access::Read)?;
+    // For writing: what is read here is recorded, also where reads must be durable.
+    let ledger = invocation.open(Access::Write)?;
     let auth = ledger.auth();
     let (record, _) = auth.profile(id)?;
     let (tokens, secret) = auth.tokens(id)?;

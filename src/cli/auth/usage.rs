@@ -251,8 +251,22 @@ pub fn select(invocation: &Invocation, args: Select) -> Result<(), Failure> {
         order: args.order,
     };
     let ledger = invocation.open(Access::Write)?;
-    let chosen = ledger.auth().select(&query, args.explain)?;
+    let chosen = ledger.auth().select(&query, args.explain);
     invocation.close(&ledger);
+    let chosen = match chosen {
+        Err(Error::Auth(AuthError::NoCandidate(skipped))) if args.explain => {
+            if invocation.out.is_json() {
+                let skipped = skipped_json(&skipped);
+                invocation
+                    .out
+                    .json(&json!({"profile": null, "probe": false, "instead_of": null, "skipped": skipped}))?;
+            } else {
+                explain(invocation, &skipped)?;
+            }
+            return Err(Error::from(AuthError::NoCandidate(skipped)).into());
+        }
+        other => other?,
+    };
     let Chosen { profile, probe, instead_of, skipped } = &chosen;
     let out = &invocation.out;
     if out.is_json() {
@@ -269,17 +283,15 @@ pub fn select(invocation: &Invocation, args: Select) -> Result<(), Failure> {
     if let Some(skipped) = instead_of {
         out.note(&format!("instead of {}, which is {}", skipped.profile, skipped.why.name()));
     }
-    if args.explain {
-        let rows: Vec<_> = skipped
-            .iter()
-            .map(|skipped| {
-                let until = skipped.until.map(time::second).unwrap_or_default();
-                vec![skipped.profile.to_string(), skipped.why.name().to_owned(), until]
-            })
-            .collect();
-        out.table(&["PASSED OVER", "WHY", "UNTIL"], &rows)?;
-    }
-    Ok(())
+    if args.explain { explain(invocation, skipped) } else { Ok(()) }
+}
+
+fn explain(invocation: &Invocation, skipped: &[Skipped]) -> Result<(), Failure> {
+    let row = |skipped: &Skipped| {
+        let until = skipped.until.map(time::second).unwrap_or_default();
+        vec![skipped.profile.to_string(), skipped.why.name().to_owned(), until]
+    };
+    invocation.out.table(&["PASSED OVER", "WHY", "UNTIL"], &skipped.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Runs `auth report`.

@@ -90,7 +90,7 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
       return;
     }
     await next();
-    if (delay && ctx.path === '/token') await new Promise((done) => setTimeout(done, delay * Math.random()));
+    if (delay && ctx.path === '/token') await new Promise((done) => setTimeout(done, delay * (1 + Math.random()) / 2));
   });
   server.on('request', provider.callback());
   console.log(issuer);
