@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
-use crate::base::{Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp};
+use crate::base::{
+    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp, limits,
+};
 use crate::event::Event;
 use crate::event::auth::{FailureKind, LoginFlow, Profile, UsageReported};
 use crate::event::vault::Versions;
 use crate::vault::{self, Expect, Metadata, Put, Select, VaultError};
 
-use super::core::Core;
+use super::core::{Core, TableState};
 use super::error::Error;
 use super::replay::Replay;
 use super::vault_handle::GetOptions;
@@ -321,8 +323,33 @@ impl Auth {
     /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
+        let (number, started) = self.queue_refresh(id, force)?;
+        self.core.wait(number)?;
+        self.ticket(started)
+    }
+
+    /// Begins many refreshes, durable together; each as [`Auth::begin_refresh`], in the order of the ids.
+    pub fn begin_refreshes(&self, ids: &[ProfileId], force: bool) -> Vec<Result<RefreshTicket, Error>> {
+        let queued: Vec<_> = ids.iter().map(|id| self.queue_refresh(id, force)).collect();
+        let begun = |queued: Result<(u64, Started), Error>| {
+            let (number, started) = queued?;
+            self.core.wait(number)?;
+            self.ticket(started)
+        };
+        queued.into_iter().map(begun).collect()
+    }
+
+    fn queue_refresh(&self, id: &ProfileId, force: bool) -> Result<(u64, Started), Error> {
         let (window, lease) = (self.window_ms(), self.core.settings.auth.refresh_lease_s * 1000);
-        let started = self.run(|state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        let (ticket, started) = self
+            .core
+            .enqueue(&self.caller, |state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        Ok((ticket.number(), started))
+    }
+
+    /// What a refresh that is durable sends.
+    fn ticket(&self, started: Started) -> Result<RefreshTicket, Error> {
+        let id = &started.profile.id;
         let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
         let read = |reference: &SecretRef| self.read(reference);
         let secrets = read(wanted).and_then(|refresh| {
@@ -354,13 +381,19 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Superseded`] where it is not.
     pub fn renewed(&self, started: &Started, tokens: &NewTokens) -> Result<(), Error> {
+        let table = self.core.table();
+        let number = self.queue_renewed(&table, started, tokens)?;
+        self.core.wait(number)
+    }
+
+    fn queue_renewed(&self, table: &TableState, started: &Started, tokens: &NewTokens) -> Result<u64, Error> {
         let NewTokens { access, refresh, expires_at } = tokens;
         let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() };
         let mut writes: Writes<'_> = vec![(&started.source.access, access, *expires_at)];
         if let (Some(place), Some(token)) = (&started.source.refresh, refresh) {
             writes.push((place, token, None));
         }
-        self.write(&writes, |state, context| auth::decide_refreshed(state, context, started, &result))
+        self.queue_write(table, &writes, |state, context| auth::decide_refreshed(state, context, started, &result))
     }
 
     /// Records that a refresh failed.
@@ -369,6 +402,28 @@ impl Auth {
     /// [`AuthError::Superseded`] where it is no longer under way.
     pub fn refresh_failed(&self, started: &Started, result: &RefreshResult) -> Result<(), Error> {
         self.run(|state, context| auth::decide_refreshed(state, context, started, result))
+    }
+
+    /// Completes many refreshes, each in a batch of its own and all durable together, in their order: new
+    /// tokens as [`Auth::renewed`], or how it failed as [`Auth::refresh_failed`].
+    pub fn complete_refreshes(&self, ended: &[(Started, Result<NewTokens, RefreshResult>)]) -> Vec<Result<(), Error>> {
+        let table = self.core.table();
+        let mut done = Vec::with_capacity(ended.len());
+        // Bounded, since nothing that is queued here is written before it is waited for.
+        for ended in ended.chunks(limits::REFRESHES_AT_ONCE) {
+            let queued: Vec<_> = ended
+                .iter()
+                .map(|(started, how)| match how {
+                    Ok(tokens) => self.queue_renewed(&table, started, tokens),
+                    Err(result) => self
+                        .core
+                        .enqueue(&self.caller, |state, context| auth::decide_refreshed(state, context, started, result))
+                        .map(|(ticket, ())| ticket.number()),
+                })
+                .collect();
+            done.extend(queued.into_iter().map(|number| self.core.wait(number?)));
+        }
+        done
     }
 
     /// Records a login: profile and tokens in one batch.
@@ -384,7 +439,11 @@ impl Auth {
         if let (Some(place), Some(token)) = (&source.refresh, refresh) {
             writes.push((place, token, None));
         }
-        self.write(&writes, |state, context| auth::decide_login(state, context, profile.clone(), flow, *expires_at))
+        let table = self.core.table();
+        let number = self.queue_write(&table, &writes, |state, context| {
+            auth::decide_login(state, context, profile.clone(), flow, *expires_at)
+        })?;
+        self.core.wait(number)
     }
 
     /// The tokens that a logout gives up: refresh token and access token, as far as they can be read, and
@@ -433,24 +492,25 @@ impl Auth {
         self.core.carry_out_shreds(&table)
     }
 
-    /// Events of a decision and new versions of secrets, in one batch.
-    fn write(
+    /// Events of a decision and new versions of secrets, in one batch; its number. The table is held until the
+    /// batch is durable.
+    fn queue_write(
         &self,
+        table: &TableState,
         writes: &Writes<'_>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
-    ) -> Result<(), Error> {
-        let table = self.core.table();
+    ) -> Result<u64, Error> {
         loop {
-            self.core.ready_slots(&table)?;
+            self.core.ready_slots(table)?;
             let attempt = self.core.enqueue_as(&self.caller, |state, context| {
                 let refused = |error: Error| Attempt::Failed(error);
                 let (decided, ()) = decide(state, context).map_err(|error| refused(error.into()))?;
                 let mut sealers = Vec::with_capacity(writes.len());
                 while sealers.len() < writes.len() {
-                    match self.core.take_slot(&table) {
+                    match self.core.take_slot(table) {
                         Some(sealer) => sealers.push(sealer),
                         None => {
-                            sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                            sealers.into_iter().rev().for_each(|sealer| Core::return_slot(table, sealer));
                             return Err(Attempt::NoSlot);
                         }
                     }
@@ -468,14 +528,14 @@ impl Auth {
                     }
                 }
                 if let Some(error) = fault {
-                    sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                    sealers.into_iter().rev().for_each(|sealer| Core::return_slot(table, sealer));
                     return Err(refused(error.into()));
                 }
                 events.extend(decided);
                 Ok((events, ()))
             });
             match attempt {
-                Ok((ticket, ())) => return self.core.wait(ticket.number()),
+                Ok((ticket, ())) => return Ok(ticket.number()),
                 Err(Attempt::NoSlot) => {}
                 Err(Attempt::Failed(error)) => return Err(error),
             }
