@@ -3,7 +3,6 @@
 //! The same state at the same event gives the same bytes: profiles by id, fields in a fixed order, and
 //! "now" is the time of the event.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::decide::check;
 use super::fault::ApplyFault;
 use super::health::standing;
 use super::state::{Order, ProfileRecord, Runtime, list_orders, list_profiles};
+use super::toml_text::Toml;
 
 /// File name of the static part.
 pub const PROFILES_FILE: &str = "auth_profiles.toml";
@@ -24,7 +24,8 @@ pub const RUNTIME_FILE: &str = "auth_profile_runtime_state.toml";
 
 const VERSION: u32 = 1;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct ProfilesDoc {
     version: u32,
@@ -32,12 +33,14 @@ struct ProfilesDoc {
     profiles: Vec<ProfileDoc>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct ProfileDoc {
     profile_id: String,
     profile_name: String,
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[serde(default = "yes")]
+    #[cfg_attr(test, serde(skip_serializing_if = "is_yes"))]
     enabled: bool,
     created_at_unix_ms: u64,
     updated_at_unix_ms: u64,
@@ -50,67 +53,74 @@ const fn yes() -> bool {
     true
 }
 
+#[cfg(test)]
 #[allow(clippy::trivially_copy_pass_by_ref)]
 const fn is_yes(value: &bool) -> bool {
     *value
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct ProviderDoc {
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     custom_name: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct ScopeDoc {
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     agent_id: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct CredentialDoc {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     api_key_vault_ref: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     access_token_vault_ref: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     refresh_token_vault_ref: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     client_secret_vault_ref: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     token_endpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     revocation_endpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     client_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     scopes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     expires_at_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     refresh_state: Option<RefreshDoc>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct RefreshDoc {
     failure_count: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_success_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     next_allowed_refresh_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_error: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct RuntimeDoc {
     version: u32,
@@ -120,33 +130,35 @@ struct RuntimeDoc {
     profile_orders: Vec<OrderDoc>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct RecordDoc {
     profile_id: String,
     provider: String,
     scope: String,
     credential_type: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_used_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_success_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_failure_unix_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     last_failure_kind: Option<String>,
     failure_count: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     cooldown_until_unix_ms: Option<u64>,
     token_expiry_state: String,
     eligibility: String,
     created_at_unix_ms: u64,
     updated_at_unix_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     doctor_hint: Option<HintDoc>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct HintDoc {
     code: String,
@@ -154,7 +166,8 @@ struct HintDoc {
     message: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct OrderDoc {
     scope: String,
@@ -190,14 +203,11 @@ pub fn render(
         records: all.iter().map(|(record, runtime)| record_doc(record, runtime, time, window_ms)).collect(),
         profile_orders: list_orders(state)?.into_iter().map(order_doc).collect(),
     };
-    Ok(Documents { profiles: with_head(&profiles, seq, root), runtime: with_head(&runtime, seq, root) })
-}
-
-fn with_head(document: &impl Serialize, seq: u64, root: Hash) -> String {
-    let mut text = format!("# palyra-ledger: event {seq}, state root {root}\n");
-    // A document of strings, numbers and tables always renders.
-    let _ = write!(text, "{}", toml::to_string_pretty(document).unwrap_or_default());
-    text
+    let head = format!("# palyra-ledger: event {seq}, state root {root}\n");
+    let mut texts = (Toml::new(&head, 512 * all.len()), Toml::new(&head, 512 * all.len()));
+    profiles.write(&mut texts.0);
+    runtime.write(&mut texts.1);
+    Ok(Documents { profiles: texts.0.into_text(), runtime: texts.1.into_text() })
 }
 
 fn profile_doc((record, runtime): &(ProfileRecord, Runtime)) -> ProfileDoc {
@@ -294,6 +304,112 @@ fn order_doc(order: Order) -> OrderDoc {
         provider: order.provider.to_string(),
         profile_ids: order.profiles.iter().map(ToString::to_string).collect(),
         updated_at_unix_ms: order.updated.as_millis(),
+    }
+}
+
+impl ProfilesDoc {
+    fn write(&self, out: &mut Toml) {
+        out.number("version", self.version);
+        if self.profiles.is_empty() {
+            out.none("profiles");
+        }
+        for profile in &self.profiles {
+            profile.write(out);
+        }
+    }
+}
+
+impl ProfileDoc {
+    fn write(&self, out: &mut Toml) {
+        out.element("profiles");
+        out.text("profile_id", &self.profile_id);
+        out.text("profile_name", &self.profile_name);
+        if !self.enabled {
+            out.no("enabled");
+        }
+        out.number("created_at_unix_ms", self.created_at_unix_ms);
+        out.number("updated_at_unix_ms", self.updated_at_unix_ms);
+        out.table("profiles.provider");
+        out.text("kind", &self.provider.kind);
+        out.text("custom_name", &self.provider.custom_name);
+        out.table("profiles.scope");
+        out.text("kind", &self.scope.kind);
+        out.text("agent_id", &self.scope.agent_id);
+        out.table("profiles.credential");
+        self.credential.write(out);
+    }
+}
+
+impl CredentialDoc {
+    fn write(&self, out: &mut Toml) {
+        out.text("type", &self.kind);
+        out.text("api_key_vault_ref", &self.api_key_vault_ref);
+        out.text("access_token_vault_ref", &self.access_token_vault_ref);
+        out.text("refresh_token_vault_ref", &self.refresh_token_vault_ref);
+        out.text("client_secret_vault_ref", &self.client_secret_vault_ref);
+        out.text("token_endpoint", &self.token_endpoint);
+        out.text("revocation_endpoint", &self.revocation_endpoint);
+        out.text("client_id", &self.client_id);
+        if !self.scopes.is_empty() {
+            out.texts("scopes", &self.scopes);
+        }
+        out.number("expires_at_unix_ms", self.expires_at_unix_ms);
+        if let Some(refresh) = &self.refresh_state {
+            out.table("profiles.credential.refresh_state");
+            out.number("failure_count", refresh.failure_count);
+            out.number("last_success_unix_ms", refresh.last_success_unix_ms);
+            out.number("next_allowed_refresh_unix_ms", refresh.next_allowed_refresh_unix_ms);
+            out.text("last_error", &refresh.last_error);
+        }
+    }
+}
+
+impl RuntimeDoc {
+    fn write(&self, out: &mut Toml) {
+        out.number("version", self.version);
+        // Values of a table stand before its tables.
+        if self.records.is_empty() {
+            out.none("records");
+        }
+        if self.profile_orders.is_empty() {
+            out.none("profile_orders");
+        }
+        for record in &self.records {
+            record.write(out);
+        }
+        for order in &self.profile_orders {
+            out.element("profile_orders");
+            out.text("scope", &order.scope);
+            out.text("provider", &order.provider);
+            out.texts("profile_ids", &order.profile_ids);
+            out.number("updated_at_unix_ms", order.updated_at_unix_ms);
+        }
+    }
+}
+
+impl RecordDoc {
+    fn write(&self, out: &mut Toml) {
+        out.element("records");
+        out.text("profile_id", &self.profile_id);
+        out.text("provider", &self.provider);
+        out.text("scope", &self.scope);
+        out.text("credential_type", &self.credential_type);
+        out.number("last_used_unix_ms", self.last_used_unix_ms);
+        out.number("last_success_unix_ms", self.last_success_unix_ms);
+        out.number("last_failure_unix_ms", self.last_failure_unix_ms);
+        out.text("last_failure_kind", &self.last_failure_kind);
+        out.number("failure_count", self.failure_count);
+        out.number("cooldown_until_unix_ms", self.cooldown_until_unix_ms);
+        out.text("token_expiry_state", &self.token_expiry_state);
+        out.text("eligibility", &self.eligibility);
+        out.number("created_at_unix_ms", self.created_at_unix_ms);
+        out.number("updated_at_unix_ms", self.updated_at_unix_ms);
+        if let Some(hint) = &self.doctor_hint {
+            out.table("records.doctor_hint");
+            out.text("code", &hint.code);
+            out.text("severity", &hint.severity);
+            out.text("message", &hint.message);
+        }
     }
 }
 
@@ -685,4 +801,112 @@ pub fn failure_kind(name: &str) -> Option<FailureKind> {
 #[must_use]
 pub fn credential_type(name: &str) -> Option<CredentialType> {
     CredentialType::ALL.iter().copied().find(|kind| kind.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::array::{uniform2, uniform3, uniform4, uniform6, uniform7};
+    use proptest::collection::vec;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts as they are, and texts that need quotes and escapes of every kind.
+    fn text() -> impl Strategy<Value = String> {
+        let odd = ['\'', '"', '\\', '\n', '\r', '\t', '\u{7f}', '\u{1}', '\u{8}', 'é', '🔑', '#', ' ', 'a'];
+        let odd = vec(proptest::sample::select(odd.to_vec()), 0..8);
+        let plain = vec(proptest::sample::select("az09/:._ -".chars().collect::<Vec<_>>()), 0..12);
+        let text = |letters: Vec<char>| letters.into_iter().collect::<String>();
+        prop_oneof![plain, odd].prop_map(text)
+    }
+
+    fn time() -> impl Strategy<Value = u64> {
+        0..=u64::try_from(i64::MAX).unwrap()
+    }
+
+    prop_compose! {
+        fn credential()(
+            kind in text(),
+            refs in uniform7(of(text())),
+            scopes in vec(text(), 0..4),
+            expires_at_unix_ms in of(time()),
+            refresh in of((any::<u32>(), of(time()), of(time()), of(text()))),
+        ) -> CredentialDoc {
+            let [api_key_vault_ref, access_token_vault_ref, refresh_token_vault_ref, client_secret_vault_ref, rest @ ..] = refs;
+            let [token_endpoint, revocation_endpoint, client_id] = rest;
+            let refresh_state = refresh.map(|(failure_count, last, next, last_error)| RefreshDoc {
+                failure_count, last_success_unix_ms: last, next_allowed_refresh_unix_ms: next, last_error,
+            });
+            CredentialDoc {
+                kind, api_key_vault_ref, access_token_vault_ref, refresh_token_vault_ref, client_secret_vault_ref,
+                token_endpoint, revocation_endpoint, client_id, scopes, expires_at_unix_ms, refresh_state,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn profile()(
+            texts in uniform4(text()),
+            optional in uniform2(of(text())),
+            enabled in any::<bool>(),
+            times in uniform2(time()),
+            credential in credential(),
+        ) -> ProfileDoc {
+            let ([profile_id, profile_name, provider, scope], [custom_name, agent_id]) = (texts, optional);
+            let [created_at_unix_ms, updated_at_unix_ms] = times;
+            ProfileDoc {
+                profile_id, profile_name, enabled, created_at_unix_ms, updated_at_unix_ms, credential,
+                provider: ProviderDoc { kind: provider, custom_name },
+                scope: ScopeDoc { kind: scope, agent_id },
+            }
+        }
+    }
+
+    prop_compose! {
+        fn record()(
+            texts in uniform6(text()),
+            optional in uniform4(of(time())),
+            failure_count in any::<u32>(),
+            last_failure_kind in of(text()),
+            times in uniform2(time()),
+            hint in of(uniform3(text())),
+        ) -> RecordDoc {
+            let [profile_id, provider, scope, credential_type, token_expiry_state, eligibility] = texts;
+            let [last_used_unix_ms, last_success_unix_ms, last_failure_unix_ms, cooldown_until_unix_ms] = optional;
+            let [created_at_unix_ms, updated_at_unix_ms] = times;
+            RecordDoc {
+                profile_id, provider, scope, credential_type, last_used_unix_ms, last_success_unix_ms, last_failure_unix_ms,
+                last_failure_kind, failure_count, cooldown_until_unix_ms, token_expiry_state, eligibility,
+                created_at_unix_ms, updated_at_unix_ms,
+                doctor_hint: hint.map(|[code, severity, message]| HintDoc { code, severity, message }),
+            }
+        }
+    }
+
+    prop_compose! {
+        fn order()(
+            scope in text(), provider in text(), profile_ids in vec(text(), 0..4), updated_at_unix_ms in time(),
+        ) -> OrderDoc {
+            OrderDoc { scope, provider, profile_ids, updated_at_unix_ms }
+        }
+    }
+
+    fn written(write: impl FnOnce(&mut Toml)) -> String {
+        let mut out = Toml::new("", 0);
+        write(&mut out);
+        out.into_text()
+    }
+
+    proptest! {
+        #[test]
+        fn documents_are_written_as_the_toml_crate_writes_them(
+            profiles in vec(profile(), 0..3), records in vec(record(), 0..3), profile_orders in vec(order(), 0..3),
+        ) {
+            let profiles = ProfilesDoc { version: VERSION, profiles };
+            let runtime = RuntimeDoc { version: VERSION, records, profile_orders };
+            prop_assert_eq!(written(|out| profiles.write(out)), toml::to_string_pretty(&profiles).unwrap());
+            prop_assert_eq!(written(|out| runtime.write(out)), toml::to_string_pretty(&runtime).unwrap());
+        }
+    }
 }

@@ -174,8 +174,7 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
     if runtime.refresh_failures > 0 && runtime.terminal.is_none() {
         note(Health::Degraded, FailureKind::RefreshFailed.name(), "it is tried again by itself".to_owned());
     }
-    let benched = runtime.cooldown_until.filter(|until| now < *until);
-    if let Some(until) = benched {
+    if let Some(until) = benched(runtime, now) {
         let why = runtime.failure.map_or("cooling_down", FailureKind::name);
         note(Health::Degraded, why, format!("wait until {until}"));
     } else if breaker_tripped(runtime) {
@@ -184,24 +183,35 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
     if !profile.enabled {
         note(Health::Degraded, "disabled", format!("`auth profiles enable {id}`"));
     }
-    found.eligibility = if !profile.enabled {
-        Eligibility::Disabled
-    } else if runtime.terminal.is_some() && !matches!(token, TokenExpiry::Valid | TokenExpiry::Expiring) {
-        Eligibility::NeedsPerson
-    } else if matches!(token, TokenExpiry::Missing | TokenExpiry::Expired) {
-        Eligibility::TokenEnded
-    } else if benched.is_some() {
-        found.until = benched;
-        Eligibility::CoolingDown
-    } else if breaker_tripped(runtime) {
-        Eligibility::HalfOpen
-    } else {
-        Eligibility::Eligible
-    };
-    if found.eligibility == Eligibility::TokenEnded {
-        found.until = runtime.retry_at.filter(|at| now < *at);
-    }
+    (found.eligibility, found.until) = eligibility(profile, runtime, token, now);
     found
+}
+
+/// Whether a profile may be used at a time, and when it may be again where that comes by itself: what a
+/// standing says without a word of it.
+pub(super) fn eligibility(
+    profile: &Profile,
+    runtime: &Runtime,
+    token: TokenExpiry,
+    now: Timestamp,
+) -> (Eligibility, Option<Timestamp>) {
+    if !profile.enabled {
+        (Eligibility::Disabled, None)
+    } else if runtime.terminal.is_some() && !matches!(token, TokenExpiry::Valid | TokenExpiry::Expiring) {
+        (Eligibility::NeedsPerson, None)
+    } else if matches!(token, TokenExpiry::Missing | TokenExpiry::Expired) {
+        (Eligibility::TokenEnded, runtime.retry_at.filter(|at| now < *at))
+    } else if let Some(until) = benched(runtime, now) {
+        (Eligibility::CoolingDown, Some(until))
+    } else if breaker_tripped(runtime) {
+        (Eligibility::HalfOpen, None)
+    } else {
+        (Eligibility::Eligible, None)
+    }
+}
+
+fn benched(runtime: &Runtime, now: Timestamp) -> Option<Timestamp> {
+    runtime.cooldown_until.filter(|until| now < *until)
 }
 
 /// Whether a profile was benched and has not served since.

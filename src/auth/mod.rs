@@ -14,6 +14,7 @@ mod registry;
 mod state;
 #[cfg(test)]
 mod tests;
+mod toml_text;
 
 pub use decide::{
     Begun, RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,

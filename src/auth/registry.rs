@@ -11,7 +11,7 @@ use crate::event::auth::{CredentialType, FailedOver, FailureKind, Profile, Usage
 use crate::event::codec;
 
 use super::fault::ApplyFault;
-use super::health::{Eligibility, bench_ms, breaker_tripped, jittered, standing};
+use super::health::{Eligibility, TokenExpiry, bench_ms, breaker_tripped, eligibility, jittered};
 use super::state::{ORDERS, Order, PROFILES, ProfileRecord, RUNTIMES, Runtime, list_orders, list_profiles, used};
 
 /// What is looked for.
@@ -259,15 +259,14 @@ impl Registry {
     pub fn select(&self, query: &Query, now: Timestamp, explain: bool) -> Result<Chosen, Vec<Skipped>> {
         let mut known = self.known();
         let wanted = query.provider.as_ref().map(|provider| known.providers.get(provider).copied());
-        let order = recorded_order(&known, query);
-        let given: HashMap<&str, usize> =
-            order.iter().enumerate().rev().map(|(place, id)| (id.as_str(), place)).collect();
+        let mut given = places(&known, query).into_iter().peekable();
         let mut best: Option<(Rank, usize, bool)> = None;
         let mut preferred: Option<(Rank, usize, Skip, Option<Timestamp>)> = None;
-        let mut skipped = Vec::new();
+        let mut skipped = Vec::with_capacity(if explain { known.profiles.len() } else { 0 });
         let mut passed = Vec::new();
         let (mut keys, mut oauth) = (false, false);
         for (at, live) in known.profiles.iter().enumerate() {
+            let place = given.next_if(|(ordered, _)| *ordered == at).map_or(usize::MAX, |(_, place)| place);
             let (skip, until, probe) = look(live, query, wanted, now, self.window_ms);
             if let Some(why) = skip
                 && !why.is_state()
@@ -278,7 +277,6 @@ impl Registry {
                 continue;
             }
             let never = Timestamp::from_millis(0);
-            let place = given.get(live.profile.id.as_str()).copied().unwrap_or(usize::MAX);
             let global = live.profile.scope == crate::base::ProfileScope::Global;
             let (failed, chosen) = (live.runtime.last_failure, live.runtime.last_used);
             let rank = (global, place, failed.unwrap_or(never), chosen.unwrap_or(never));
@@ -505,6 +503,17 @@ fn follow(live: &mut Live, record: Runtime) {
     }
 }
 
+/// The profiles that an order names, as they stand in the list, each with its place in the order.
+fn places(known: &Known, query: &Query) -> Vec<(usize, usize)> {
+    let order = recorded_order(known, query);
+    let named = order.iter().enumerate().filter_map(|(place, id)| Some((known.place(id.as_str()).ok()?, place)));
+    let mut places: Vec<_> = named.collect();
+    places.sort_unstable();
+    // Who is named twice stands where he is named first.
+    places.dedup_by_key(|(at, _)| *at);
+    places
+}
+
 fn recorded_order(known: &Known, query: &Query) -> Vec<ProfileId> {
     if !query.order.is_empty() {
         return query.order.clone();
@@ -553,12 +562,13 @@ fn look(
     if plain(&live.runtime) && profile.credential.kind() == CredentialType::ApiKey {
         return (None, None, false);
     }
-    let stands = standing(profile, &live.runtime, now, window_ms);
-    match stands.eligibility {
+    let token = TokenExpiry::of(profile, &live.runtime, now, window_ms);
+    let (stands, until) = eligibility(profile, &live.runtime, token, now);
+    match stands {
         Eligibility::Disabled => out(Skip::Disabled),
         Eligibility::NeedsPerson => out(Skip::NeedsPerson),
-        Eligibility::TokenEnded => (Some(Skip::TokenEnded), stands.until, false),
-        Eligibility::CoolingDown => (Some(Skip::CoolingDown), stands.until, false),
+        Eligibility::TokenEnded => (Some(Skip::TokenEnded), until, false),
+        Eligibility::CoolingDown => (Some(Skip::CoolingDown), until, false),
         Eligibility::HalfOpen => match live.runtime.probe_until.filter(|until| now < *until) {
             Some(until) => (Some(Skip::Probing), Some(until), false),
             None => (None, None, true),

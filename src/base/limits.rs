@@ -101,6 +101,8 @@ pub const REFRESH_DRAIN_MS: u64 = TOKEN_REQUEST_MS + 5_000;
 pub const FAILOVERS_MAX: usize = 1024;
 /// Refreshes under way at once.
 pub const REFRESHES_AT_ONCE: usize = 64;
+/// Answers that are queued before they are waited for: at their longest they stay below half of the queue.
+pub const REFRESHES_QUEUED_MAX: usize = 64;
 
 /// Largest read spool in bytes before a reader must wait for a writer to fold it in.
 pub const SPOOL_BYTES_MAX: u64 = 4 * 1024 * 1024;

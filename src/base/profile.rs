@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -43,11 +44,12 @@ macro_rules! as_text {
     };
 }
 
+// A choice that is explained names every profile: an id is shared, not copied.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text, which is also the stored form.
@@ -61,7 +63,7 @@ macro_rules! id {
             type Err = ProfileError;
 
             fn from_str(text: &str) -> Result<Self, ProfileError> {
-                checked(text).map(Self)
+                checked(text).map(|text| Self(text.into()))
             }
         }
 

@@ -1,7 +1,9 @@
 //! `tour`: everything at work on a temporary ledger, and every claim checked.
 
+mod credentials;
 mod locks;
 mod network;
+mod provider;
 mod secrets;
 mod trail;
 
@@ -32,6 +34,7 @@ pub struct TourArgs {
 const FIRST_VALUE: &str = "sk-tour-first-2f9c41d07be8";
 const SECOND_VALUE: &str = "sk-tour-second-83b6aa1e95c4";
 const TOKEN_VALUE: &str = "ghp-tour-token-51c7d2f0e6ab";
+const SPARE_KEY: &str = "sk-tour-spare-c6a07e19f3d2";
 const PASSPHRASE: &str = "correct horse battery staple";
 
 /// What a tour needs along its way.
@@ -39,6 +42,8 @@ struct Tour<'a> {
     out: &'a Output,
     home: PathBuf,
     caller: Caller,
+    /// What no file and no line may hold.
+    canaries: Vec<String>,
     steps: Vec<Value>,
     failed: usize,
 }
@@ -56,7 +61,8 @@ pub fn run(invocation: &Invocation, args: &TourArgs) -> Result<(), Failure> {
     let begun = Instant::now();
     let caller = invocation.caller()?;
     let home = dir.path().join("home");
-    let mut tour = Tour { out: &invocation.out, home, caller, steps: Vec::new(), failed: 0 };
+    let canaries = [FIRST_VALUE, SECOND_VALUE, TOKEN_VALUE, SPARE_KEY, PASSPHRASE].map(str::to_owned).to_vec();
+    let mut tour = Tour { out: &invocation.out, home, caller, canaries, steps: Vec::new(), failed: 0 };
     let walked = tour.walk();
     if let Err(failure) = &walked
         && !failure.is_quiet()
@@ -84,6 +90,7 @@ impl Tour<'_> {
         let slot = locks::add_slot(self, &ledger)?;
         locks::rotate(self, &ledger, slot)?;
         network::devices(self, &ledger)?;
+        credentials::services(self, &ledger)?;
         ledger.close()?;
         drop(ledger);
         locks::restart(self, slot)?;

@@ -12,7 +12,7 @@ use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, Usag
 use crate::event::vault::Versions;
 use crate::vault::{self, Expect, Metadata, Put, Select, VaultError};
 
-use super::core::Core;
+use super::core::{Core, TableState};
 use super::error::Error;
 use super::replay::Replay;
 use super::vault_handle::GetOptions;
@@ -377,8 +377,32 @@ impl Auth {
     /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
+        let (number, begun) = self.queue_refresh(id, force)?;
+        self.core.wait(number)?;
+        self.ticket(id, begun)
+    }
+
+    /// Begins many refreshes, durable together; each as [`Auth::begin_refresh`], in the order of the ids.
+    pub fn begin_refreshes(&self, ids: &[ProfileId], force: bool) -> Vec<Result<RefreshTicket, Error>> {
+        let queued: Vec<_> = ids.iter().map(|id| self.queue_refresh(id, force)).collect();
+        let begun = |(id, queued): (&ProfileId, Result<(u64, Begun), Error>)| {
+            let (number, begun) = queued?;
+            self.core.wait(number)?;
+            self.ticket(id, begun)
+        };
+        ids.iter().zip(queued).map(begun).collect()
+    }
+
+    fn queue_refresh(&self, id: &ProfileId, force: bool) -> Result<(u64, Begun), Error> {
         let (window, lease) = (self.window_ms(), self.core.settings.auth.refresh_lease_s * 1000);
-        let begun = self.run(|state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        let (ticket, begun) = self
+            .core
+            .enqueue(&self.caller, |state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
+        Ok((ticket.number(), begun))
+    }
+
+    /// What a refresh that is durable sends.
+    fn ticket(&self, id: &ProfileId, begun: Begun) -> Result<RefreshTicket, Error> {
         let mut started = match begun {
             Begun::Started(started) => started,
             Begun::GivenUp(what) => return Err(AuthError::NeedsPerson { profile: id.clone(), what }.into()),
@@ -436,6 +460,12 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Superseded`] where it is not.
     pub fn renewed(&self, started: &Started, tokens: &NewTokens) -> Result<(), Error> {
+        let table = self.core.table();
+        let number = self.queue_renewed(&table, started, tokens)?;
+        self.core.wait(number)
+    }
+
+    fn queue_renewed(&self, table: &TableState, started: &Started, tokens: &NewTokens) -> Result<u64, Error> {
         let NewTokens { access, refresh, expires_at } = tokens;
         let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() };
         let mut writes =
@@ -444,7 +474,7 @@ impl Auth {
             let sent = Some(started.refresh_version).filter(|version| *version > 0);
             writes.push(Write { place, value: token, expires_at: None, over: sent });
         }
-        self.write(&writes, None, |state, context| {
+        self.queue_write(table, &writes, None, |state, context| {
             auth::decide_refreshed(state, context, started, &result).map(|(events, _)| (events, ()))
         })
     }
@@ -455,6 +485,39 @@ impl Auth {
     /// [`AuthError::Superseded`] where it is no longer under way.
     pub fn refresh_failed(&self, started: &Started, result: &RefreshResult) -> Result<RefreshResult, Error> {
         self.run(|state, context| auth::decide_refreshed(state, context, started, result))
+    }
+
+    /// Completes many refreshes, each in a batch of its own and all durable together, in their order: new
+    /// tokens as [`Auth::renewed`], or how it failed as [`Auth::refresh_failed`]. Gives what is recorded.
+    pub fn complete_refreshes(
+        &self,
+        ended: &[(Started, Result<NewTokens, RefreshResult>)],
+    ) -> Vec<Result<RefreshResult, Error>> {
+        let table = self.core.table();
+        let mut done = Vec::with_capacity(ended.len());
+        // Bounded, since nothing that is queued here is written before it is waited for.
+        for ended in ended.chunks(limits::REFRESHES_QUEUED_MAX) {
+            let queue = |(started, how): &(Started, Result<NewTokens, RefreshResult>)| match how {
+                Ok(tokens) => {
+                    let number = self.queue_renewed(&table, started, tokens)?;
+                    let rotated = tokens.refresh.is_some();
+                    Ok((number, RefreshResult::Renewed { expires_at: tokens.expires_at, rotated }))
+                }
+                Err(result) => {
+                    let decide = |state: &dyn StateRead, context: &Context| {
+                        auth::decide_refreshed(state, context, started, result)
+                    };
+                    let (ticket, recorded) = self.core.enqueue(&self.caller, decide)?;
+                    Ok((ticket.number(), recorded))
+                }
+            };
+            let queued: Vec<Result<(u64, RefreshResult), Error>> = ended.iter().map(queue).collect();
+            done.extend(queued.into_iter().map(|queued| {
+                let (number, recorded) = queued?;
+                self.core.wait(number).map(|()| recorded)
+            }));
+        }
+        done
     }
 
     /// Records a login: profile and tokens in one batch.
@@ -473,7 +536,11 @@ impl Auth {
         }
         // What is left of the grant before must not be sent in the name of this one.
         let stale = source.refresh.as_ref().filter(|_| refresh.is_none());
-        self.write(&writes, stale, |state, _| auth::decide_login(state, profile.clone(), flow, *expires_at))
+        let table = self.core.table();
+        let number = self.queue_write(&table, &writes, stale, |state, _| {
+            auth::decide_login(state, profile.clone(), flow, *expires_at)
+        })?;
+        self.core.wait(number)
     }
 
     /// The tokens that a logout gives up: refresh token and access token, as far as they can be read, and
@@ -524,22 +591,23 @@ impl Auth {
         self.core.carry_out_shreds(&table)
     }
 
-    /// Events of a decision and new versions of secrets, in one batch; what `stale` names is deleted.
-    fn write(
+    /// Events of a decision and new versions of secrets, in one batch; its number. What `stale` names is deleted.
+    /// The table is held until the batch is durable.
+    fn queue_write(
         &self,
+        table: &TableState,
         writes: &[Write<'_>],
         stale: Option<&SecretRef>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
-    ) -> Result<(), Error> {
-        let table = self.core.table();
+    ) -> Result<u64, Error> {
         loop {
-            self.core.ready_slots(&table)?;
+            self.core.ready_slots(table)?;
             let attempt = self.core.enqueue_as(&self.caller, |state, context| {
                 let (decided, ()) = decide(state, context).map_err(Error::from)?;
                 let wanted = still_wanted(state, writes)?;
                 let mut sealers = Vec::with_capacity(wanted.len());
                 while sealers.len() < wanted.len()
-                    && let Some(sealer) = self.core.take_slot(&table)
+                    && let Some(sealer) = self.core.take_slot(table)
                 {
                     sealers.push(sealer);
                 }
@@ -553,13 +621,13 @@ impl Auth {
                         Ok((events, ()))
                     }
                     Err(error) => {
-                        sealers.into_iter().rev().for_each(|sealer| Core::return_slot(&table, sealer));
+                        sealers.into_iter().rev().for_each(|sealer| Core::return_slot(table, sealer));
                         Err(error)
                     }
                 }
             });
             match attempt {
-                Ok((ticket, ())) => return self.core.wait(ticket.number()),
+                Ok((ticket, ())) => return Ok(ticket.number()),
                 Err(Attempt::NoSlot) => {}
                 Err(Attempt::Failed(error)) => return Err(error),
             }

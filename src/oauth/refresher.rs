@@ -1,10 +1,8 @@
 //! Refreshing: begin durable, send with nothing held, complete in one batch.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Semaphore;
 
 use crate::auth::{AuthError, RefreshResult, Started};
 use crate::base::{ProfileId, SecretBytes, limits};
@@ -50,20 +48,30 @@ fn text(token: &SecretBytes) -> Result<&str, ClientFault> {
     std::str::from_utf8(token.expose()).map_err(|_| ClientFault::Person("the refresh token in the vault is no text"))
 }
 
+/// A refresh that was sent, and what came back.
+type Answered = (Held, Started, Result<Tokens, ClientFault>);
+type Begun = (Held, Result<RefreshTicket, Error>);
+
 /// Records how a refresh ended.
 ///
 /// # Errors
 /// [`AuthError::Superseded`] where it is no longer the one under way; otherwise as a write.
 pub fn settle(auth: &Auth, started: &Started, answer: Result<Tokens, ClientFault>) -> Result<RefreshResult, Error> {
-    match answer {
+    match read(answer) {
         Ok(tokens) => {
-            let expires_at = tokens.expires_at();
+            auth.renewed(started, &tokens)?;
             let rotated = tokens.refresh.is_some();
-            auth.renewed(started, &NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at })?;
-            Ok(RefreshResult::Renewed { expires_at, rotated })
+            Ok(RefreshResult::Renewed { expires_at: tokens.expires_at, rotated })
         }
-        Err(fault) => auth.refresh_failed(started, &fault.of_refresh()),
+        Err(failed) => auth.refresh_failed(started, &failed),
     }
+}
+
+/// What an answer means: new tokens, or a failure.
+fn read(answer: Result<Tokens, ClientFault>) -> Result<NewTokens, RefreshResult> {
+    let tokens = answer.map_err(ClientFault::of_refresh)?;
+    let expires_at = tokens.expires_at();
+    Ok(NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at })
 }
 
 /// Refreshes profiles of an open ledger.
@@ -71,13 +79,13 @@ pub fn settle(auth: &Auth, started: &Started, answer: Result<Tokens, ClientFault
 pub struct Refresher {
     auth: Auth,
     client: TokenClient,
-    room: Arc<Semaphore>,
     /// What this process has under way: a lease goes by the wall clock, which may jump over it.
     under_way: Arc<Mutex<HashSet<ProfileId>>>,
     stopping: Arc<AtomicBool>,
 }
 
 /// A profile that this process refreshes.
+#[derive(Debug)]
 struct Held {
     id: ProfileId,
     all: Arc<Mutex<HashSet<ProfileId>>>,
@@ -105,13 +113,7 @@ impl Refresher {
     /// A refresher of a ledger's profiles.
     #[must_use]
     pub fn new(ledger: &Ledger, client: TokenClient) -> Self {
-        Self {
-            auth: ledger.auth(),
-            client,
-            room: Arc::new(Semaphore::new(limits::REFRESHES_AT_ONCE)),
-            under_way: Arc::default(),
-            stopping: Arc::default(),
-        }
+        Self { auth: ledger.auth(), client, under_way: Arc::default(), stopping: Arc::default() }
     }
 
     /// Begins nothing more; what is under way goes on to its end.
@@ -136,24 +138,49 @@ impl Refresher {
     }
 
     /// Refreshes every profile that is due, [`limits::REFRESHES_AT_ONCE`] at once. What another refreshes
-    /// at this moment is left to it.
+    /// at this moment is left to it. Whatever came back while the ledger was busy is recorded together with
+    /// the beginning of the next ones: one thread for all of them, and few syncs.
     ///
     /// # Errors
     /// [`Error`] where the state cannot be read.
     pub async fn run_due(&self) -> Result<Vec<RefreshReport>, Error> {
         let auth = self.auth.clone();
-        let due = apart(move || auth.due()).await?;
-        let mut running = tokio::task::JoinSet::new();
-        for id in due {
-            let refresher = self.clone();
-            running.spawn(async move {
-                let _permit = refresher.room.acquire().await;
-                if refresher.stopping.load(Ordering::Acquire) { None } else { Some(refresher.refresh(id, false).await) }
-            });
-        }
-        let mut reports = Vec::with_capacity(running.len());
-        while let Some(report) = running.join_next().await {
-            reports.extend(report.ok().flatten());
+        let mut due = VecDeque::from(apart(move || auth.due()).await?);
+        let mut under_way = tokio::task::JoinSet::new();
+        let mut reports = Vec::with_capacity(due.len());
+        let mut answers = Vec::new();
+        loop {
+            if self.stopping.load(Ordering::Acquire) {
+                due.clear();
+            }
+            let room = limits::REFRESHES_AT_ONCE.saturating_sub(under_way.len());
+            let next = due.drain(..room.min(due.len()));
+            let next: Vec<_> = next.filter_map(|id| Held::take(&self.under_way, &id)).collect();
+            if !answers.is_empty() || !next.is_empty() {
+                let (refresher, ended) = (self.clone(), std::mem::take(&mut answers));
+                let (settled, begun) = apart(move || Ok(refresher.turn(ended, next))).await?;
+                reports.extend(settled);
+                for (held, begun) in begun {
+                    match begun {
+                        Ok(ticket) => {
+                            let client = self.client.clone();
+                            under_way.spawn(async move {
+                                let answer = exchange(&client, &ticket).await;
+                                (held, ticket.started, answer)
+                            });
+                        }
+                        Err(error) => reports.push(RefreshReport { profile: held.id.clone(), outcome: Err(error) }),
+                    }
+                }
+            }
+            match under_way.join_next().await {
+                Some(answer) => answers.extend(answer),
+                None if due.is_empty() => break,
+                None => {}
+            }
+            while let Some(answer) = under_way.try_join_next() {
+                answers.extend(answer);
+            }
         }
         let elsewhere = |report: &RefreshReport| {
             matches!(
@@ -164,5 +191,20 @@ impl Refresher {
         reports.retain(|report| !elsewhere(report));
         reports.sort_by(|a, b| a.profile.cmp(&b.profile));
         Ok(reports)
+    }
+
+    /// Records what came back, and begins the next ones.
+    fn turn(&self, ended: Vec<Answered>, next: Vec<Held>) -> (Vec<RefreshReport>, Vec<Begun>) {
+        let (mut held, mut all) = (Vec::with_capacity(ended.len()), Vec::with_capacity(ended.len()));
+        for (profile, started, answer) in ended {
+            held.push(profile);
+            all.push((started, read(answer)));
+        }
+        let recorded = self.auth.complete_refreshes(&all);
+        let report = |(held, outcome): (&Held, _)| RefreshReport { profile: held.id.clone(), outcome };
+        let reports = held.iter().zip(recorded).map(report).collect();
+        let ids: Vec<_> = next.iter().map(|held| held.id.clone()).collect();
+        let begun = self.auth.begin_refreshes(&ids, false);
+        (reports, next.into_iter().zip(begun).collect())
     }
 }

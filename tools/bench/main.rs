@@ -7,7 +7,9 @@
 // A command-line tool speaks on its standard output; counts and nanoseconds become rates.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
+mod credentials;
 mod devices;
+mod endpoint;
 mod group;
 mod homes;
 mod machine;
@@ -88,6 +90,8 @@ enum Bench {
     Disk,
     /// Handshakes, issuance, pairings and revocations.
     Devices,
+    /// Choosing among profiles, reports of use, refreshes, documents.
+    Auth,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -97,6 +101,8 @@ enum Bench {
 /// How much to measure.
 #[derive(Debug)]
 pub struct Plan {
+    /// Shows that the bench works, not how fast anything is.
+    pub quick: bool,
     /// Rounds of each comparison.
     pub rounds: usize,
     /// Length of one slice.
@@ -134,6 +140,7 @@ fn run(args: &Args) -> Result<(), Fault> {
     std::fs::create_dir_all(&args.dir)?;
     let beside = std::env::current_exe()?.with_file_name("palyra-ledger");
     let plan = Plan {
+        quick: args.quick,
         rounds: args.rounds.unwrap_or(if args.quick { 3 } else { 10 }),
         slice: Duration::from_millis(args.slice_ms.unwrap_or(if args.quick { 60 } else { 500 })),
         few: args.few,
@@ -161,6 +168,12 @@ fn run(args: &Args) -> Result<(), Fault> {
         add(devices::handshakes(&plan)?);
         add(devices::issuance(&plan)?);
         add(devices::network(&plan)?);
+    }
+    if wanted(Bench::Auth) {
+        add(credentials::select(&plan)?);
+        add(credentials::reports(&plan)?);
+        add(credentials::refreshes(&plan)?);
+        add(credentials::rendering(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {

@@ -7,9 +7,7 @@ use crate::cli::output::Style;
 use crate::cli::{story, time};
 use crate::engine::{Entry, VerifyOptions};
 
-use super::{FIRST_VALUE, PASSPHRASE, SECOND_VALUE, TOKEN_VALUE, Tour};
-
-const CANARIES: [&str; 4] = [FIRST_VALUE, SECOND_VALUE, TOKEN_VALUE, PASSPHRASE];
+use super::Tour;
 
 /// Verifies everything there is to verify.
 pub fn verify(tour: &mut Tour<'_>) -> Result<(), Failure> {
@@ -39,10 +37,10 @@ pub fn search_files(tour: &mut Tour<'_>) -> Result<(), Failure> {
         let content = std::fs::read(&path).map_err(failed)?;
         files += 1;
         bytes += content.len();
-        hits += CANARIES.iter().filter(|canary| holds(&content, canary.as_bytes())).count();
+        hits += tour.canaries.iter().filter(|canary| holds(&content, canary.as_bytes())).count();
     }
     tour.say(&format!("{files} files, {} KiB", bytes / 1024))?;
-    tour.check("none holds a value or the passphrase in the clear", hits == 0)
+    tour.check("none holds a value, a token or the passphrase in the clear", hits == 0)
 }
 
 fn holds(content: &[u8], wanted: &[u8]) -> bool {
@@ -64,14 +62,16 @@ pub fn tell(tour: &mut Tour<'_>) -> Result<(), Failure> {
     for entry in &entries {
         let what = story::summary(&entry.event);
         let told = format!("{what} {}", story::entry_json(entry));
-        clean &= !CANARIES.iter().any(|canary| told.contains(canary));
+        clean &= !tour.canaries.iter().any(|canary| told.contains(canary.as_str()));
         line(tour, entry, &what)?;
     }
     let refusals = entries.iter().filter(|entry| entry.kind_name() == "command_refused").count();
     let reads = entries.iter().filter(|entry| entry.kind_name() == "secrets_read").count();
     tour.check(&format!("{refusals} refusals are on record"), refusals >= 5)?;
     tour.check("reads are on record", reads > 0)?;
-    tour.check("no value stands in the trail", clean)?;
+    let failovers = entries.iter().filter(|entry| entry.kind_name() == "failed_over").count();
+    tour.check("failovers to another kind of credential are on record", failovers >= 1)?;
+    tour.check("no value and no token stands in the trail", clean)?;
     let span = entries.first().map_or(0, |first| now.as_millis().saturating_sub(first.time.as_millis()));
     tour.say(&format!("{} events in {}", entries.len(), time::rough(span.max(1_000))))
 }
