@@ -12,7 +12,7 @@ use crate::event::auth::{
 
 use super::endpoint::Endpoint;
 use super::fault::AuthError;
-use super::health::{backoff_ms, due, jittered};
+use super::health::{LOST_TWICE, backoff_ms, due, jittered, lost_twice};
 use super::state::{ProfileRecord, Runtime, find_profile, find_runtime, find_writer, profile_count};
 
 type Decision<T> = Result<(Vec<Event>, T), AuthError>;
@@ -191,15 +191,6 @@ pub struct Started {
     pub refresh_version: u32,
 }
 
-/// What became of the wish to refresh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
-    /// It may go ahead.
-    Started(Started),
-    /// The second answer in a row was lost without a word: only a person can say whether the token is good.
-    GivenUp(String),
-}
-
 /// Decides to begin a refresh. The event must be durable before anything is sent.
 ///
 /// # Errors
@@ -212,7 +203,7 @@ pub fn decide_refresh(
     window_ms: u64,
     lease_ms: u64,
     force: bool,
-) -> Decision<Begun> {
+) -> Decision<Started> {
     let (record, runtime) = existing(state, id)?;
     let profile = record.profile;
     let CredentialSource::Oauth(source) = &profile.credential else { return Err(AuthError::Static(id.clone())) };
@@ -230,6 +221,9 @@ pub fn decide_refresh(
         if let Some(terminal) = &runtime.terminal {
             return Err(AuthError::NeedsPerson { profile: id.clone(), what: terminal.what.clone() });
         }
+        if lost_twice(&runtime) {
+            return Err(AuthError::NeedsPerson { profile: id.clone(), what: LOST_TWICE.to_owned() });
+        }
         if let Some(until) = runtime.retry_at.filter(|at| now < *at) {
             return Err(AuthError::CoolingDown { profile: id.clone(), until });
         }
@@ -238,23 +232,6 @@ pub fn decide_refresh(
         }
     }
     let in_doubt = runtime.lease.is_some();
-    if let Some(lease) = runtime.lease.as_ref().filter(|lease| lease.cause == RefreshCause::InDoubt && !force) {
-        // The token was tried once more after a lost answer, and that answer was lost, too.
-        let what = format!(
-            "two answers in a row were never recorded, the last one before {}; the refresh token may be spent",
-            lease.until
-        );
-        let event = RefreshFailed {
-            profile: id.clone(),
-            generation: runtime.generation,
-            failure: FailureKind::RefreshFailed,
-            terminal: true,
-            unanswered: true,
-            what: what.clone(),
-            retry_at: None,
-        };
-        return Ok((vec![Event::RefreshFailed(event)], Begun::GivenUp(what)));
-    }
     let cause = match (in_doubt, force) {
         (true, _) => RefreshCause::InDoubt,
         (false, true) => RefreshCause::Forced,
@@ -265,7 +242,7 @@ pub fn decide_refresh(
     let event = RefreshStarted { profile: id.clone(), generation, lease_until, cause };
     let after_lost_answer = in_doubt || runtime.lost_answers > 0;
     let started = Started { profile, source, generation, after_lost_answer, lease_until, refresh_version: 0 };
-    Ok((vec![Event::RefreshStarted(event)], Begun::Started(started)))
+    Ok((vec![Event::RefreshStarted(event)], started))
 }
 
 /// How a refresh ended.

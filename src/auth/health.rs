@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::base::{Provider, Timestamp, limits};
-use crate::event::auth::{CredentialSource, FailureKind, Profile};
+use crate::event::auth::{CredentialSource, FailureKind, Profile, RefreshCause};
 
 use super::state::Runtime;
 
@@ -161,13 +161,18 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
         };
         note(Health::Failed, terminal.failure.name(), format!("{}: {again}", terminal.what));
     }
+    let given_up = in_doubt && lost_twice(runtime);
+    if given_up {
+        let next = format!("{LOST_TWICE}: `auth login --profile {id}`, or `auth refresh --profile {id} --force`");
+        note(Health::Degraded, "refresh_in_doubt", next);
+    }
     match token {
         TokenExpiry::Missing => note(Health::Failed, "token_missing", format!("`auth login --profile {id}`")),
         TokenExpiry::Expired => note(Health::Failed, "token_expired", format!("`auth refresh --profile {id}`")),
         TokenExpiry::Expiring => note(Health::Degraded, "token_expiring", format!("`auth refresh --profile {id}`")),
         TokenExpiry::Static | TokenExpiry::Valid | TokenExpiry::Unknown => {}
     }
-    if in_doubt || (runtime.lost_answers > 0 && runtime.terminal.is_none()) {
+    if (in_doubt && !given_up) || (runtime.lost_answers > 0 && runtime.terminal.is_none()) {
         let next = format!("`auth refresh --profile {id}`: the answer to the last refresh was never recorded");
         note(Health::Degraded, "refresh_in_doubt", next);
     }
@@ -200,6 +205,9 @@ pub(super) fn eligibility(
     } else if runtime.terminal.is_some() && !matches!(token, TokenExpiry::Valid | TokenExpiry::Expiring) {
         (Eligibility::NeedsPerson, None)
     } else if matches!(token, TokenExpiry::Missing | TokenExpiry::Expired) {
+        if lost_twice(runtime) && runtime.lease.as_ref().is_some_and(|lease| now >= lease.until) {
+            return (Eligibility::NeedsPerson, None);
+        }
         (Eligibility::TokenEnded, runtime.retry_at.filter(|at| now < *at))
     } else if let Some(until) = benched(runtime, now) {
         (Eligibility::CoolingDown, Some(until))
@@ -212,6 +220,15 @@ pub(super) fn eligibility(
 
 fn benched(runtime: &Runtime, now: Timestamp) -> Option<Timestamp> {
     runtime.cooldown_until.filter(|until| now < *until)
+}
+
+/// What a person reads who must decide after [`lost_twice`].
+pub(super) const LOST_TWICE: &str = "the answers to two refreshes in a row were never recorded";
+
+/// Whether the refresh under way is itself the second try after a lost answer: it is the last by itself,
+/// since a token that is sent again and again looks stolen.
+pub(super) fn lost_twice(runtime: &Runtime) -> bool {
+    runtime.lease.as_ref().is_some_and(|lease| lease.cause == RefreshCause::InDoubt)
 }
 
 /// Whether a profile was benched and has not served since.
@@ -271,7 +288,7 @@ pub fn refresh_window(runtime: &Runtime, window_ms: u64) -> u64 {
 pub fn due(profile: &Profile, runtime: &Runtime, window_ms: u64) -> Option<Timestamp> {
     let CredentialSource::Oauth(source) = &profile.credential else { return None };
     source.refresh.as_ref()?;
-    if !profile.enabled || runtime.terminal.is_some() {
+    if !profile.enabled || runtime.terminal.is_some() || lost_twice(runtime) {
         return None;
     }
     let spread = profile.id.as_str().bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1000);

@@ -17,7 +17,7 @@ mod tests;
 mod toml_text;
 
 pub use decide::{
-    Begun, RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
+    RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
     decide_order, decide_refresh, decide_refreshed, decide_set, resume,
 };
 pub use endpoint::{Endpoint, EndpointError};

@@ -327,6 +327,11 @@ fn renewed(runtime: &mut Runtime, time: Timestamp, expires_at: Option<Timestamp>
     runtime.refreshed = Some(time);
     runtime.expires_at = expires_at;
     runtime.has_token = true;
+    cure(runtime);
+}
+
+/// Ends a bench that a fresh token makes good; one for quota or rate is none of its business.
+pub(super) fn cure(runtime: &mut Runtime) {
     if runtime.failure.is_some_and(|failure| FOR_WANT_OF_A_TOKEN.contains(&failure)) {
         runtime.failure_count = 0;
         runtime.cooldown_until = None;

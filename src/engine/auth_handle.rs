@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
-use crate::auth::{self, AuthError, Begun, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
+use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
 use crate::base::{
     Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp, limits,
 };
@@ -210,6 +210,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] in [`Error::Auth`] where a field is refused.
     pub fn set(&self, profile: Profile, expires_at: Option<Timestamp>) -> Result<(), Error> {
+        // What is reported so far is about the credential as it was: another one begins anew.
+        self.core.record_usage()?;
         self.run(|state, context| auth::decide_set(state, context, profile, expires_at))
     }
 
@@ -377,36 +379,33 @@ impl Auth {
     /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
-        let (number, begun) = self.queue_refresh(id, force)?;
+        let (number, started) = self.queue_refresh(id, force)?;
         self.core.wait(number)?;
-        self.ticket(id, begun)
+        self.ticket(started)
     }
 
     /// Begins many refreshes, durable together; each as [`Auth::begin_refresh`], in the order of the ids.
     pub fn begin_refreshes(&self, ids: &[ProfileId], force: bool) -> Vec<Result<RefreshTicket, Error>> {
         let queued: Vec<_> = ids.iter().map(|id| self.queue_refresh(id, force)).collect();
-        let begun = |(id, queued): (&ProfileId, Result<(u64, Begun), Error>)| {
-            let (number, begun) = queued?;
+        let begun = |queued: Result<(u64, Started), Error>| {
+            let (number, started) = queued?;
             self.core.wait(number)?;
-            self.ticket(id, begun)
+            self.ticket(started)
         };
-        ids.iter().zip(queued).map(begun).collect()
+        queued.into_iter().map(begun).collect()
     }
 
-    fn queue_refresh(&self, id: &ProfileId, force: bool) -> Result<(u64, Begun), Error> {
+    fn queue_refresh(&self, id: &ProfileId, force: bool) -> Result<(u64, Started), Error> {
         let (window, lease) = (self.window_ms(), self.core.settings.auth.refresh_lease_s * 1000);
-        let (ticket, begun) = self
+        let (ticket, started) = self
             .core
             .enqueue(&self.caller, |state, context| auth::decide_refresh(state, context, id, window, lease, force))?;
-        Ok((ticket.number(), begun))
+        Ok((ticket.number(), started))
     }
 
     /// What a refresh that is durable sends.
-    fn ticket(&self, id: &ProfileId, begun: Begun) -> Result<RefreshTicket, Error> {
-        let mut started = match begun {
-            Begun::Started(started) => started,
-            Begun::GivenUp(what) => return Err(AuthError::NeedsPerson { profile: id.clone(), what }.into()),
-        };
+    fn ticket(&self, mut started: Started) -> Result<RefreshTicket, Error> {
+        let id = &started.profile.id;
         let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
         let read = |reference: &SecretRef| self.read(reference);
         let secrets = read(wanted).and_then(|refresh| {
@@ -528,6 +527,7 @@ impl Auth {
         let CredentialSource::Oauth(source) = &profile.credential else {
             return Err(AuthError::Static(profile.id.clone()).into());
         };
+        self.core.record_usage()?;
         let NewTokens { access, refresh, expires_at } = tokens;
         let write = |place, value, expires_at| Write { place, value, expires_at, over: None };
         let mut writes = vec![write(&source.access, access, *expires_at)];
@@ -573,6 +573,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] where there is no such profile or it holds an API key.
     pub fn logged_out(&self, id: &ProfileId, revoked: bool) -> Result<(), Error> {
+        self.core.record_usage()?;
         // Held until the slots are overwritten: a root rotation must not carry them over.
         let table = self.core.table();
         self.core.execute(&self.caller, |state, context| {
@@ -667,6 +668,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] where a change is refused; nothing is changed then.
     pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
+        self.core.record_usage()?;
         self.run(|state, context| {
             let mut staged = super::overlay::Overlay::default();
             let mut events = Vec::new();

@@ -3,10 +3,15 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod breaker;
 mod commands;
+mod common;
 mod contention;
+mod documents;
 mod kept;
 mod oidc;
+mod refresh;
+mod selection;
 mod story;
 
 use std::io::Write;
