@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
-use crate::base::{Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp};
+use crate::base::{
+    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp, limits,
+};
 use crate::event::Event;
 use crate::event::auth::{FailureKind, LoginFlow, Profile, UsageReported};
 use crate::event::vault::Versions;
@@ -499,7 +501,8 @@ impl Auth {
         let last = self.core.journal.last();
         let Some(last) = last else { return Ok(None) };
         let root = super::open::state_root(&self.core.index)?;
-        let made = documents::render(&self.core.index, last.seq, last.time, root, self.window_ms());
+        // Not the configured window: the same bytes for the same event, on every machine.
+        let made = documents::render(&self.core.index, last.seq, last.time, root, limits::REFRESH_WINDOW_MS);
         let made = made.map_err(AuthError::from)?;
         let same = self.core.journal.last().is_some_and(|now| now.seq == last.seq);
         // The journal is ahead of the state while a batch is published.
