@@ -10,7 +10,7 @@ use crate::event::auth::{
 
 use super::endpoint::Endpoint;
 use super::fault::AuthError;
-use super::health::{backoff_ms, due, jittered};
+use super::health::{LOST_TWICE, backoff_ms, due, jittered, lost_twice};
 use super::state::{ProfileRecord, Runtime, find_profile, find_runtime, profile_count};
 
 type Decision<T> = Result<(Vec<Event>, T), AuthError>;
@@ -64,11 +64,26 @@ pub(super) fn check(profile: &Profile) -> Result<(), AuthError> {
     if places.len() == all { Ok(()) } else { Err(refuse("the references", "two of them name the same secret")) }
 }
 
+/// Refuses while somebody refreshes the profile: the token that the provider is about to give would be lost,
+/// or the old one spent twice.
+fn at_rest(id: &ProfileId, runtime: &Runtime, now: Timestamp) -> Result<(), AuthError> {
+    match runtime.lease.as_ref().filter(|lease| now < lease.until) {
+        Some(lease) => Err(AuthError::Busy { profile: id.clone(), until: lease.until }),
+        None => Ok(()),
+    }
+}
+
 /// Decides to make or change a profile. One that is the same already gives no event.
 ///
 /// # Errors
-/// [`AuthError`] where a field is refused or there are too many.
-pub fn decide_set(state: &dyn StateRead, profile: Profile, expires_at: Option<Timestamp>) -> Decision<()> {
+/// [`AuthError`] where a field is refused, there are too many, or the credential changes while it is being
+/// refreshed.
+pub fn decide_set(
+    state: &dyn StateRead,
+    profile: Profile,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Decision<()> {
     check(&profile)?;
     let before = find_profile(state, &profile.id)?;
     if before.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
@@ -76,6 +91,9 @@ pub fn decide_set(state: &dyn StateRead, profile: Profile, expires_at: Option<Ti
     }
     let runtime = find_runtime(state, &profile.id)?;
     let same_source = before.as_ref().is_some_and(|record| record.profile.credential == profile.credential);
+    if !same_source {
+        at_rest(&profile.id, &runtime, now)?;
+    }
     // The end of a token that nobody mentions stays.
     let expires_at = expires_at.or(if same_source { runtime.expires_at } else { None });
     if before.is_some_and(|record| record.profile == profile) && runtime.expires_at == expires_at {
@@ -98,9 +116,10 @@ pub fn decide_enable(state: &dyn StateRead, profile: &ProfileId, enabled: bool) 
 /// Decides to delete a profile.
 ///
 /// # Errors
-/// [`AuthError::NoProfile`].
-pub fn decide_delete(state: &dyn StateRead, profile: &ProfileId) -> Decision<()> {
-    existing(state, profile)?;
+/// [`AuthError::NoProfile`]; [`AuthError::Busy`] while it is being refreshed.
+pub fn decide_delete(state: &dyn StateRead, profile: &ProfileId, now: Timestamp) -> Decision<()> {
+    let (_, runtime) = existing(state, profile)?;
+    at_rest(profile, &runtime, now)?;
     Ok((vec![Event::ProfileDeleted(ProfileDeleted { profile: profile.clone() })], ()))
 }
 
@@ -148,6 +167,9 @@ pub struct Started {
     pub source: OauthSource,
     /// Number of the refresh, which its completion names.
     pub generation: u64,
+    /// End of its lease, which tells it from one of the same number before the profile was deleted and made
+    /// again.
+    pub lease_until: Timestamp,
     /// Whether an answer was lost before: the refresh token may be spent.
     pub after_lost_answer: bool,
 }
@@ -173,16 +195,17 @@ pub fn decide_refresh(
         return Err(AuthError::NoRefreshToken(id.clone()));
     }
     let now = context.now;
-    if let Some(lease) = runtime.lease.as_ref().filter(|lease| now < lease.until) {
-        // Never two at once, whoever asks: the token would be spent twice.
-        return Err(AuthError::Busy { profile: id.clone(), until: lease.until });
-    }
+    // Never two at once, whoever asks: the token would be spent twice.
+    at_rest(id, &runtime, now)?;
     if !force {
         if !profile.enabled {
             return Err(AuthError::Disabled(id.clone()));
         }
         if let Some(terminal) = &runtime.terminal {
             return Err(AuthError::NeedsPerson { profile: id.clone(), what: terminal.what.clone() });
+        }
+        if lost_twice(&runtime) {
+            return Err(AuthError::NeedsPerson { profile: id.clone(), what: LOST_TWICE.to_owned() });
         }
         if let Some(until) = runtime.retry_at.filter(|at| now < *at) {
             return Err(AuthError::CoolingDown { profile: id.clone(), until });
@@ -201,7 +224,7 @@ pub fn decide_refresh(
     let lease_until = now.plus_millis(lease_ms);
     let event = RefreshStarted { profile: id.clone(), generation, lease_until, cause };
     let after_lost_answer = in_doubt || runtime.lost_answers > 0;
-    Ok((vec![Event::RefreshStarted(event)], Started { profile, source, generation, after_lost_answer }))
+    Ok((vec![Event::RefreshStarted(event)], Started { profile, source, generation, lease_until, after_lost_answer }))
 }
 
 /// How a refresh ended.
@@ -246,7 +269,8 @@ pub fn decide_refreshed(
 ) -> Decision<()> {
     let (id, generation) = (&started.profile.id, started.generation);
     let (record, runtime) = existing(state, id)?;
-    if runtime.lease.is_none() || runtime.generation != generation {
+    let same = runtime.lease.as_ref().is_some_and(|lease| lease.until == started.lease_until);
+    if !same || runtime.generation != generation {
         return Err(AuthError::Superseded { profile: id.clone(), generation });
     }
     let profile = id.clone();
@@ -307,10 +331,7 @@ pub fn decide_login(
     if find_profile(state, &profile.id)?.is_none() && profile_count(state)? >= limits::PROFILES_MAX {
         return Err(AuthError::TooMany);
     }
-    let runtime = find_runtime(state, &profile.id)?;
-    if let Some(lease) = runtime.lease.filter(|lease| context.now < lease.until) {
-        return Err(AuthError::Busy { profile: profile.id, until: lease.until });
-    }
+    at_rest(&profile.id, &find_runtime(state, &profile.id)?, context.now)?;
     Ok((vec![Event::ProfileLoggedIn(ProfileLoggedIn { profile, flow, expires_at })], ()))
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::base::{Provider, Timestamp, limits};
-use crate::event::auth::{CredentialSource, FailureKind, Profile};
+use crate::event::auth::{CredentialSource, FailureKind, Profile, RefreshCause};
 
 use super::state::Runtime;
 
@@ -161,13 +161,18 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
         };
         note(Health::Failed, terminal.failure.name(), format!("{}: {again}", terminal.what));
     }
+    let lost_twice = in_doubt && lost_twice(runtime);
+    if lost_twice {
+        let next = format!("{LOST_TWICE}: `auth login --profile {id}`, or `auth refresh --profile {id} --force`");
+        note(Health::Degraded, "refresh_in_doubt", next);
+    }
     match token {
         TokenExpiry::Missing => note(Health::Failed, "token_missing", format!("`auth login --profile {id}`")),
         TokenExpiry::Expired => note(Health::Failed, "token_expired", format!("`auth refresh --profile {id}`")),
         TokenExpiry::Expiring => note(Health::Degraded, "token_expiring", format!("`auth refresh --profile {id}`")),
         TokenExpiry::Static | TokenExpiry::Valid | TokenExpiry::Unknown => {}
     }
-    if in_doubt {
+    if in_doubt && !lost_twice {
         let next = format!("`auth refresh --profile {id}`: the answer to the last refresh was never recorded");
         note(Health::Degraded, "refresh_in_doubt", next);
     }
@@ -186,7 +191,9 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
     }
     found.eligibility = if !profile.enabled {
         Eligibility::Disabled
-    } else if runtime.terminal.is_some() && !matches!(token, TokenExpiry::Valid | TokenExpiry::Expiring) {
+    } else if (runtime.terminal.is_some() && !matches!(token, TokenExpiry::Valid | TokenExpiry::Expiring))
+        || (lost_twice && matches!(token, TokenExpiry::Missing | TokenExpiry::Expired))
+    {
         Eligibility::NeedsPerson
     } else if matches!(token, TokenExpiry::Missing | TokenExpiry::Expired) {
         Eligibility::TokenEnded
@@ -202,6 +209,15 @@ pub fn standing(profile: &Profile, runtime: &Runtime, now: Timestamp, window_ms:
         found.until = runtime.retry_at.filter(|at| now < *at);
     }
     found
+}
+
+/// What a person reads who must decide after [`lost_twice`].
+pub(super) const LOST_TWICE: &str = "the answers to two refreshes in a row were never recorded";
+
+/// Whether the refresh under way is itself the second try after a lost answer: it is the last by itself,
+/// since a token that is sent again and again looks stolen.
+pub(super) fn lost_twice(runtime: &Runtime) -> bool {
+    runtime.lease.as_ref().is_some_and(|lease| lease.cause == RefreshCause::InDoubt)
 }
 
 /// Whether a profile was benched and has not served since.
@@ -250,7 +266,7 @@ pub fn jittered(wait_ms: u64, random: u32) -> u64 {
 pub fn due(profile: &Profile, runtime: &Runtime, window_ms: u64) -> Option<Timestamp> {
     let CredentialSource::Oauth(source) = &profile.credential else { return None };
     source.refresh.as_ref()?;
-    if !profile.enabled || runtime.terminal.is_some() {
+    if !profile.enabled || runtime.terminal.is_some() || lost_twice(runtime) {
         return None;
     }
     let spread = profile.id.as_str().bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1000);

@@ -77,7 +77,7 @@ pub struct Runtime {
     pub generation: u64,
     /// A refresh under way, or one whose outcome is in doubt.
     pub lease: Option<Lease>,
-    /// Refreshes in a row whose answer was lost.
+    /// Refreshes whose answer was lost since the last token that was given.
     pub lost_answers: u32,
     /// Failed refreshes in a row.
     pub refresh_failures: u32,
@@ -250,7 +250,8 @@ pub fn apply(state: &dyn StateRead, time: Timestamp, event: &Event) -> Result<De
             under_way(runtime, event.generation)?;
             runtime.lease = None;
             runtime.refresh_failures += 1;
-            runtime.lost_answers = if event.unanswered { runtime.lost_answers + 1 } else { 0 };
+            // That the provider answers now says nothing about the answer that was lost before.
+            runtime.lost_answers += u32::from(event.unanswered);
             runtime.retry_at = event.retry_at;
             let terminal = Terminal { failure: event.failure, what: event.what.clone() };
             runtime.terminal = event.terminal.then_some(terminal);

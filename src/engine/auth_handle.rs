@@ -161,7 +161,9 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] in [`Error::Auth`] where a field is refused.
     pub fn set(&self, profile: Profile, expires_at: Option<Timestamp>) -> Result<(), Error> {
-        self.run(|state, _| auth::decide_set(state, profile, expires_at))
+        // What is reported so far is about the credential as it was: another one begins anew.
+        self.core.record_usage()?;
+        self.run(|state, context| auth::decide_set(state, profile, expires_at, context.now))
     }
 
     /// Enables or disables a profile.
@@ -175,9 +177,9 @@ impl Auth {
     /// Deletes a profile. The secrets that it named stay.
     ///
     /// # Errors
-    /// [`AuthError::NoProfile`].
+    /// [`AuthError::NoProfile`]; [`AuthError::Busy`] while it is being refreshed.
     pub fn delete(&self, id: &ProfileId) -> Result<(), Error> {
-        self.run(|state, _| auth::decide_delete(state, id))
+        self.run(|state, context| auth::decide_delete(state, id, context.now))
     }
 
     /// Forgets a profile's failures.
@@ -521,8 +523,10 @@ impl Auth {
             for edit in &plan.edits {
                 let view = staged.on(state);
                 let (decided, ()) = match edit {
-                    Edit::Set(profile, expires_at) => auth::decide_set(&view, Profile::clone(profile), *expires_at)?,
-                    Edit::Delete(id) => auth::decide_delete(&view, id)?,
+                    Edit::Set(profile, expires_at) => {
+                        auth::decide_set(&view, Profile::clone(profile), *expires_at, context.now)?
+                    }
+                    Edit::Delete(id) => auth::decide_delete(&view, id, context.now)?,
                     Edit::Clear(id) => auth::decide_clear(&view, id)?,
                     Edit::Order(scope, provider, profiles) => {
                         auth::decide_order(&view, scope.clone(), provider.clone(), profiles.clone())?
