@@ -12,7 +12,7 @@ use crate::event::codec;
 
 use super::fault::ApplyFault;
 use super::health::{Eligibility, bench_ms, breaker_tripped, jittered, standing};
-use super::state::{ORDERS, Order, PROFILES, ProfileRecord, RUNTIMES, Runtime, list_orders, list_profiles, used};
+use super::state::{ORDERS, Order, PROFILES, ProfileRecord, RUNTIMES, Runtime, cure, list_orders, list_profiles, used};
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
@@ -353,9 +353,11 @@ impl Registry {
             runtime.failure_count = runtime.failure_count.saturating_add(1);
             runtime.last_failure = Some(now);
             runtime.failure = Some(kind);
-            let in_a_row =
-                if probed { runtime.failure_count.max(limits::BREAKER_THRESHOLD) } else { runtime.failure_count };
-            let bench = jittered(bench_ms(kind, in_a_row), random).max(retry_after_ms.unwrap_or(0).min(86_400_000));
+            let wait = match bench_ms(kind, runtime.failure_count) {
+                0 if probed => bench_ms(kind, limits::BREAKER_THRESHOLD),
+                wait => wait,
+            };
+            let bench = jittered(wait, random).max(retry_after_ms.unwrap_or(0).min(86_400_000));
             if bench > 0 {
                 let until = now.plus_millis(bench);
                 runtime.cooldown_until = Some(runtime.cooldown_until.map_or(until, |before| before.max(until)));
@@ -434,11 +436,15 @@ fn follow(live: &mut Live, record: Runtime) {
             failure_count: before.failure_count,
             cooldown_until: before.cooldown_until,
         };
-        // A fresh token, or a person's word, ends a bench that the state knows to be over.
-        if live.runtime.refreshed > before.refreshed || (before.terminal.is_some() && live.runtime.terminal.is_none()) {
+        let fresh = live.runtime.refreshed > before.refreshed;
+        // A person's word ends a bench that the state knows to be over.
+        if !fresh && before.terminal.is_some() && live.runtime.terminal.is_none() {
             (note.failure_count, note.cooldown_until) = (live.runtime.failure_count, live.runtime.cooldown_until);
         }
         used(&mut live.runtime, &note);
+        if fresh {
+            cure(&mut live.runtime);
+        }
     }
 }
 

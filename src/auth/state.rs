@@ -310,6 +310,11 @@ fn renewed(runtime: &mut Runtime, time: Timestamp, expires_at: Option<Timestamp>
     runtime.refreshed = Some(time);
     runtime.expires_at = expires_at;
     runtime.has_token = true;
+    cure(runtime);
+}
+
+/// Ends a bench that a fresh token makes good; one for quota or rate is none of its business.
+pub(super) fn cure(runtime: &mut Runtime) {
     let for_want_of_one = [FailureKind::AuthInvalid, FailureKind::RefreshDue, FailureKind::RefreshFailed];
     if runtime.failure.is_some_and(|failure| for_want_of_one.contains(&failure)) {
         runtime.failure_count = 0;

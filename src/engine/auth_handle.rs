@@ -272,7 +272,7 @@ impl Auth {
     /// [`AuthError::NoProfile`].
     pub fn report_success(&self, id: &ProfileId) -> Result<(), Error> {
         self.core.open_still()?;
-        if self.core.registry()?.succeeded(id, self.core.clock.now()) {
+        if self.core.registry()?.succeeded(id, self.now()) {
             return Ok(());
         }
         Err(AuthError::NoProfile(id.clone()).into())
@@ -286,7 +286,7 @@ impl Auth {
     pub fn report_failure(&self, id: &ProfileId, kind: FailureKind, retry_after_ms: Option<u64>) -> Result<(), Error> {
         self.core.open_still()?;
         let random = u32::from_le_bytes(self.core.random.array()?);
-        if self.core.registry()?.failed(id, kind, retry_after_ms, random, self.core.clock.now()) {
+        if self.core.registry()?.failed(id, kind, retry_after_ms, random, self.now()) {
             return Ok(());
         }
         Err(AuthError::NoProfile(id.clone()).into())
@@ -383,6 +383,7 @@ impl Auth {
         let crate::event::auth::CredentialSource::Oauth(source) = &profile.credential else {
             return Err(AuthError::Static(profile.id.clone()).into());
         };
+        self.core.record_usage()?;
         let NewTokens { access, refresh, expires_at } = tokens;
         let mut writes: Writes<'_> = vec![(&source.access, access, *expires_at)];
         if let (Some(place), Some(token)) = (&source.refresh, refresh) {
@@ -419,6 +420,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] where there is no such profile or it holds an API key.
     pub fn logged_out(&self, id: &ProfileId, revoked: bool) -> Result<(), Error> {
+        self.core.record_usage()?;
         // Held until the slots are overwritten: a root rotation must not carry them over.
         let table = self.core.table();
         self.core.execute(&self.caller, |state, _| {
@@ -517,7 +519,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError`] where a change is refused; nothing is changed then.
     pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        self.run(|state, _| {
+        self.core.record_usage()?;
+        self.run(|state, context| {
             let mut staged = super::overlay::Overlay::default();
             let mut events = Vec::new();
             for edit in &plan.edits {
