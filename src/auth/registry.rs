@@ -233,6 +233,8 @@ impl Registry {
                     let name = |order: &Order| format!("{}\0{}", order.scope, order.provider);
                     known.orders.retain(|order| name(order) != id);
                     known.orders.extend(order);
+                    // As the state lists them, so that reopening changes no choice.
+                    known.orders.sort_by_cached_key(name);
                 }
                 _ => {}
             }
