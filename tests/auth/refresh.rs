@@ -812,7 +812,7 @@ fn refreshes_of_many_workers_with_crashes_between_do_what_their_model_does() {
     ledger.auth().logged_in(&profile(), LoginFlow::Code, &given).unwrap();
     ledger.close().unwrap();
     disk.settle();
-    let mut runner = proptest::test_runner::TestRunner::new(cases(160, 0x2ef2));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(400, 0x2ef2));
     runner
         .run(&prop::collection::vec(step(), 20..80), |steps| {
             let mut world = World::new(disk.snapshot());

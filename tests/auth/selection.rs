@@ -36,6 +36,8 @@ struct Grant {
     has_token: bool,
     ends: Option<u64>,
     lease: Option<u64>,
+    /// Whether it is itself the try after a lost answer.
+    again: bool,
     failures: u32,
     retry: Option<u64>,
     terminal: bool,
@@ -74,6 +76,9 @@ impl Entry {
             }
             let ended = self.grant.ends.is_some_and(|end| end <= now);
             let missing = self.grant.ends.is_none() && !self.grant.has_token;
+            if (ended || missing) && self.grant.again && self.grant.lease.is_some_and(|until| until <= now) {
+                return State::Out(Skip::NeedsPerson, None);
+            }
             if ended || missing {
                 return State::Out(Skip::TokenEnded, self.grant.retry.filter(|at| *at > now));
             }
@@ -537,6 +542,7 @@ impl Run {
         let free = entry.is_oauth() && entry.grant.lease.is_none_or(|until| until <= now);
         assert_eq!(begun.is_ok(), free, "{begun:?}");
         let Ok(ticket) = begun else { return };
+        entry.grant.again = entry.grant.lease.is_some();
         entry.grant.lease = Some(now + LEASE);
         match outcome {
             Outcome::Lost => {}
@@ -603,7 +609,7 @@ fn prepared() -> (SimDisk, ManualClock) {
 #[test]
 fn selection_does_what_its_model_does() {
     let (disk, _) = prepared();
-    let mut runner = proptest::test_runner::TestRunner::new(cases(160, 0x5e1e));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(600, 0x5e1e));
     runner
         .run(&prop::collection::vec(step(), 20..90), |steps| {
             let (disk, clock) = (disk.snapshot(), ManualClock::default());
@@ -845,6 +851,18 @@ fn reopening_in_the_middle_gives_the_same_choices() {
         picks
     };
     assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn orders_of_several_services_rank_the_same_before_and_after_reopening() {
+    let (ledger, disk, clock) = with_keys(&["a"]);
+    ledger.auth().set(key("b", "anthropic", "global"), None).unwrap();
+    assert_eq!(chosen(&ledger, &any_query()), "a");
+    ordered(&ledger, &["a"]);
+    ledger.auth().set_order("global".parse().unwrap(), "anthropic".parse().unwrap(), vec![id("b")]).unwrap();
+    let before = chosen(&ledger, &any_query());
+    ledger.close().unwrap();
+    assert_eq!(before, chosen(&open(&disk, 9, &clock), &any_query()));
 }
 
 #[test]
