@@ -183,10 +183,10 @@ pub struct Started {
     pub source: OauthSource,
     /// Number of the refresh, which its completion names.
     pub generation: u64,
+    /// End of its lease: nobody else refreshes the profile before, and nothing may be sent when it is near.
+    pub lease_until: Timestamp,
     /// Whether an answer was lost before: the refresh token may be spent.
     pub after_lost_answer: bool,
-    /// Nobody else refreshes the profile before this time; nothing may be sent when it is near.
-    pub lease_until: Timestamp,
     /// Version of the refresh token's secret that is sent; 0 where it was not read yet.
     pub refresh_version: u32,
 }
@@ -308,7 +308,8 @@ pub fn decide_refreshed(
 ) -> Decision<RefreshResult> {
     let (id, generation) = (&started.profile.id, started.generation);
     let (record, runtime) = existing(state, id)?;
-    if runtime.lease.is_none() || runtime.generation != generation {
+    let same = runtime.lease.as_ref().is_some_and(|lease| lease.until == started.lease_until);
+    if !same || runtime.generation != generation {
         return Err(AuthError::Superseded { profile: id.clone(), generation });
     }
     let profile = id.clone();

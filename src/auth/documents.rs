@@ -3,6 +3,7 @@
 //! The same state at the same event gives the same bytes: profiles by id, fields in a fixed order, and
 //! "now" is the time of the event.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ struct CredentialDoc {
     refresh_state: Option<RefreshDoc>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct RefreshDoc {
@@ -130,7 +131,7 @@ struct RuntimeDoc {
     profile_orders: Vec<OrderDoc>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct RecordDoc {
@@ -157,7 +158,7 @@ struct RecordDoc {
     doctor_hint: Option<HintDoc>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct HintDoc {
@@ -487,97 +488,159 @@ pub fn plan(
 ) -> Result<Result<Plan, Vec<Problem>>, ApplyFault> {
     let mut problems = Vec::new();
     let wanted = read_profiles(&edited.profiles, &mut problems);
-    let runtime: Option<RuntimeDoc> = parse(RUNTIME_FILE, &edited.runtime, &mut problems);
+    let runtime = read_runtime(&edited.runtime, &mut problems);
+    let (rendered, other) = (rendered_at(&edited.profiles), rendered_at(&edited.runtime));
+    if rendered != other {
+        // Half of a pair and half of another would be read as edits that nobody made.
+        let what = format!(
+            "the two files were not rendered at the same event: {PROFILES_FILE} at {}, this at {}",
+            rendered.map_or("none".to_owned(), |seq| seq.to_string()),
+            other.map_or("none".to_owned(), |seq| seq.to_string())
+        );
+        problems.push(Problem { file: RUNTIME_FILE, line: 1, what });
+    }
     let (Some(wanted), Some(runtime)) = (wanted, runtime) else { return Ok(Err(problems)) };
     let current = list_profiles(state)?;
     let orders = list_orders(state)?;
     let before = Before::new(&current, &orders, base);
-    let mut plan = Plan { rendered: rendered_at(&edited.profiles), edits: Vec::new() };
-    plan_profiles(&mut plan.edits, &mut problems, &edited.profiles, &current, &before, wanted);
-    plan_records(&mut plan.edits, &mut problems, &edited.runtime, &current, &before, &runtime.records);
-    plan_orders(&mut plan.edits, &mut problems, &edited.runtime, &orders, &before, &runtime.profile_orders);
+    let mut plan = Plan { rendered, edits: Vec::new() };
+    plan_profiles(&mut plan.edits, &mut problems, &current, &before, &wanted);
+    plan_records(&mut plan.edits, &mut problems, &edited.runtime, &current, &before, &wanted, &runtime.records);
+    let result = providers_after(&current, &plan.edits);
+    plan_orders(&mut plan.edits, &mut problems, &edited.runtime, &orders, &before, &result, &runtime.profile_orders);
     Ok(if problems.is_empty() { Ok(plan) } else { Err(problems) })
+}
+
+/// A profile as a document says it.
+struct Wanted {
+    profile: Profile,
+    expires_at: Option<Timestamp>,
+    /// The ledger's alone; none where nothing is known of it.
+    refresh: Option<RefreshDoc>,
+    line: usize,
+}
+
+/// What a document said of a record before somebody edited it.
+struct Recorded {
+    failures: u32,
+    until: Option<u64>,
+    /// All of it, where the document itself is known and not the state alone.
+    whole: Option<RecordDoc>,
 }
 
 /// What the documents said before somebody edited them.
 struct Before {
-    profiles: Vec<(Profile, Option<Timestamp>)>,
-    /// Failures in a row and end of the bench, by profile.
-    records: Vec<(String, u32, Option<u64>)>,
+    profiles: HashMap<ProfileId, Wanted>,
+    records: HashMap<String, Recorded>,
     orders: Vec<(ProfileScope, Provider, Vec<ProfileId>)>,
+    /// Whether this is what a document said, and not the state as it is.
+    rendered: bool,
 }
 
 impl Before {
     fn new(current: &[(ProfileRecord, Runtime)], orders: &[Order], base: Option<&Documents>) -> Self {
         let mut unread = Vec::new();
         let read = base.and_then(|base| {
-            let runtime: RuntimeDoc = parse(RUNTIME_FILE, &base.runtime, &mut unread)?;
+            let runtime = read_runtime(&base.runtime, &mut unread)?;
+            let profiles = read_profiles(&base.profiles, &mut unread)?;
+            let record = |whole: RecordDoc| {
+                let (failures, until) = (whole.failure_count, whole.cooldown_until_unix_ms);
+                (whole.profile_id.clone(), Recorded { failures, until, whole: Some(whole) })
+            };
             Some(Self {
-                profiles: read_profiles(&base.profiles, &mut unread)?,
-                records: runtime
-                    .records
-                    .into_iter()
-                    .map(|record| (record.profile_id, record.failure_count, record.cooldown_until_unix_ms))
-                    .collect(),
+                profiles: profiles.into_iter().map(|known| (known.profile.id.clone(), known)).collect(),
                 orders: runtime.profile_orders.iter().filter_map(|order| read_order(order).ok()).collect(),
+                records: runtime.records.into_iter().map(record).collect(),
+                rendered: true,
             })
         });
+        let known = |(record, runtime): &(ProfileRecord, Runtime)| {
+            let (profile, expires_at) = (record.profile.clone(), runtime.expires_at);
+            (profile.id.clone(), Wanted { profile, expires_at, refresh: None, line: 1 })
+        };
+        let record = |(record, runtime): &(ProfileRecord, Runtime)| {
+            let until = runtime.cooldown_until.map(Timestamp::as_millis);
+            (record.profile.id.to_string(), Recorded { failures: runtime.failure_count, until, whole: None })
+        };
         read.unwrap_or_else(|| Self {
-            profiles: current.iter().map(|(record, runtime)| (record.profile.clone(), runtime.expires_at)).collect(),
-            records: current
-                .iter()
-                .map(|(record, runtime)| {
-                    let until = runtime.cooldown_until.map(Timestamp::as_millis);
-                    (record.profile.id.to_string(), runtime.failure_count, until)
-                })
-                .collect(),
+            profiles: current.iter().map(known).collect(),
+            records: current.iter().map(record).collect(),
             orders: orders
                 .iter()
                 .map(|order| (order.scope.clone(), order.provider.clone(), order.profiles.clone()))
                 .collect(),
+            rendered: false,
         })
-    }
-
-    fn profile(&self, id: &ProfileId) -> Option<&(Profile, Option<Timestamp>)> {
-        self.profiles.iter().find(|(profile, _)| profile.id == *id)
     }
 }
 
 fn plan_profiles(
     edits: &mut Vec<Edit>,
     problems: &mut Vec<Problem>,
-    text: &str,
     current: &[(ProfileRecord, Runtime)],
     before: &Before,
-    wanted: Vec<(Profile, Option<Timestamp>)>,
+    wanted: &[Wanted],
 ) {
-    let lines = Lines::new(text);
-    let now = |id: &ProfileId| current.iter().find(|(record, _)| record.profile.id == *id);
-    let changed_since =
-        |id: &ProfileId| now(id).map(|(record, _)| &record.profile) != before.profile(id).map(|known| &known.0);
-    for (known, _) in &before.profiles {
-        if !wanted.iter().any(|(profile, _)| profile.id == known.id) && now(&known.id).is_some() {
-            if changed_since(&known.id) {
-                let what = format!("profile {} is deleted here, and was changed in the ledger since", known.id);
-                problems.push(Problem { file: PROFILES_FILE, line: 1, what });
-            } else {
-                edits.push(Edit::Delete(known.id.clone()));
-            }
+    let now: HashMap<&ProfileId, &(ProfileRecord, Runtime)> =
+        current.iter().map(|known| (&known.0.profile.id, known)).collect();
+    let changed_since = |id: &ProfileId| {
+        now.get(id).map(|(record, _)| &record.profile) != before.profiles.get(id).map(|known| &known.profile)
+    };
+    let named: HashSet<&ProfileId> = wanted.iter().map(|entry| &entry.profile.id).collect();
+    let mut gone: Vec<_> = before.profiles.keys().filter(|id| !named.contains(id) && now.contains_key(id)).collect();
+    gone.sort();
+    for id in gone {
+        if changed_since(id) {
+            let what = format!("profile {id} is deleted here, and was changed in the ledger since");
+            problems.push(Problem { file: PROFILES_FILE, line: 1, what });
+        } else {
+            edits.push(Edit::Delete(id.clone()));
         }
     }
-    for (index, (profile, expires_at)) in wanted.into_iter().enumerate() {
-        let known = before.profile(&profile.id);
-        let same_end = known.is_some_and(|(_, end)| *end == expires_at);
-        if known.is_some_and(|(known, _)| *known == profile) && same_end {
+    let kept = current.iter().map(|(record, _)| &record.profile);
+    let kept = kept.filter(|profile| named.contains(&profile.id) || !before.profiles.contains_key(&profile.id));
+    let mut owners: HashMap<&SecretRef, &ProfileId> =
+        kept.flat_map(|profile| profile.credential.written().map(|place| (place, &profile.id))).collect();
+    for Wanted { profile, expires_at, refresh, line } in wanted {
+        // As it will be carried out: one profile after the other.
+        owners.retain(|_, owner| *owner != &profile.id);
+        let taken = profile.credential.written().find_map(|place| owners.insert(place, &profile.id));
+        if let Some(owner) = taken {
+            let what = format!("one of its tokens is that of profile {owner}: two would spend it against each other");
+            problems.push(Problem { file: PROFILES_FILE, line: *line, what });
             continue;
         }
-        let as_it_is = now(&profile.id).is_some_and(|(record, _)| record.profile == profile);
-        if changed_since(&profile.id) && !as_it_is {
-            let what = format!("profile {} is edited here, and was changed in the ledger since", profile.id);
-            problems.push(Problem { file: PROFILES_FILE, line: lines.nth("[[profiles]]", index), what });
+        let mut refuse = |what: String| problems.push(Problem { file: PROFILES_FILE, line: *line, what });
+        let id = &profile.id;
+        let known = before.profiles.get(id);
+        let live = now.get(id);
+        let same_source = known.is_some_and(|known| known.profile.credential.is_same_grant(&profile.credential));
+        let same_end = known.is_some_and(|known| known.expires_at == *expires_at);
+        if before.rendered && same_source && known.is_some_and(|known| known.refresh != *refresh) {
+            refuse(format!("refresh_state of profile {id} is the ledger's alone"));
             continue;
         }
-        edits.push(Edit::Set(Box::new(profile), expires_at.filter(|_| !same_end)));
+        if known.is_some_and(|known| known.profile == *profile) && same_end {
+            continue;
+        }
+        if same_source && expires_at.is_none() && !same_end {
+            refuse(format!("expires_at_unix_ms of profile {id} can be changed, not taken away"));
+            continue;
+        }
+        let as_it_is = live.is_some_and(|(record, _)| record.profile == *profile);
+        let end_now = live.and_then(|(_, runtime)| runtime.expires_at);
+        let end_moved = !same_end && end_now != *expires_at && known.is_some_and(|known| end_now != known.expires_at);
+        if (changed_since(id) && !as_it_is) || end_moved {
+            refuse(format!("profile {id} is edited here, and was changed in the ledger since"));
+            continue;
+        }
+        let end = match (same_end, same_source) {
+            // Another credential begins anew, and nobody took the end of its token away.
+            (true, false) => end_now,
+            (true, true) => None,
+            (false, _) => *expires_at,
+        };
+        edits.push(Edit::Set(Box::new(profile.clone()), end));
     }
 }
 
@@ -587,35 +650,87 @@ fn plan_records(
     text: &str,
     current: &[(ProfileRecord, Runtime)],
     before: &Before,
+    wanted: &[Wanted],
     records: &[RecordDoc],
 ) {
-    let lines = Lines::new(text);
+    let lines = headers(text, "[[records]]");
+    let profiles: HashMap<&str, &Profile> =
+        wanted.iter().map(|entry| (entry.profile.id.as_str(), &entry.profile)).collect();
+    let there: HashSet<&str> = current.iter().map(|(record, _)| record.profile.id.as_str()).collect();
+    let mut seen = HashSet::new();
     for (index, record) in records.iter().enumerate() {
-        let line = lines.nth("[[records]]", index);
+        let line = lines.get(index).copied().unwrap_or(1);
         let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
-        let Some((_, failures, until)) = before.records.iter().find(|(id, ..)| *id == record.profile_id) else {
+        let Some(known) = before.records.get(&record.profile_id) else {
             refuse(format!("there is no profile {}: records are the ledger's to make", safe_id(&record.profile_id)));
             continue;
         };
-        if record.failure_count == *failures && record.cooldown_until_unix_ms == *until {
+        if !seen.insert(record.profile_id.as_str()) {
+            refuse(format!("the record of profile {} stands twice", record.profile_id));
             continue;
         }
-        if record.failure_count != 0 || record.cooldown_until_unix_ms.is_some() {
+        // One that is deleted takes its record along, whatever it says.
+        let Some(profile) = profiles.get(record.profile_id.as_str()) else { continue };
+        let same = record.failure_count == known.failures && record.cooldown_until_unix_ms == known.until;
+        if !same && (record.failure_count != 0 || record.cooldown_until_unix_ms.is_some()) {
             refuse("failure_count and cooldown_until_unix_ms can only be reset, to 0 and to nothing".to_owned());
             continue;
         }
-        let found = current.iter().find(|(other, _)| other.profile.id.as_str() == record.profile_id);
-        if let Some((found, _)) = found
-            && !plan_deletes(edits, &found.profile.id)
+        if let Some(whole) = &known.whole
+            && let Some(field) = not_theirs(record, whole, profile, !same)
         {
-            edits.push(Edit::Clear(found.profile.id.clone()));
+            refuse(format!("{field} of profile {} is the ledger's alone", record.profile_id));
+            continue;
+        }
+        if !same && there.contains(record.profile_id.as_str()) {
+            edits.push(Edit::Clear(profile.id.clone()));
         }
     }
+    let mut gone: Vec<_> = before.records.keys().filter(|id| !seen.contains(id.as_str())).collect();
+    gone.retain(|id| before.rendered && profiles.contains_key(id.as_str()));
+    gone.sort();
+    for id in gone {
+        let what = format!("the record of profile {id} is gone: to forget its failures, reset failure_count to 0");
+        problems.push(Problem { file: RUNTIME_FILE, line: 1, what });
+    }
+}
+
+/// The first field that is the ledger's to say and was edited. What follows from the profile may follow its
+/// edit; what a reset forgets may be edited along with it.
+fn not_theirs(record: &RecordDoc, was: &RecordDoc, profile: &Profile, reset: bool) -> Option<&'static str> {
+    let follows = |new: &str, old: &str, wanted: &str| new == old || new == wanted;
+    let fields = [
+        ("provider", follows(&record.provider, &was.provider, &profile.provider.to_string())),
+        ("scope", follows(&record.scope, &was.scope, &profile.scope.to_string())),
+        ("credential_type", follows(&record.credential_type, &was.credential_type, profile.credential.kind().name())),
+        ("last_used_unix_ms", record.last_used_unix_ms == was.last_used_unix_ms),
+        ("last_success_unix_ms", record.last_success_unix_ms == was.last_success_unix_ms),
+        ("last_failure_unix_ms", reset || record.last_failure_unix_ms == was.last_failure_unix_ms),
+        ("last_failure_kind", reset || record.last_failure_kind == was.last_failure_kind),
+        ("token_expiry_state", record.token_expiry_state == was.token_expiry_state),
+        ("eligibility", reset || record.eligibility == was.eligibility),
+        ("doctor_hint", reset || record.doctor_hint == was.doctor_hint),
+    ];
+    fields.iter().find(|(_, fine)| !fine).map(|(name, _)| *name)
 }
 
 /// What stands where an id belongs may be anything: it is shown where it is one.
 fn safe_id(text: &str) -> &str {
     if text.parse::<ProfileId>().is_ok() { text } else { "of that id" }
+}
+
+/// The service of every profile that there is after the edits.
+fn providers_after(current: &[(ProfileRecord, Runtime)], edits: &[Edit]) -> HashMap<ProfileId, Provider> {
+    let pair = |profile: &Profile| (profile.id.clone(), profile.provider.clone());
+    let mut found: HashMap<_, _> = current.iter().map(|(record, _)| pair(&record.profile)).collect();
+    for edit in edits {
+        match edit {
+            Edit::Set(profile, _) => found.extend([pair(profile)]),
+            Edit::Delete(id) => drop(found.remove(id)),
+            Edit::Order(..) | Edit::Clear(_) => {}
+        }
+    }
+    found
 }
 
 fn plan_orders(
@@ -624,68 +739,113 @@ fn plan_orders(
     text: &str,
     current: &[Order],
     before: &Before,
+    result: &HashMap<ProfileId, Provider>,
     wanted: &[OrderDoc],
 ) {
-    let lines = Lines::new(text);
+    let lines = headers(text, "[[profile_orders]]");
     let known = |scope: &ProfileScope, provider: &Provider| {
         before.orders.iter().find(|(other, service, _)| other == scope && service == provider)
     };
     let now = |scope: &ProfileScope, provider: &Provider| {
         current.iter().find(|order| order.scope == *scope && order.provider == *provider)
     };
-    let mut named = Vec::new();
+    let mut named = HashSet::new();
     for (index, order) in wanted.iter().enumerate() {
-        let line = lines.nth("[[profile_orders]]", index);
-        match read_order(order) {
-            Ok((scope, provider, profiles)) => {
-                let before = known(&scope, &provider).map(|(.., profiles)| profiles);
-                if before != Some(&profiles) {
-                    if now(&scope, &provider).map(|order| &order.profiles) == before {
-                        edits.push(Edit::Order(scope.clone(), provider.clone(), profiles));
-                    } else {
-                        let what = "this order is edited here, and was changed in the ledger since".to_owned();
-                        problems.push(Problem { file: RUNTIME_FILE, line, what });
-                    }
-                }
-                named.push((scope, provider));
+        let line = lines.get(index).copied().unwrap_or(1);
+        let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
+        let (scope, provider, profiles) = match read_order(order) {
+            Ok(read) => read,
+            Err(what) => {
+                refuse(what);
+                continue;
             }
-            Err(what) => problems.push(Problem { file: RUNTIME_FILE, line, what }),
+        };
+        if !named.insert((scope.clone(), provider.clone())) {
+            refuse(format!("the order of {scope} for {provider} stands twice"));
+            continue;
+        }
+        let before = known(&scope, &provider).map(|(.., profiles)| profiles);
+        if before == Some(&profiles) || (before.is_none() && profiles.is_empty()) {
+            continue;
+        }
+        if now(&scope, &provider).map(|order| &order.profiles) != before {
+            refuse("this order is edited here, and was changed in the ledger since".to_owned());
+        } else if let Some(why) = wrong_order(&provider, &profiles, result) {
+            refuse(why);
+        } else {
+            edits.push(Edit::Order(scope, provider, profiles));
         }
     }
-    for (scope, provider, _) in &before.orders {
-        if !named.contains(&(scope.clone(), provider.clone())) && now(scope, provider).is_some() {
+    for (scope, provider, known) in &before.orders {
+        let Some(now) = now(scope, provider) else { continue };
+        if named.contains(&(scope.clone(), provider.clone())) {
+            continue;
+        }
+        if now.profiles == *known {
             edits.push(Edit::Order(scope.clone(), provider.clone(), Vec::new()));
+        } else {
+            let what =
+                format!("the order of {scope} for {provider} is removed here, and was changed in the ledger since");
+            problems.push(Problem { file: RUNTIME_FILE, line: 1, what });
         }
     }
 }
 
-fn plan_deletes(edits: &[Edit], id: &ProfileId) -> bool {
-    edits.iter().any(|edit| matches!(edit, Edit::Delete(other) if other == id))
+/// Why an order would be refused, by the profiles that there will be.
+fn wrong_order(provider: &Provider, ids: &[ProfileId], result: &HashMap<ProfileId, Provider>) -> Option<String> {
+    if ids.len() > limits::ORDER_MAX {
+        return Some(format!("it names more than {} profiles", limits::ORDER_MAX));
+    }
+    let mut seen = HashSet::new();
+    ids.iter().find_map(|id| match result.get(id) {
+        _ if !seen.insert(id) => Some(format!("it names {id} twice")),
+        None => Some(format!("it names {id}, and there is no such profile")),
+        Some(other) if other != provider => Some(format!("it names {id}, which is for {other}")),
+        Some(_) => None,
+    })
 }
 
 /// Reads a registry alone: its profiles with the end of their tokens.
-fn read_profiles(text: &str, problems: &mut Vec<Problem>) -> Option<Vec<(Profile, Option<Timestamp>)>> {
+fn read_profiles(text: &str, problems: &mut Vec<Problem>) -> Option<Vec<Wanted>> {
     let document: ProfilesDoc = parse(PROFILES_FILE, text, problems)?;
-    let lines = Lines::new(text);
     let before = problems.len();
-    let mut found: Vec<(Profile, Option<Timestamp>)> = Vec::new();
-    if document.version != VERSION {
-        let what = format!("version {} is not known; it must be {VERSION}", document.version);
-        problems.push(Problem { file: PROFILES_FILE, line: lines.nth("version", 0), what });
-    }
-    for (index, entry) in document.profiles.into_iter().enumerate() {
-        let line = lines.nth("[[profiles]]", index);
+    known_version(PROFILES_FILE, text, document.version, problems);
+    let lines = headers(text, "[[profiles]]");
+    let mut seen = HashSet::new();
+    let mut found = Vec::with_capacity(document.profiles.len());
+    for (index, mut entry) in document.profiles.into_iter().enumerate() {
+        let line = lines.get(index).copied().unwrap_or(1);
         let expires_at = entry.credential.expires_at_unix_ms.map(Timestamp::from_millis);
+        let refresh = entry.credential.refresh_state.take();
+        let is_key = entry.credential.kind == CredentialType::ApiKey.name();
         match read_profile(entry) {
-            Ok(profile) if found.iter().any(|(other, _)| other.id == profile.id) => {
+            Ok(_) if is_key && refresh.is_some() => {
+                let what = "an api_key has api_key_vault_ref and nothing else".to_owned();
+                problems.push(Problem { file: PROFILES_FILE, line, what });
+            }
+            Ok(profile) if !seen.insert(profile.id.clone()) => {
                 let what = format!("profile {} stands twice", profile.id);
                 problems.push(Problem { file: PROFILES_FILE, line, what });
             }
-            Ok(profile) => found.push((profile, expires_at)),
+            Ok(profile) => found.push(Wanted { profile, expires_at, refresh, line }),
             Err(what) => problems.push(Problem { file: PROFILES_FILE, line, what }),
         }
     }
     (problems.len() == before).then_some(found)
+}
+
+fn read_runtime(text: &str, problems: &mut Vec<Problem>) -> Option<RuntimeDoc> {
+    let document: RuntimeDoc = parse(RUNTIME_FILE, text, problems)?;
+    known_version(RUNTIME_FILE, text, document.version, problems).then_some(document)
+}
+
+fn known_version(file: &'static str, text: &str, version: u32, problems: &mut Vec<Problem>) -> bool {
+    if version != VERSION {
+        let what = format!("version {version} is not known; it must be {VERSION}");
+        let line = headers(text, "version").first().copied().unwrap_or(1);
+        problems.push(Problem { file, line, what });
+    }
+    version == VERSION
 }
 
 fn read_profile(entry: ProfileDoc) -> Result<Profile, String> {
@@ -725,7 +885,9 @@ fn read_credential(entry: CredentialDoc) -> Result<CredentialSource, String> {
                 || entry.refresh_token_vault_ref.is_some()
                 || entry.client_secret_vault_ref.is_some()
                 || entry.token_endpoint.is_some()
+                || entry.revocation_endpoint.is_some()
                 || entry.client_id.is_some()
+                || !entry.scopes.is_empty()
                 || entry.expires_at_unix_ms.is_some();
             if stray {
                 return Err("an api_key has api_key_vault_ref and nothing else".to_owned());
@@ -771,24 +933,42 @@ fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str, problem
                 .span()
                 .map_or(1, |Range { start, .. }| 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count());
             // The message alone: toml's own rendering repeats the line, which may hold a pasted secret.
-            problems.push(Problem { file, line, what: error.message().lines().next().unwrap_or_default().to_owned() });
+            problems.push(Problem { file, line, what: discreet(error.message()) });
             None
         }
     }
 }
 
-/// Where the tables of a document begin.
-struct Lines<'a>(Vec<&'a str>);
-
-impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
-        Self(text.lines().map(str::trim).collect())
+/// A message of the parser without what it repeats of the document: that may be a pasted secret. The name of
+/// a field that is merely mistyped stays.
+fn discreet(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let name = |text: &str| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let (head, rest) = match message.split_once("unknown field `") {
+        Some((head, rest)) => {
+            // What was expected is ours to say; the last place where it may begin is the one.
+            let (found, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, "another"));
+            let known = if name(found) { found } else { "..." };
+            (format!("{head}unknown field `{known}`, expected "), expected)
+        }
+        None => (String::new(), message),
+    };
+    let quoted = |mark: char| Some((rest.find(mark)?, rest.rfind(mark)?)).filter(|(from, to)| from < to);
+    if head.is_empty()
+        && let Some((from, to)) = quoted('"')
+    {
+        let around = |range: Option<&str>| range.unwrap_or_default().to_owned();
+        return format!("{}\"...\"{}", around(rest.get(..from)), around(rest.get(to + 1..)));
     }
+    format!("{head}{rest}")
+}
 
-    fn nth(&self, header: &str, index: usize) -> usize {
-        let places = self.0.iter().enumerate().filter(|(_, line)| line.starts_with(header));
-        places.map(|(place, _)| place + 1).nth(index).unwrap_or(1)
-    }
+/// The lines, from 1, at which a document's tables of a name begin.
+fn headers(text: &str, header: &str) -> Vec<usize> {
+    let begins = |line: &str| line.chars().filter(|letter| !letter.is_whitespace()).collect::<String>();
+    let likely = |line: &&str| line.trim_start().starts_with(header.get(..1).unwrap_or_default());
+    let lines = text.lines().enumerate().filter(|(_, line)| likely(line));
+    lines.filter(|(_, line)| begins(line).starts_with(header)).map(|(place, _)| place + 1).collect()
 }
 
 /// Kinds of failure that a report may name.

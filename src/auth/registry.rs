@@ -224,6 +224,7 @@ impl Registry {
                         }
                         (None, Ok(at)) => {
                             let gone = known.profiles.remove(at);
+                            known.told.retain(|(preferred, _)| *preferred != gone.profile.id);
                             known.dirty -= usize::from(gone.dirty);
                         }
                         (None, Err(_)) => {}

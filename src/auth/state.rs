@@ -83,7 +83,7 @@ pub struct Runtime {
     pub generation: u64,
     /// A refresh under way, or one whose outcome is in doubt.
     pub lease: Option<Lease>,
-    /// Refreshes in a row whose answer was lost.
+    /// Refreshes whose answer was lost since the last token that was given.
     pub lost_answers: u32,
     /// Failed refreshes in a row.
     pub refresh_failures: u32,

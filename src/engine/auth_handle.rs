@@ -657,7 +657,8 @@ impl Auth {
             return Ok(None);
         }
         let root = super::open::state_root(&self.core.index)?;
-        let made = documents::render(&self.core.index, last.seq, last.time, root, self.window_ms());
+        // Not the configured window: the same bytes for the same event, on every machine.
+        let made = documents::render(&self.core.index, last.seq, last.time, root, limits::REFRESH_WINDOW_MS);
         let made = made.map_err(AuthError::from)?;
         let same = self.core.journal.last().is_some_and(|now| now.seq == last.seq);
         Ok((same && published()).then_some(made))

@@ -300,7 +300,8 @@ fn many(range: std::ops::Range<u32>) -> Plan {
     let edit = |number: u32| {
         let name = format!("{:x>124}{number:04}", "");
         let make = if number.is_multiple_of(2) { key } else { oauth };
-        let mut profile = make("p", "openai", "global");
+        // Each with tokens of its own: two profiles on one token would spend it against each other.
+        let mut profile = make(&format!("p{number}"), "openai", "global");
         profile.id = id(&name);
         Edit::Set(Box::new(profile), None)
     };

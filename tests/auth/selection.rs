@@ -36,6 +36,8 @@ struct Grant {
     has_token: bool,
     ends: Option<u64>,
     lease: Option<u64>,
+    /// Whether it is itself the try after a lost answer.
+    again: bool,
     failures: u32,
     retry: Option<u64>,
     terminal: bool,
@@ -74,6 +76,9 @@ impl Entry {
             }
             let ended = self.grant.ends.is_some_and(|end| end <= now);
             let missing = self.grant.ends.is_none() && !self.grant.has_token;
+            if (ended || missing) && self.grant.again && self.grant.lease.is_some_and(|until| until <= now) {
+                return State::Out(Skip::NeedsPerson, None);
+            }
             if ended || missing {
                 return State::Out(Skip::TokenEnded, self.grant.retry.filter(|at| *at > now));
             }
@@ -94,7 +99,7 @@ struct Model {
     entries: BTreeMap<String, Entry>,
     /// By scope and provider.
     orders: BTreeMap<(String, String), Vec<String>>,
-    told: BTreeMap<String, String>,
+    told: BTreeSet<(String, String)>,
     failovers: Vec<(String, String, String)>,
 }
 
@@ -184,15 +189,19 @@ impl Model {
         };
         skipped.extend(ready.iter().skip(1).map(|((.., name), _)| (name.clone(), Skip::Outranked, None)));
         held.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-        let instead_of =
-            held.into_iter().next().filter(|(its, ..)| *its < wish).map(|(_, name, why, until)| (name, why, until));
         let kind = |name: &str| self.entries[name].profile.credential.kind();
+        // Among equals another one is no surprise, unless the last of its kind is out.
+        let left = |of: &str| ready.iter().any(|((.., name), _)| kind(name) == kind(of));
+        let instead_of = held
+            .into_iter()
+            .next()
+            .filter(|(its, of, ..)| *its < wish || (*its == wish && !left(of)))
+            .map(|(_, name, why, until)| (name, why, until));
         let told = instead_of.as_ref().filter(|(preferred, ..)| kind(preferred) != kind(&name)).cloned();
-        self.told.remove(&name);
+        self.told.retain(|(preferred, _)| *preferred != name);
         if let Some((preferred, why, _)) = told
-            && self.told.get(&preferred) != Some(&name)
+            && self.told.insert((preferred.clone(), name.clone()))
         {
-            self.told.insert(preferred.clone(), name.clone());
             self.failovers.push((preferred, name.clone(), why.name().to_owned()));
         }
         let entry = self.entries.get_mut(&name).unwrap();
@@ -204,7 +213,7 @@ impl Model {
     fn set(&mut self, profile: &Profile, ends: Option<u64>, now: u64) -> bool {
         let name = profile.id.to_string();
         match self.entries.get_mut(&name) {
-            Some(entry) if entry.profile.credential == profile.credential => {
+            Some(entry) if entry.profile.credential.is_same_grant(&profile.credential) => {
                 entry.profile = profile.clone();
                 if ends.is_some() {
                     entry.grant.ends = ends;
@@ -278,7 +287,8 @@ fn profile() -> impl Strategy<Value = Box<Profile>> {
             if variant == 1 {
                 match &mut profile.credential {
                     CredentialSource::ApiKey(place) => *place = "global/keys/other".parse().unwrap(),
-                    CredentialSource::Oauth(source) => source.scopes.push("more".to_owned()),
+                    // Another grant: with more scopes it would be the same.
+                    CredentialSource::Oauth(source) => source.access = place(IDS[index], "other"),
                 }
             }
             Box::new(profile)
@@ -395,8 +405,7 @@ impl Run {
         self.seed += 1;
         self.disk = disk;
         self.ledger = open(&self.disk, self.seed, &self.clock);
-        // Trials and what was told live with the process.
-        self.model.entries.values_mut().for_each(|entry| entry.probe = None);
+        // What was told lives with the process; a trial is recorded, and the next process waits for it.
         self.model.told.clear();
     }
 
@@ -422,13 +431,18 @@ impl Run {
                 assert_eq!(auth.delete(&id(IDS[*place])).is_ok(), free);
                 if free {
                     self.model.entries.remove(IDS[*place]);
-                    self.model.told.remove(IDS[*place]);
+                    self.model.told.retain(|(preferred, _)| preferred != IDS[*place]);
+                    for ids in self.model.orders.values_mut() {
+                        ids.retain(|name| name != IDS[*place]);
+                    }
+                    self.model.orders.retain(|_, ids| !ids.is_empty());
                 }
             }
             Step::Clear(place) => {
                 assert_eq!(auth.clear(&id(IDS[*place])).is_ok(), known(*place, &self.model));
                 if let Some(entry) = self.model.entries.get_mut(IDS[*place]) {
                     entry.usage = Use { used: entry.usage.used, ..Use::default() };
+                    entry.probe = None;
                     entry.grant = Grant { failures: 0, retry: None, terminal: false, ..entry.grant.clone() };
                 }
             }
@@ -458,7 +472,9 @@ impl Run {
             Step::Select(query) => self.select(query),
             Step::Success(place) => {
                 assert_eq!(auth.report_success(&id(IDS[*place])).is_ok(), known(*place, &self.model));
-                if let Some(entry) = self.model.entries.get_mut(IDS[*place]) {
+                if let Some(entry) = self.model.entries.get_mut(IDS[*place])
+                    && entry.usage.bench.is_none_or(|until| until <= now)
+                {
                     (entry.usage.streak, entry.usage.bench, entry.probe) = (0, None, None);
                 }
             }
@@ -466,13 +482,17 @@ impl Run {
             Step::Refresh(place, outcome) => self.refresh(IDS[*place], outcome),
             Step::Login(place, ends) => {
                 let Some(entry) = self.model.entries.get(IDS[*place]) else { return };
-                let free = entry.is_oauth() && entry.grant.lease.is_none_or(|until| until <= now);
+                let is_oauth = entry.is_oauth();
                 let ends = ends.map(|ends| now + ends);
                 let given = tokens("a", Some("r"), ends);
                 let done = auth.logged_in(&entry.profile, LoginFlow::Device, &given);
-                assert_eq!(done.is_ok(), free, "{done:?}");
-                if free {
+                assert_eq!(done.is_ok(), is_oauth, "{done:?}");
+                if is_oauth {
                     self.model.renewed(IDS[*place], ends);
+                    // Another grant: its failures are not this one's.
+                    let entry = self.model.entries.get_mut(IDS[*place]).unwrap();
+                    entry.usage = Use { used: entry.usage.used, ..Use::default() };
+                    entry.probe = None;
                 }
             }
             Step::Flush => auth.flush_usage().unwrap(),
@@ -494,6 +514,12 @@ impl Run {
         let Some(entry) = self.model.entries.get_mut(name) else { return };
         let tripped = entry.usage.streak > 0 && entry.usage.bench.is_some();
         let usage = &mut entry.usage;
+        if usage.bench.is_some_and(|until| now < until) {
+            // One of those that were under way when the bench began; what the provider asks for counts.
+            usage.failed = Some(now);
+            usage.bench = usage.bench.max(wait.map(|wait| now + wait.min(DAY)));
+            return;
+        }
         usage.streak += 1;
         (usage.failed, usage.kind, entry.probe) = (Some(now), Some(kind), None);
         let base = match bench(kind, usage.streak) {
@@ -511,9 +537,10 @@ impl Run {
         let provider = Some(entry.profile.provider.clone());
         let agent = entry.profile.scope.to_string().strip_prefix("agent:").map(|agent| agent.parse().unwrap());
         let seen = match auth.select(&Query { provider, agent, deny, ..Query::default() }, false) {
-            Err(Error::Auth(AuthError::NoCandidate(text))) if text.contains(" is cooling_down until ") => {
-                let until = text.split_once(" until ").unwrap().1;
-                Timestamp::parse(until, at(0), true).unwrap().as_millis()
+            Err(Error::Auth(AuthError::NoCandidate(skipped)))
+                if skipped.iter().any(|one| one.profile == id(name) && one.why == Skip::CoolingDown) =>
+            {
+                skipped.iter().find(|one| one.profile == id(name)).and_then(|one| one.until).unwrap().as_millis()
             }
             Err(_) => {
                 auth.flush_usage().unwrap();
@@ -537,6 +564,7 @@ impl Run {
         let free = entry.is_oauth() && entry.grant.lease.is_none_or(|until| until <= now);
         assert_eq!(begun.is_ok(), free, "{begun:?}");
         let Ok(ticket) = begun else { return };
+        entry.grant.again = entry.grant.lease.is_some();
         entry.grant.lease = Some(now + LEASE);
         match outcome {
             Outcome::Lost => {}
@@ -603,7 +631,7 @@ fn prepared() -> (SimDisk, ManualClock) {
 #[test]
 fn selection_does_what_its_model_does() {
     let (disk, _) = prepared();
-    let mut runner = proptest::test_runner::TestRunner::new(cases(160, 0x5e1e));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(600, 0x5e1e));
     runner
         .run(&prop::collection::vec(step(), 20..90), |steps| {
             let (disk, clock) = (disk.snapshot(), ManualClock::default());
@@ -845,6 +873,18 @@ fn reopening_in_the_middle_gives_the_same_choices() {
         picks
     };
     assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn orders_of_several_services_rank_the_same_before_and_after_reopening() {
+    let (ledger, disk, clock) = with_keys(&["a"]);
+    ledger.auth().set(key("b", "anthropic", "global"), None).unwrap();
+    assert_eq!(chosen(&ledger, &any_query()), "a");
+    ordered(&ledger, &["a"]);
+    ledger.auth().set_order("global".parse().unwrap(), "anthropic".parse().unwrap(), vec![id("b")]).unwrap();
+    let before = chosen(&ledger, &any_query());
+    ledger.close().unwrap();
+    assert_eq!(before, chosen(&open(&disk, 9, &clock), &any_query()));
 }
 
 #[test]

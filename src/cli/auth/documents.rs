@@ -53,6 +53,8 @@ pub fn run(invocation: &Invocation, args: Docs) -> Result<(), Failure> {
 
 fn documents(ledger: &Ledger, at: Option<u64>) -> Result<Documents, Failure> {
     let auth = ledger.auth();
+    // The same bytes for the same event, whatever this machine's configuration says.
+    let window = limits::REFRESH_WINDOW_MS;
     let Some(seq) = at else {
         // While others write, the live state may change between its reading and its root.
         for _ in 0..3 {
@@ -60,14 +62,14 @@ fn documents(ledger: &Ledger, at: Option<u64>) -> Result<Documents, Failure> {
                 return Ok(made);
             }
         }
-        return Ok(ledger.replay(ReplayPoint::Head)?.auth_documents(auth.refresh_window_ms())?);
+        return Ok(ledger.replay(ReplayPoint::Head)?.auth_documents(window)?);
     };
     let head = ledger.log().head()?.seq;
     if seq > head {
         let what = format!("there is no event {seq}; the last one is {head}");
         return Err(Failure::new(ExitCode::NotFound, what, "`palyra-ledger log show` shows them"));
     }
-    Ok(ledger.replay(ReplayPoint::Seq(seq))?.auth_documents(auth.refresh_window_ms())?)
+    Ok(ledger.replay(ReplayPoint::Seq(seq))?.auth_documents(window)?)
 }
 
 fn render(invocation: &Invocation, at: Option<u64>, dir: Option<&Path>) -> Result<(), Failure> {
