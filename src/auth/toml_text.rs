@@ -122,7 +122,9 @@ impl Toml {
     }
 
     fn push(&mut self, parts: &[&str]) {
-        parts.iter().for_each(|part| self.0.push_str(part));
+        for part in parts {
+            self.0.push_str(part);
+        }
     }
 
     fn quoted(&mut self, text: &str) {
