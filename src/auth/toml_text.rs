@@ -100,22 +100,31 @@ impl Toml {
         }
     }
 
-    /// A list of texts, one a line.
+    /// A list of texts, one a line where there are several.
     pub(super) fn texts(&mut self, key: &str, texts: &[String]) {
-        if texts.is_empty() {
-            return self.none(key);
+        match texts {
+            [] => self.none(key),
+            [text] => {
+                self.push(&[key, " = ["]);
+                self.quoted(text);
+                self.0.push_str("]\n");
+            }
+            texts => {
+                self.push(&[key, " = [\n"]);
+                for text in texts {
+                    self.0.push_str("    ");
+                    self.quoted(text);
+                    self.0.push_str(",\n");
+                }
+                self.0.push_str("]\n");
+            }
         }
-        self.push(&[key, " = [\n"]);
-        for text in texts {
-            self.0.push_str("    ");
-            self.quoted(text);
-            self.0.push_str(",\n");
-        }
-        self.0.push_str("]\n");
     }
 
     fn push(&mut self, parts: &[&str]) {
-        parts.iter().for_each(|part| self.0.push_str(part));
+        for part in parts {
+            self.0.push_str(part);
+        }
     }
 
     fn quoted(&mut self, text: &str) {

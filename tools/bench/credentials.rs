@@ -65,7 +65,11 @@ fn mixed(number: usize, now: Timestamp) -> Result<(Profile, Option<Timestamp>), 
         _ => 3_600_000,
     };
     // Every eleventh token has ended already.
-    let end = if number % 11 == 0 { Timestamp::from_millis(now.as_millis() - 1_000) } else { now.plus_millis(ends_ms) };
+    let end = if number.is_multiple_of(11) {
+        Timestamp::from_millis(now.as_millis() - 1_000)
+    } else {
+        now.plus_millis(ends_ms)
+    };
     let profile = Profile {
         id: id(number)?,
         provider: PROVIDERS.get(number % PROVIDERS.len()).ok_or("no provider")?.parse()?,
@@ -130,7 +134,7 @@ pub fn select(plan: &Plan) -> Result<Section, Fault> {
     };
     let lane = |name: &str, auth: &Auth, query: &Query, explain: bool| {
         let (auth, query) = (auth.clone(), query.clone());
-        Lane::new(name, move |slice| core_rate(slice, || Ok(drop(auth.select(&query, explain)?))))
+        Lane::new(name, move |slice| core_rate(slice, || auth.select(&query, explain).map(drop).map_err(Into::into)))
     };
     let rates = race(
         &mut [

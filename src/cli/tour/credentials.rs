@@ -52,6 +52,16 @@ pub fn services(tour: &mut Tour<'_>, ledger: &Ledger) -> Result<(), Failure> {
     walked
 }
 
+fn profile(id: &ProfileId, credential: CredentialSource) -> Result<Profile, Failure> {
+    let provider = "custom:corp".parse().map_err(internal)?;
+    let scope = ProfileScope::Global;
+    Ok(Profile { id: id.clone(), provider, name: format!("{id} of the tour"), scope, enabled: true, credential })
+}
+
+fn query() -> Result<Query, Failure> {
+    Ok(Query { provider: Some("custom:corp".parse().map_err(internal)?), ..Query::default() })
+}
+
 impl<'a> Stage<'a> {
     async fn start(ledger: &'a Ledger) -> Result<Self, Failure> {
         let provider = Provider::start(SHORT_S).await.map_err(internal)?;
@@ -79,16 +89,6 @@ impl<'a> Stage<'a> {
         self.replayed(tour).await?;
         self.documents(tour)?;
         self.logout(tour).await
-    }
-
-    fn profile(&self, id: &ProfileId, credential: CredentialSource) -> Result<Profile, Failure> {
-        let provider = "custom:corp".parse().map_err(internal)?;
-        let scope = ProfileScope::Global;
-        Ok(Profile { id: id.clone(), provider, name: format!("{id} of the tour"), scope, enabled: true, credential })
-    }
-
-    fn query(&self) -> Result<Query, Failure> {
-        Ok(Query { provider: Some("custom:corp".parse().map_err(internal)?), ..Query::default() })
     }
 
     /// The value of one of the profile's tokens in the vault.
@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
         let tokens = tokens.map_err(internal)?;
         let end = tokens.expires_in_s.map(|life| self.client.clock().now().plus_millis(life * 1000));
         let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at: end };
-        let profile = self.profile(&self.main, CredentialSource::Oauth(Box::new(self.source.clone())))?;
+        let profile = profile(&self.main, CredentialSource::Oauth(Box::new(self.source.clone())))?;
         self.auth.logged_in(&profile, LoginFlow::Code, &tokens)?;
         tour.check("logged in, and the browser shows that it is done", page.is_ok_and(|status| status == 200))
     }
@@ -157,11 +157,11 @@ impl<'a> Stage<'a> {
         let key = name("corp_api_key")?;
         self.ledger.vault(scope("global")?).put(&key, &bytes(SPARE_KEY), PutOptions::new())?;
         let key: SecretRef = "global/corp_api_key".parse().map_err(internal)?;
-        self.auth.set(self.profile(&self.spare, CredentialSource::ApiKey(key))?, None)?;
+        self.auth.set(profile(&self.spare, CredentialSource::ApiKey(key))?, None)?;
         let provider = "custom:corp".parse().map_err(internal)?;
         let order = vec![self.main.clone(), self.spare.clone()];
         self.auth.set_order(ProfileScope::Global, provider, order)?;
-        let chosen = self.auth.select(&self.query()?, true)?;
+        let chosen = self.auth.select(&query()?, true)?;
         let outranked =
             chosen.skipped.iter().any(|skipped| skipped.profile == self.spare && skipped.why == Skip::Outranked);
         tour.check(
@@ -232,7 +232,7 @@ impl<'a> Stage<'a> {
             &format!("{wait} ms later it is up, and the refresh goes through by itself"),
             renewed && self.in_step(),
         )?;
-        let chosen = self.auth.select(&self.query()?, false)?;
+        let chosen = self.auth.select(&query()?, false)?;
         tour.check("with a fresh token the preferred profile is back", chosen.profile.id == self.main)?;
         self.auth.report_success(&self.main)?;
         tour.check("nothing is due any more", self.auth.due()?.is_empty())
@@ -241,7 +241,7 @@ impl<'a> Stage<'a> {
     /// The service turns the profile away: another one takes its place.
     fn fail_over(&self, tour: &mut Tour<'_>) -> Result<(), Failure> {
         self.auth.report_failure(&self.main, FailureKind::RefreshFailed, None)?;
-        let chosen = self.auth.select(&self.query()?, true)?;
+        let chosen = self.auth.select(&query()?, true)?;
         for skipped in &chosen.skipped {
             let until = skipped.until.map(|end| format!(" until {}", time::second(end))).unwrap_or_default();
             tour.say(&format!("chosen {}; {} is {}{until}", chosen.profile.id, skipped.profile, skipped.why.name()))?;
@@ -322,7 +322,7 @@ impl<'a> Stage<'a> {
         if let Some(place) = &self.source.refresh {
             tour.refused("reading the refresh token", self.held(place), shredded)?;
         }
-        let chosen = self.auth.select(&self.query()?, true)?;
+        let chosen = self.auth.select(&query()?, true)?;
         let why = chosen.instead_of.as_ref().map(|skipped| skipped.why);
         tour.check(
             "the spare serves; the other one needs a person",
