@@ -170,7 +170,12 @@ impl TokenClient {
             .timeout(Duration::from_millis(limit_ms))
             .dns_resolver(Arc::new(Guard { lookup, allowed: Arc::clone(&allowed) }));
         builder = match &settings.proxy {
-            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| bad("proxy is no URL".to_owned()))?),
+            Some(proxy) => {
+                let proxy = reqwest::Proxy::all(proxy).map_err(|_| bad("proxy is no URL".to_owned()))?;
+                // What is for this machine, perhaps in the clear, never leaves it.
+                let here = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1,::ffff:127.0.0.0/104");
+                builder.proxy(proxy.no_proxy(here))
+            }
             None => builder.no_proxy(),
         };
         if let Some(path) = &settings.ca_file {
