@@ -268,6 +268,9 @@ impl TokenClient {
         let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut body = Zeroizing::new(Vec::with_capacity(4096));
+        if !answer::has_body(status) {
+            return Ok((status, retry_after, body));
+        }
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, true))? {
             if body.len() + chunk.len() > limits::TOKEN_ANSWER_MAX {
                 return Err(Refusal::Malformed("it is longer than 64 KiB").into());
