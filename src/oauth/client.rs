@@ -322,7 +322,38 @@ fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
     }
+    if let Some(tls) = causes(error).find_map(tls_fault) {
+        return tls_words(tls).to_owned();
+    }
     causes(error).last().map_or_else(|| "the request failed".to_owned(), ToString::to_string)
+}
+
+/// The TLS engine's error: I/O errors carry it, one within the other, and do not name it as their source.
+fn tls_fault<'a>(mut cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    loop {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        cause = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    }
+}
+
+/// Words of ours: the engine's own repeat what the server's certificate says.
+const fn tls_words(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "its certificate is for another name"
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => "its certificate has ended",
+        rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            "its certificate is not valid yet"
+        }
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => "nobody who is trusted signed its certificate",
+        rustls::Error::InvalidCertificate(_) => "its certificate is refused",
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS",
+        _ => "TLS failed",
+    }
 }
 
 #[cfg(test)]
