@@ -1,6 +1,7 @@
 //! Logging in: authorization code with PKCE (RFC 6749, 7636, 8252), device code (RFC 8628); logging out
 //! (RFC 7009); discovery (RFC 8414).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::basic::BasicClient;
@@ -19,6 +20,7 @@ use super::client::{ClientAuth, ClientFault, TokenClient};
 
 const CALLBACK: &str = "/callback";
 const HEAD_MAX: usize = 16 * 1024;
+const CALLBACKS_AT_ONCE: usize = 32;
 const PAGE: &str = "<!doctype html><title>Palyra Ledger</title><p>Done. You may close this page.";
 
 /// What a provider says of its endpoints (RFC 8414; OpenID Connect Discovery).
@@ -118,23 +120,37 @@ impl CodeLogin {
         secret: Option<&SecretBytes>,
         wait: Duration,
     ) -> Result<Tokens, ClientFault> {
-        let code = tokio::time::timeout(wait, self.code());
+        let this = Arc::new(self);
+        let code = tokio::time::timeout(wait, Arc::clone(&this).code());
         let code = code.await.map_err(|_| ClientFault::Person("nobody came back from the login page in time"))??;
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code.as_str()),
-            ("redirect_uri", self.redirect.as_str()),
-            ("code_verifier", self.verifier.as_str()),
+            ("redirect_uri", this.redirect.as_str()),
+            ("code_verifier", this.verifier.as_str()),
         ];
         client.tokens(&source.token_endpoint, ClientAuth { id: &source.client_id, secret }, &form).await
     }
 
-    async fn code(&self) -> Result<Zeroizing<String>, ClientFault> {
+    async fn code(self: Arc<Self>) -> Result<Zeroizing<String>, ClientFault> {
+        let mut open = tokio::task::JoinSet::new();
         loop {
-            let Ok((stream, _)) = self.listener.accept().await else { continue };
-            // Whoever else connects to the port is answered and not believed.
-            if let Ok(Some(found)) = tokio::time::timeout(Duration::from_secs(10), self.receive(stream)).await {
-                return found;
+            tokio::select! {
+                // Whoever else connects to the port is answered and not believed; nobody holds others up.
+                accepted = self.listener.accept(), if open.len() < CALLBACKS_AT_ONCE => match accepted {
+                    Ok((stream, _)) => {
+                        let this = Arc::clone(&self);
+                        open.spawn(async move {
+                            tokio::time::timeout(Duration::from_secs(10), this.receive(stream)).await.ok().flatten()
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                Some(done) = open.join_next() => {
+                    if let Ok(Some(found)) = done {
+                        return found;
+                    }
+                }
             }
         }
     }
@@ -164,14 +180,17 @@ impl CodeLogin {
     /// `state` is not ours.
     fn read_callback(&self, line: &str) -> Option<Result<Zeroizing<String>, ClientFault>> {
         let target = line.strip_prefix("GET ")?.split(' ').next()?;
-        let url = reqwest::Url::parse("http://127.0.0.1").ok()?.join(target).ok()?;
-        if url.path() != CALLBACK {
+        // One way to write it: what another spelling would be normalised to is not asked.
+        let query = target.strip_prefix(CALLBACK)?.strip_prefix('?')?;
+        let mut url = reqwest::Url::parse("http://127.0.0.1").ok()?;
+        url.set_query(Some(query));
+        let count = |name: &str| url.query_pairs().filter(|(key, _)| key == name).count();
+        if ["state", "code", "error"].into_iter().any(|name| count(name) > 1) {
             return None;
         }
         let one = |name: &str| {
-            let mut found = url.query_pairs().filter(|(key, _)| key == name);
-            let value = found.next().map(|(_, value)| Zeroizing::new(value.into_owned()));
-            if found.next().is_some() { None } else { value }
+            let found = url.query_pairs().find(|(key, _)| key == name);
+            found.map(|(_, value)| Zeroizing::new(value.into_owned()))
         };
         let ours = one("state")?;
         if !bool::from(subtle::ConstantTimeEq::ct_eq(ours.as_bytes(), self.state.as_bytes())) {
