@@ -451,7 +451,8 @@ fn plan_profiles(
     }
     for (index, (profile, expires_at)) in wanted.into_iter().enumerate() {
         let known = before.profile(&profile.id);
-        let same_end = known.is_some_and(|(_, end)| *end == expires_at);
+        // The end of a token that nobody mentions stays.
+        let same_end = expires_at.is_none() || known.is_some_and(|(_, end)| *end == expires_at);
         if known.is_some_and(|(known, _)| *known == profile) && same_end {
             continue;
         }
@@ -461,7 +462,9 @@ fn plan_profiles(
             problems.push(Problem { file: PROFILES_FILE, line: lines.nth("[[profiles]]", index), what });
             continue;
         }
-        edits.push(Edit::Set(Box::new(profile), expires_at.filter(|_| !same_end)));
+        // With another credential the end is another token's, and is said anew.
+        let same_token = known.is_some_and(|(known, _)| known.credential == profile.credential);
+        edits.push(Edit::Set(Box::new(profile), expires_at.filter(|_| !(same_end && same_token))));
     }
 }
 
