@@ -481,7 +481,7 @@ fn plan_records(
         let line = lines.nth("[[records]]", index);
         let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
         let Some((_, failures, until)) = before.records.iter().find(|(id, ..)| *id == record.profile_id) else {
-            refuse(format!("there is no profile {}: records are the ledger's to make", safe_id(&record.profile_id)));
+            refuse("there is no profile of that id: records are the ledger's to make".to_owned());
             continue;
         };
         if record.failure_count == *failures && record.cooldown_until_unix_ms == *until {
@@ -498,11 +498,6 @@ fn plan_records(
             edits.push(Edit::Clear(found.profile.id.clone()));
         }
     }
-}
-
-/// What stands where an id belongs may be anything: it is shown where it is one.
-fn safe_id(text: &str) -> &str {
-    if text.parse::<ProfileId>().is_ok() { text } else { "of that id" }
 }
 
 fn plan_orders(
@@ -565,7 +560,7 @@ fn read_profiles(text: &str, problems: &mut Vec<Problem>) -> Option<Vec<(Profile
         let expires_at = entry.credential.expires_at_unix_ms.map(Timestamp::from_millis);
         match read_profile(entry) {
             Ok(profile) if found.iter().any(|(other, _)| other.id == profile.id) => {
-                let what = format!("profile {} stands twice", profile.id);
+                let what = "a profile of this id stands before it already".to_owned();
                 problems.push(Problem { file: PROFILES_FILE, line, what });
             }
             Ok(profile) => found.push((profile, expires_at)),
@@ -597,7 +592,11 @@ fn read_profile(entry: ProfileDoc) -> Result<Profile, String> {
         enabled: entry.enabled,
         credential: read_credential(entry.credential)?,
     };
-    check(&profile).map_err(|error| error.to_string())?;
+    // The line says which profile it is; its id may be anything that somebody pasted.
+    check(&profile).map_err(|error| match error {
+        super::AuthError::Field { field, why, .. } => format!("{field} is refused: {why}"),
+        other => other.to_string(),
+    })?;
     Ok(profile)
 }
 
@@ -658,9 +657,34 @@ fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str, problem
                 .span()
                 .map_or(1, |Range { start, .. }| 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count());
             // The message alone: toml's own rendering repeats the line, which may hold a pasted secret.
-            problems.push(Problem { file, line, what: error.message().lines().next().unwrap_or_default().to_owned() });
+            problems.push(Problem { file, line, what: without_input(error.message()) });
             None
         }
+    }
+}
+
+/// A parser's message without what stood in the text: a value may be a pasted secret, and so may a key. A short
+/// key is a typing error, which people want to see.
+fn without_input(message: &str) -> String {
+    const KEY_SHOWN_MAX: usize = 23;
+    let message = message.lines().next().unwrap_or_default();
+    for before in ["unknown field `", "duplicate field `"] {
+        if let Some(rest) = message.strip_prefix(before) {
+            let (key, after) = rest.rsplit_once("`, expected").unwrap_or((rest, ""));
+            let key = key.trim_end_matches('`');
+            let after = if after.is_empty() { String::new() } else { format!(", expected{after}") };
+            let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let known = before.starts_with("duplicate") && plain && key.len() <= 32;
+            let shown = if known || (plain && key.len() <= KEY_SHOWN_MAX) { key } else { "..." };
+            return format!("{before}{shown}`{after}");
+        }
+    }
+    let bounds = |mark: char| Some((message.find(mark)?, message.rfind(mark)?));
+    let quoted = bounds('"').filter(|(from, to)| from < to);
+    match quoted.and_then(|(from, to)| Some((message.get(..from)?, message.get(to + 1..)?))) {
+        Some((before, after)) => format!("{before}...{after}"),
+        None if message.len() > 160 => "it does not parse".to_owned(),
+        None => message.to_owned(),
     }
 }
 
