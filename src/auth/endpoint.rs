@@ -103,10 +103,11 @@ impl Endpoint {
     /// [`EndpointError::Private`].
     pub fn admits(&self, address: IpAddr, allowed: &[(IpAddr, u8)]) -> Result<(), EndpointError> {
         let inner = canonical(address);
-        let fine = match self.loopback {
+        let fine = if self.loopback {
             // An allowed network widens where others are, never what "this machine" means.
-            true => is_this_machine(address),
-            false => is_public(inner) || allowed.iter().any(|block| contains(*block, inner)),
+            is_this_machine(address)
+        } else {
+            is_public(inner) || allowed.iter().any(|block| contains(*block, inner))
         };
         if fine {
             return Ok(());
