@@ -19,7 +19,7 @@ use palyra_ledger::log::frame::{self, Header, Sealing};
 use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
 use palyra_ledger::pki::{Authority, LeafKey};
 use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
-use palyra_ledger::testing::fuzz_pairing;
+use palyra_ledger::testing::{fuzz_auth, fuzz_pairing};
 use palyra_ledger::{Actor, Caller, CorrelationId, DeviceId, LedgerId, Reason, Serial, SlotId, Timestamp};
 
 /// Mutations of each corpus.
@@ -336,6 +336,148 @@ fn network_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
+/// A profile with tokens, as the registry has it.
+const OAUTH_PROFILE: &str = r#"version = 1
+
+[[profiles]]
+profile_id = "a"
+profile_name = "A \u00fc"
+enabled = false
+created_at_unix_ms = 1
+updated_at_unix_ms = 2
+
+[profiles.provider]
+kind = "custom"
+custom_name = "corp"
+
+[profiles.scope]
+kind = "agent"
+agent_id = "b"
+
+[profiles.credential]
+type = "oauth"
+access_token_vault_ref = "global/a/access"
+refresh_token_vault_ref = "global/a/refresh"
+client_secret_vault_ref = "global/a/secret"
+token_endpoint = "https://a.example/t"
+revocation_endpoint = "https://a.example/r"
+client_id = "id"
+scopes = ["read", "write"]
+expires_at_unix_ms = 1790000000000
+
+[profiles.credential.refresh_state]
+failure_count = 3
+last_success_unix_ms = 4
+next_allowed_refresh_unix_ms = 5
+last_error = "x"
+"#;
+
+/// What becomes of the profiles of [`fuzz_auth::PROFILES`], as the runtime document has it.
+const RECORD: &str = r#"version = 1
+
+[[records]]
+profile_id = "key"
+provider = "openai"
+scope = "global"
+credential_type = "api_key"
+last_used_unix_ms = 1
+last_success_unix_ms = 1
+last_failure_unix_ms = 1
+last_failure_kind = "quota"
+failure_count = 0
+token_expiry_state = "static"
+eligibility = "cooling_down"
+created_at_unix_ms = 1
+updated_at_unix_ms = 1
+
+[records.doctor_hint]
+code = "quota"
+severity = "warning"
+message = "wait"
+
+[[profile_orders]]
+scope = "global"
+provider = "openai"
+profile_ids = ["key", "second"]
+updated_at_unix_ms = 1
+"#;
+
+/// Documents, answers and URLs of service credentials.
+fn auth_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |name: &str, bytes: Vec<u8>| seeds.push((name.to_owned(), bytes));
+    match target {
+        "auth_profiles" => {
+            add("empty", b"version = 1\n".to_vec());
+            add("keys", fuzz_auth::PROFILES.as_bytes().to_vec());
+            add("oauth", OAUTH_PROFILE.as_bytes().to_vec());
+            add("same-id", [fuzz_auth::PROFILES, &fuzz_auth::PROFILES["version = 1\n".len()..]].concat().into_bytes());
+            add("version", b"version = 2\n".to_vec());
+            add("head", format!("# palyra-ledger: event 7, state root 00\n{OAUTH_PROFILE}").into_bytes());
+            add("last-time", OAUTH_PROFILE.replace("1790000000000", "9223372036854775807").into_bytes());
+            add("text-for-number", OAUTH_PROFILE.replace("1790000000000", "\"soon\"").into_bytes());
+            add("unknown-key", OAUTH_PROFILE.replace("enabled", "enabeld").into_bytes());
+            add("inside", OAUTH_PROFILE.replace("https://a.example/t", "http://10.0.0.1/t").into_bytes());
+            add("same-place", OAUTH_PROFILE.replace("global/a/refresh", "global/a/access").into_bytes());
+        }
+        "auth_runtime" => {
+            add("empty", b"version = 1\n".to_vec());
+            add("record", RECORD.as_bytes().to_vec());
+            add("order-twice", RECORD.replace("\"second\"", "\"key\"").into_bytes());
+            add("order-of-nobody", RECORD.replace("\"second\"", "\"nobody\"").into_bytes());
+            add("no-reset", RECORD.replace("failure_count = 0", "failure_count = 7").into_bytes());
+            add("agent", RECORD.replace("scope = \"global\"", "scope = \"agent:a\"").into_bytes());
+            add("text-for-number", RECORD.replace("failure_count = 0", "failure_count = \"0\"").into_bytes());
+        }
+        "token_answer" => {
+            let answer = |status: u16, header: &str, body: &str| {
+                [&status.to_le_bytes()[..], &[u8::try_from(header.len()).unwrap()], header.as_bytes(), body.as_bytes()]
+                    .concat()
+            };
+            let good = r#"{"access_token":"abcdefghijklmnopqrstuvwxyz012345","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a b"}"#;
+            add("good", answer(200, "", good));
+            add("text-expiry", answer(200, "", r#"{"access_token":"a","expires_in":"60"}"#));
+            add("float-expiry", answer(200, "", r#"{"access_token":"a","expires_in":1.5e3}"#));
+            add("error-in-200", answer(200, "", r#"{"error":"invalid_grant","error_description":"x"}"#));
+            add("error-object", answer(200, "", r#"{"error":{"code":"invalid_grant","message":"x"}}"#));
+            add("grant", answer(400, "", r#"{"error":"invalid_grant"}"#));
+            add("client", answer(401, "", r#"{"error":"invalid_client"}"#));
+            add("pending", answer(400, "", r#"{"error":"authorization_pending"}"#));
+            add("slow", answer(429, "120", ""));
+            add("slow-date", answer(429, "Sun, 06 Nov 2044 08:49:37 GMT", "<html>"));
+            add("later", answer(503, "9", "{}"));
+            add("moved", answer(302, "", ""));
+            add("html", answer(200, "", "<!doctype html><title>Welcome to nginx</title>"));
+            add("not-utf-8", [answer(200, "", "{\"access_token\":\""), b"\xff\"}".to_vec()].concat());
+        }
+        _ => {
+            for (name, url, address) in [
+                ("https", "https://auth.example/oauth/token", &[8, 8, 8, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..]),
+                ("inside", "https://auth.example/", &[10, 0, 0, 1]),
+                ("metadata", "https://auth.example/", &[169, 254, 169, 254]),
+                ("mapped", "https://auth.example/", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 127, 0, 0, 1]),
+                ("nat64", "http://localhost/", &[0, 0x64, 0xFF, 0x9B, 0, 0, 0, 0, 0, 0, 0, 0, 127, 0, 0, 1]),
+                ("loopback", "http://127.0.0.1:8080/t", &[127, 0, 0, 1]),
+                ("loopback-6", "http://[::1]:8080/t", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+                ("carried", "http://[64:ff9b::7f00:1]/", &[]),
+                ("decimal", "https://2130706433/", &[]),
+                ("hex", "https://0x7f.1/", &[]),
+                ("octal", "https://0177.0.0.1:1/", &[]),
+                ("user", "https://a:b@auth.example/", &[]),
+                ("query", "https://auth.example/?a=b#c", &[]),
+                ("zone", "https://[fe80::1%25eth0]/", &[]),
+                ("upper", "HTTPS://AUTH.EXAMPLE./T%41/../x", &[]),
+                ("slashes", "https:\\\\auth.example\\x", &[]),
+                ("letters", "https://\u{fc}ber.example/\u{20ac}", &[]),
+                ("long", &*format!("https://a.example/{}", "\u{20ac}".repeat(600)), &[]),
+            ] {
+                add(name, [url.as_bytes(), b"\n", address].concat());
+            }
+        }
+    }
+    seeds
+}
+
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let [system, cli, library] = callers();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
@@ -344,6 +486,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "pairing_hello" | "pairing_finish" | "pairing_answer" | "csr" | "leaf" | "http_body" => {
             return network_seeds(target);
         }
+        "auth_profiles" | "auth_runtime" | "token_answer" | "endpoint" => return auth_seeds(target),
         "frame" => {
             let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
             let (second, _) = sealed_frame(1, hash, &events()[1], &system);

@@ -605,8 +605,8 @@ fn plan_profiles(
         // As it will be carried out: one profile after the other.
         owners.retain(|_, owner| *owner != &profile.id);
         let taken = profile.credential.written().find_map(|place| owners.insert(place, &profile.id));
-        if let Some(owner) = taken {
-            let what = format!("one of its tokens is that of profile {owner}: two would spend it against each other");
+        if taken.is_some() {
+            let what = "one of its tokens is another profile's: two would spend it against each other".to_owned();
             problems.push(Problem { file: PROFILES_FILE, line: *line, what });
             continue;
         }
@@ -662,7 +662,7 @@ fn plan_records(
         let line = lines.get(index).copied().unwrap_or(1);
         let mut refuse = |what: String| problems.push(Problem { file: RUNTIME_FILE, line, what });
         let Some(known) = before.records.get(&record.profile_id) else {
-            refuse(format!("there is no profile {}: records are the ledger's to make", safe_id(&record.profile_id)));
+            refuse("there is no profile of that id: records are the ledger's to make".to_owned());
             continue;
         };
         if !seen.insert(record.profile_id.as_str()) {
@@ -712,11 +712,6 @@ fn not_theirs(record: &RecordDoc, was: &RecordDoc, profile: &Profile, reset: boo
         ("doctor_hint", reset || record.doctor_hint == was.doctor_hint),
     ];
     fields.iter().find(|(_, fine)| !fine).map(|(name, _)| *name)
-}
-
-/// What stands where an id belongs may be anything: it is shown where it is one.
-fn safe_id(text: &str) -> &str {
-    if text.parse::<ProfileId>().is_ok() { text } else { "of that id" }
 }
 
 /// The service of every profile that there is after the edits.
@@ -824,7 +819,7 @@ fn read_profiles(text: &str, problems: &mut Vec<Problem>) -> Option<Vec<Wanted>>
                 problems.push(Problem { file: PROFILES_FILE, line, what });
             }
             Ok(profile) if !seen.insert(profile.id.clone()) => {
-                let what = format!("profile {} stands twice", profile.id);
+                let what = "a profile of this id stands before it already".to_owned();
                 problems.push(Problem { file: PROFILES_FILE, line, what });
             }
             Ok(profile) => found.push(Wanted { profile, expires_at, refresh, line }),
@@ -870,7 +865,11 @@ fn read_profile(entry: ProfileDoc) -> Result<Profile, String> {
         enabled: entry.enabled,
         credential: read_credential(entry.credential)?,
     };
-    check(&profile).map_err(|error| error.to_string())?;
+    // The line says which profile it is; its id may be anything that somebody pasted.
+    check(&profile).map_err(|error| match error {
+        super::AuthError::Field { field, why, .. } => format!("{field} is refused: {why}"),
+        other => other.to_string(),
+    })?;
     Ok(profile)
 }
 
@@ -933,34 +932,35 @@ fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str, problem
                 .span()
                 .map_or(1, |Range { start, .. }| 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count());
             // The message alone: toml's own rendering repeats the line, which may hold a pasted secret.
-            problems.push(Problem { file, line, what: discreet(error.message()) });
+            problems.push(Problem { file, line, what: without_input(error.message()) });
             None
         }
     }
 }
 
-/// A message of the parser without what it repeats of the document: that may be a pasted secret. The name of
-/// a field that is merely mistyped stays.
-fn discreet(message: &str) -> String {
+/// A parser's message without what stood in the text: a value may be a pasted secret, and so may a key. A short
+/// key is a typing error, which people want to see.
+fn without_input(message: &str) -> String {
+    const KEY_SHOWN_MAX: usize = 23;
     let message = message.lines().next().unwrap_or_default();
-    let name = |text: &str| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let (head, rest) = match message.split_once("unknown field `") {
-        Some((head, rest)) => {
-            // What was expected is ours to say; the last place where it may begin is the one.
-            let (found, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, "another"));
-            let known = if name(found) { found } else { "..." };
-            (format!("{head}unknown field `{known}`, expected "), expected)
+    for before in ["unknown field `", "duplicate field `"] {
+        if let Some(rest) = message.strip_prefix(before) {
+            let (key, after) = rest.rsplit_once("`, expected").unwrap_or((rest, ""));
+            let key = key.trim_end_matches('`');
+            let after = if after.is_empty() { String::new() } else { format!(", expected{after}") };
+            let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let known = before.starts_with("duplicate") && plain && key.len() <= 32;
+            let shown = if known || (plain && key.len() <= KEY_SHOWN_MAX) { key } else { "..." };
+            return format!("{before}{shown}`{after}");
         }
-        None => (String::new(), message),
-    };
-    let quoted = |mark: char| Some((rest.find(mark)?, rest.rfind(mark)?)).filter(|(from, to)| from < to);
-    if head.is_empty()
-        && let Some((from, to)) = quoted('"')
-    {
-        let around = |range: Option<&str>| range.unwrap_or_default().to_owned();
-        return format!("{}\"...\"{}", around(rest.get(..from)), around(rest.get(to + 1..)));
     }
-    format!("{head}{rest}")
+    let bounds = |mark: char| Some((message.find(mark)?, message.rfind(mark)?));
+    let quoted = bounds('"').filter(|(from, to)| from < to);
+    match quoted.and_then(|(from, to)| Some((message.get(..from)?, message.get(to + 1..)?))) {
+        Some((before, after)) => format!("{before}...{after}"),
+        None if message.len() > 160 => "it does not parse".to_owned(),
+        None => message.to_owned(),
+    }
 }
 
 /// The lines, from 1, at which a document's tables of a name begin.

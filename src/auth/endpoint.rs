@@ -63,9 +63,13 @@ impl Endpoint {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(EndpointError::Query);
         }
+        // Written out in full it may be longer than it was.
+        if url.as_str().len() > limits::ENDPOINT_MAX {
+            return Err(EndpointError::NotUrl);
+        }
         let host = url.host_str().ok_or(EndpointError::Host)?;
         let literal = literal(host);
-        let loopback = literal.map_or(host == "localhost", |address| canonical(address).is_loopback());
+        let loopback = literal.map_or(host == "localhost", is_this_machine);
         match url.scheme() {
             "https" => {}
             "http" if loopback => {}
@@ -115,10 +119,11 @@ impl Endpoint {
     /// [`EndpointError::Private`].
     pub fn admits(&self, address: IpAddr, allowed: &[(IpAddr, u8)]) -> Result<(), EndpointError> {
         let inner = canonical(address);
-        let fine = match self.loopback {
+        let fine = if self.loopback {
             // An allowed network widens where others are, never what "this machine" means.
-            true => inner.is_loopback(),
-            false => is_public(inner) || allowed.iter().any(|block| contains(*block, inner)),
+            is_this_machine(address)
+        } else {
+            is_public(inner) || allowed.iter().any(|block| contains(*block, inner))
         };
         if fine {
             return Ok(());
@@ -129,6 +134,12 @@ impl Endpoint {
 
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Loopback itself. An IPv6 address that only carries one (NAT64, 6to4, IPv4-compatible) is canonical to it and
+/// still goes out to the network.
+fn is_this_machine(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// An IPv4 address inside an IPv6 one is that IPv4 address: mapped (RFC 4291), NAT64 (RFC 6052), 6to4

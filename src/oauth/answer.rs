@@ -158,6 +158,13 @@ impl Loose {
     }
 }
 
+/// Whether what an answer means stands in its body; for the other statuses the head says it, and a body that
+/// never ends must not hide it.
+#[must_use]
+pub const fn has_body(status: u16) -> bool {
+    !matches!(status, 300..=399 | 408 | 429 | 500..=599)
+}
+
 /// Reads an answer to a token request. `retry_after` is that header, `now_s` the Unix time in seconds.
 ///
 /// # Errors
@@ -256,7 +263,9 @@ impl Refusal {
                 failed(FailureKind::RefreshFailed, format!("the answer does not read: {what}"), None, true)
             }
             Self::Status(status) => {
-                failed(FailureKind::RefreshFailed, format!("the provider answered status {status}"), None, false)
+                // Whoever does not refuse may have done what was asked, and have spent the token.
+                let spent = !(400..500).contains(&status);
+                failed(FailureKind::RefreshFailed, format!("the provider answered status {status}"), None, spent)
             }
         }
     }

@@ -195,7 +195,7 @@ impl TokenClient {
             Some(proxy) => {
                 let proxy = reqwest::Proxy::all(proxy).map_err(|_| bad("proxy is no URL".to_owned()))?;
                 // What is for this machine, perhaps in the clear, never leaves it.
-                let here = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1");
+                let here = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1,::ffff:127.0.0.0/104");
                 builder.proxy(proxy.no_proxy(here))
             }
             None => builder.no_proxy(),
@@ -299,6 +299,9 @@ impl TokenClient {
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
         // Room for all of it from the start: a vector that grows leaves copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(limits::TOKEN_ANSWER_MAX));
+        if !answer::has_body(status) {
+            return Ok((status, retry_after, body));
+        }
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, true))? {
             if body.len() + chunk.len() > limits::TOKEN_ANSWER_MAX {
                 return Err(Refusal::Malformed("it is longer than 64 KiB").into());
@@ -356,12 +359,14 @@ fn cause(error: &reqwest::Error) -> String {
     causes(error).last().map_or_else(|| "the request failed".to_owned(), ToString::to_string)
 }
 
-/// The TLS engine's error, also where an I/O error carries it.
-fn tls_fault<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(found) = cause.downcast_ref() {
-        return Some(found);
+/// The TLS engine's error: I/O errors carry it, one within the other, and do not name it as their source.
+fn tls_fault<'a>(mut cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    loop {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        cause = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
     }
-    cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
 }
 
 /// Words of ours: the engine's own repeat what the server's certificate says.

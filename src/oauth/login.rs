@@ -211,14 +211,17 @@ impl CodeLogin {
     /// `state` is not ours.
     fn read_callback(&self, line: &str) -> Option<Result<Zeroizing<String>, ClientFault>> {
         let target = line.strip_prefix("GET ")?.split(' ').next()?;
-        let url = reqwest::Url::parse("http://127.0.0.1").ok()?.join(target).ok()?;
-        if url.path() != CALLBACK {
+        // One way to write it: what another spelling would be normalised to is not asked.
+        let query = target.strip_prefix(CALLBACK)?.strip_prefix('?')?;
+        let mut url = reqwest::Url::parse("http://127.0.0.1").ok()?;
+        url.set_query(Some(query));
+        let count = |name: &str| url.query_pairs().filter(|(key, _)| key == name).count();
+        if ["state", "code", "error"].into_iter().any(|name| count(name) > 1) {
             return None;
         }
         let one = |name: &str| {
-            let mut found = url.query_pairs().filter(|(key, _)| key == name);
-            let value = found.next().map(|(_, value)| Zeroizing::new(value.into_owned()));
-            if found.next().is_some() { None } else { value }
+            let found = url.query_pairs().find(|(key, _)| key == name);
+            found.map(|(_, value)| Zeroizing::new(value.into_owned()))
         };
         let ours = one("state")?;
         if !bool::from(subtle::ConstantTimeEq::ct_eq(ours.as_bytes(), self.state.as_bytes())) {

@@ -24,6 +24,7 @@ use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, Segment
 use crate::store::{self, Medium};
 use crate::testing::SimDisk;
 
+pub use super::fuzz_auth::{auth_profiles, auth_runtime, endpoint, token_answer};
 pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
 
 /// A target's property: panics where it does not hold.
@@ -49,6 +50,10 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("csr", csr),
     ("leaf", leaf),
     ("http_body", http_body),
+    ("auth_profiles", auth_profiles),
+    ("auth_runtime", auth_runtime),
+    ("token_answer", token_answer),
+    ("endpoint", endpoint),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.

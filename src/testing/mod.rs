@@ -35,6 +35,8 @@ mod flip;
 #[doc(hidden)]
 pub mod fuzz;
 #[doc(hidden)]
+pub mod fuzz_auth;
+#[doc(hidden)]
 pub mod fuzz_pairing;
 mod pairing;
 mod sim;

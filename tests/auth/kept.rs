@@ -202,7 +202,9 @@ fn an_answer_that_is_lost_twice_waits_for_a_person() {
     drop(bench.auth.begin_refresh(&profile.id, false).unwrap());
     bench.clock.advance(61_000);
     let given_up = bench.auth.begin_refresh(&profile.id, false);
-    assert!(matches!(&given_up, Err(Error::Auth(AuthError::NeedsPerson { what, .. })) if what.contains("two refreshes in a row")));
+    assert!(
+        matches!(&given_up, Err(Error::Auth(AuthError::NeedsPerson { what, .. })) if what.contains("two refreshes in a row"))
+    );
     assert_eq!(bench.auth.due().unwrap(), [], "nobody tries by himself");
     assert_eq!(bench.health("p"), Health::Failed);
     // A person may say that the token is good.

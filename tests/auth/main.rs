@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod breaker;
+mod canaries;
 mod commands;
 mod common;
 mod contention;
 mod documents;
+mod endpoint;
+mod hostile;
 mod kept;
 mod oidc;
 mod refresh;

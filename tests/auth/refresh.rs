@@ -585,7 +585,8 @@ impl World {
         let ledger = open(&disk, 2, &clock);
         let provider = ProviderSim { serial: 0, alive: true, spent_twice: 0 };
         let workers = [None, None, None];
-        let (truth, profile) = (Truth { ends: Some(START + HOUR), renewed: Some(START), ..Truth::default() }, profile());
+        let (truth, profile) =
+            (Truth { ends: Some(START + HOUR), renewed: Some(START), ..Truth::default() }, profile());
         Self { clock, disk, ledger, provider, workers, truth, profile, seed: 2, forgotten: false }
     }
 

@@ -9,7 +9,8 @@ use palyra_ledger::{Clock, Error, Ledger, Timestamp};
 use proptest::prelude::*;
 
 use super::common::{
-    DAY, HOUR, MINUTE, SECOND, START, at, cases, disk, events, id, key, ledger, oauth, open, put, refusal, tokens,
+    DAY, HOUR, MINUTE, SECOND, START, at, cases, disk, events, id, key, ledger, oauth, open, place, put, refusal,
+    tokens,
 };
 
 const IDS: [&str; 5] = ["p0", "p1", "p2", "p3", "p4"];
