@@ -201,13 +201,11 @@ fn parrot(request: &Request) -> Vec<u8> {
 }
 
 /// Where a refresh fails, in every way in which an endpoint can say something.
-const FAILING: [&str; 14] = [
+const FAILING: [&str; 12] = [
     "/grant",
     "/own",
     "/text",
     "/wrong-type",
-    "/wrong-kind",
-    "/wrong-end",
     "/error-in-200",
     "/429",
     "/503",
@@ -217,6 +215,9 @@ const FAILING: [&str; 14] = [
     "/teapot",
     "/grant",
 ];
+
+/// Answers with a good token, whatever stands beside it; the last one rotates.
+const GOOD: [&str; 3] = ["/wrong-kind", "/wrong-end", "/token"];
 
 fn callback(url: &str) {
     let url = reqwest::Url::parse(url).unwrap();
@@ -299,10 +300,10 @@ fn the_library_tells_nobody() {
     // Refreshes that fail in every way, and one that rotates.
     let refresher = Refresher::new(&ledger, client.clone());
     tell!(refresher, client, auth, ledger.auth().profiles(&AuthFilter::default()));
-    for path in FAILING.into_iter().chain(["/token"]) {
+    for path in FAILING.into_iter().chain(GOOD) {
         auth.set(profile(oauth(&endpoint, path)), None).unwrap();
         let report = runtime.block_on(refresher.refresh("p".parse().unwrap(), true));
-        assert_eq!(report.is_renewed(), path == "/token", "{path}: {report:?}");
+        assert_eq!(report.is_renewed(), GOOD.contains(&path), "{path}: {report:?}");
         tell!(report);
         let (record, runtime_of) = auth.profile(&"p".parse().unwrap()).unwrap();
         tell!(standing(&record.profile, &runtime_of, auth.now(), auth.refresh_window_ms()), record, runtime_of);

@@ -622,7 +622,7 @@ fn prepared() -> (SimDisk, ManualClock) {
     let disk = disk(&clock);
     let ledger = open(&disk, 2, &clock);
     for name in IDS {
-        put(&ledger, &super::common::place(name, "refresh"), "token");
+        put(&ledger, &place(name, "refresh"), "token");
     }
     ledger.close().unwrap();
     disk.settle();
