@@ -239,6 +239,8 @@ fn mint(invocation: &Invocation, args: &Mint) -> Result<(), Failure> {
     };
     let ledger = invocation.open(Access::Write)?;
     let identity = ledger.identity();
+    // No daemon need be there that does it by the clock.
+    identity.sweep()?;
     let Minting { pairing, code, expires_at } = identity.mint(&options)?;
     let all = identity.authorities()?;
     let address = pairing_address(invocation, args.addr.as_deref());

@@ -306,7 +306,7 @@ impl Identity {
     }
 
     /// Ends every code and request that is over, by events; gives how many. Making a code or a request ends a
-    /// few beside, and a daemon calls this by the minute.
+    /// few beside where room runs short, and a daemon calls this by the minute.
     ///
     /// # Errors
     /// As a write.

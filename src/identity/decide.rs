@@ -48,7 +48,7 @@ pub fn decide_mint(state: &dyn StateRead, context: &Context, minted: Minted) -> 
     if minted.ttl_ms == 0 || minted.ttl_ms > limits::PAIRING_TTL_MAX_MS {
         return Err(IdentityError::Ttl { max_s: limits::PAIRING_TTL_MAX_MS / 1000 });
     }
-    let mut over = over(state, context.now, limits::SWEEP_BESIDE)?;
+    let mut over = beside(state, context.now)?;
     if let Some(holder) = locate_pairing(state, &minted.locator)?
         && over.pairings.iter().all(|(pairing, _)| *pairing != holder)
     {
@@ -99,8 +99,17 @@ fn over(state: &dyn StateRead, now: Timestamp, max: usize) -> Result<Overdue, Id
     Ok(found)
 }
 
+/// What a decision ends beside its own work: a little, and only where room runs short, because looking for it
+/// costs more than the decision does.
+fn beside(state: &dyn StateRead, now: Timestamp) -> Result<Overdue, IdentityError> {
+    let totals = counters(state)?;
+    let short =
+        totals.open_pairings >= limits::PAIRINGS_OPEN_MAX / 2 || totals.open_requests >= limits::REQUESTS_OPEN_MAX / 2;
+    if short { over(state, now, limits::SWEEP_BESIDE) } else { Ok(Overdue::default()) }
+}
+
 /// Decides the end of codes and requests that are over, one batch of them; gives how many. A daemon asks for
-/// it by the clock, and making a code or a request ends a few beside.
+/// it by the clock, and making a code or a request ends a few beside where room runs short.
 ///
 /// # Errors
 /// [`IdentityError::State`] where the state cannot be read.
@@ -180,7 +189,7 @@ pub fn decide_request(
         return Err(IdentityError::OtherKind { wanted, found: asked.kind });
     }
     may_pair(state, asked.device, asked.public_key)?;
-    let mut over = over(state, context.now, limits::SWEEP_BESIDE)?;
+    let mut over = beside(state, context.now)?;
     over.pairings.retain(|(pairing, _)| *pairing != asked.pairing);
     if usize::try_from(counters(state)?.open_requests).unwrap_or(usize::MAX)
         >= over.requests.len().saturating_add(limits::REQUESTS_OPEN_MAX as usize)

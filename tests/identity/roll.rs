@@ -1,9 +1,11 @@
 //! Rolling the CA: both roots are trusted in between, and every secret stays readable.
 
+use std::sync::Arc;
+
 use palyra_ledger::event::identity::{Der, RefusalCause};
 use palyra_ledger::identity::{AuthorityState, IdentityError};
 use palyra_ledger::pki::{LeafKey, fingerprint, pem};
-use palyra_ledger::testing::pair_device;
+use palyra_ledger::testing::{SimDisk, pair_device};
 use palyra_ledger::{Config, DeviceId, Error, Ledger, NewSlot, PutOptions, Scope, SecretBytes, Serial, VerifyOptions};
 
 fn verifies(dir: &std::path::Path, roots: &[Der], leaf: &Der, crl: Option<&Der>) -> bool {
@@ -102,4 +104,25 @@ fn both_roots_are_trusted_in_between_and_no_secret_is_orphaned() {
     assert_eq!(states, [AuthorityState::Revoked, AuthorityState::Revoked, AuthorityState::Active]);
     let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
     assert!(report.ok, "{:?}", report.findings);
+}
+
+/// Rolls are rare and the state keeps every root: there is an end, and it is told before anything is staged.
+#[test]
+fn a_ledger_that_has_all_the_generations_it_keeps_refuses_another() {
+    let disk = SimDisk::new();
+    let config = Config::new("/home").medium(Arc::new(disk.clone())).without_background().without_witness();
+    let ledger = Ledger::init(config, NewSlot::file("first")).unwrap();
+    let identity = ledger.identity();
+    for generation in 2..=64 {
+        assert_eq!(identity.prepare_ca().unwrap(), generation);
+        identity.activate_ca(false).unwrap();
+        identity.taint_ca().unwrap();
+        identity.revoke_ca(false).unwrap();
+    }
+    let before = ledger.log().head().unwrap().seq;
+    let refused = identity.prepare_ca().unwrap_err();
+    assert!(matches!(refused, Error::Identity(IdentityError::RollOrder { step: "prepare", .. })), "{refused}");
+    assert_eq!(ledger.log().head().unwrap().seq, before);
+    assert!(!disk.files().iter().any(|path| path.ends_with("keyring.next")));
+    assert!(ledger.verify(VerifyOptions { state: true, witness: false }).unwrap().ok);
 }
