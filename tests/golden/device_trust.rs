@@ -43,6 +43,7 @@ fn make() -> SimDisk {
     clock.advance(1000);
     identity.prepare_ca().unwrap();
     let (renewed, _) = identity.renew(id(1), first, &key().request().unwrap()).unwrap();
+    let (second, _) = identity.renew(id(2), second, &key().request().unwrap()).unwrap();
     identity.activate_ca(false).unwrap();
     put("second");
     identity.renew(id(1), renewed, &key().request().unwrap()).unwrap();
