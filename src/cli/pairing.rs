@@ -219,13 +219,15 @@ fn reachable(at: SocketAddr) -> SocketAddr {
     if !at.ip().is_unspecified() {
         return at;
     }
-    // Addresses for documentation (RFC 5737, RFC 3849): routed like any other, and nobody's.
-    let (from, to): (&str, &str) =
-        if at.is_ipv4() { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
-    let ours = std::net::UdpSocket::bind(from).and_then(|socket| {
-        socket.connect(to)?;
-        socket.local_addr()
-    });
+    // Addresses for documentation (RFC 3849, RFC 5737): routed like any other, and nobody's. What listens to all
+    // of IPv6 listens to IPv4 as well.
+    let ways: [(&str, &str); 2] = [("[::]:0", "[2001:db8::1]:9"), ("0.0.0.0:0", "192.0.2.1:9")];
+    let ours = |(from, to): &(&str, &str)| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok()
+    };
+    let ours = ways.iter().skip(usize::from(at.is_ipv4())).find_map(ours);
     ours.map_or(at, |ours| SocketAddr::new(ours.ip(), at.port()))
 }
 

@@ -490,21 +490,14 @@ fn a_revocation_is_kept_as_long_as_anybody_would_accept_the_certificate() {
     world.run(|state, _| decide_revoke_certificate(state, old)).unwrap();
     let listed = |world: &World| {
         let (planned, revoked) = plan_crl(world, Timestamp::from_millis(world.now), None).unwrap();
-        world_list(world, planned, revoked)
-    };
-    fn world_list(
-        world: &World,
-        planned: crate::event::identity::CrlIssued,
-        revoked: Vec<(Serial, Timestamp)>,
-    ) -> (crate::event::identity::CrlIssued, Vec<Serial>, usize) {
         let mut stored = 0;
         revocations(world, &mut |_, _| {
             stored += 1;
             ControlFlow::Continue(())
         })
         .unwrap();
-        (planned, revoked.into_iter().map(|(serial, _)| serial).collect(), stored)
-    }
+        (planned, revoked.into_iter().map(|(serial, _)| serial).collect::<Vec<_>>(), stored)
+    };
     world.now += limits::LEAF_LIFE_MS + limits::RENEWAL_GRACE_MS;
     assert_eq!(listed(&world).1, [old], "to its last moment");
     world.now += 1;
