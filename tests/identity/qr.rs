@@ -135,7 +135,7 @@ fn a_request_under_a_paired_devices_id_is_shown_as_what_it_is() {
     scene.serve("127.0.0.1:0");
     let ask = |scene: &Scene, folder: &str| {
         let uri = scene.json(&["pairing", "mint", "--method", "qr"])["uri"].as_str().unwrap().to_owned();
-        let joining = scene.joining(folder, &uri).stderr(Stdio::null()).spawn().unwrap();
+        let mut joining = scene.joining(folder, &uri).stderr(Stdio::null()).spawn().unwrap();
         for _ in 0..200 {
             let requests = scene.json(&["pairing", "requests"]);
             if let Some(request) = requests["requests"].get(0) {
@@ -143,6 +143,7 @@ fn a_request_under_a_paired_devices_id_is_shown_as_what_it_is() {
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+        let _ = (joining.kill(), joining.wait());
         panic!("no request came");
     };
     let (mut joining, request) = ask(&scene, "device");
