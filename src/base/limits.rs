@@ -155,6 +155,18 @@ pub const PAIRING_WINDOW_MS: u64 = 60 * 1000;
 pub const REQUEST_TTL_MS: u64 = 60 * 60 * 1000;
 /// Requests that wait for a person at once, so that a list stays readable.
 pub const REQUESTS_OPEN_MAX: u32 = 256;
+/// How long the state keeps a pairing code or request that is over, in milliseconds: a week, as long as its
+/// device may take to fetch the answer. The log keeps its events.
+pub const PAIRING_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Codes and requests that are over and that one decision ends beside its own work.
+pub const SWEEP_BESIDE: usize = 8;
+/// Codes and requests that are over and that one batch of a sweep ends.
+pub const SWEEP_BATCH: usize = 64;
+/// Records that have had their time and that one event drops from the state: more than it adds, so that what
+/// is kept is bounded by what happened within that time.
+pub const FORGET_STEP: usize = 4;
+/// Revocations of certificates that nobody accepts any more, dropped from the state by one revocation list.
+pub const REVOCATIONS_FORGOTTEN_BY_LIST: usize = 1024;
 /// Life of a leaf certificate, in milliseconds: 24 hours.
 pub const LEAF_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long after its end a certificate that was not revoked may still be renewed, in milliseconds: a week.

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::base::limits;
 use crate::engine::Ledger;
-use crate::identity::{AuthorityState, IdentityError};
 use crate::pki::{fingerprint, pem};
 
 use super::certs::write_out;
@@ -80,6 +78,7 @@ pub fn run(invocation: &Invocation, command: &CaCommand) -> Result<(), Failure> 
                             "generation": record.generation,
                             "state": record.state.name(),
                             "since_ms": record.since.as_millis(),
+                            "not_after_ms": record.not_after.as_millis(),
                             "sha256": fingerprint(record.certificate.as_bytes()),
                         })
                     })
@@ -94,11 +93,12 @@ pub fn run(invocation: &Invocation, command: &CaCommand) -> Result<(), Failure> 
                         record.generation.to_string(),
                         record.state.name().to_owned(),
                         time::second(record.since),
+                        time::second(record.not_after),
                         fingerprint(record.certificate.as_bytes()).to_string(),
                     ]
                 })
                 .collect();
-            out.table(&["GENERATION", "STATE", "SINCE", "SHA-256"], &rows)
+            out.table(&["GENERATION", "STATE", "SINCE", "ENDS", "SHA-256"], &rows)
         }
         CaCommand::Roll { step, force, .. } => roll(invocation, &ledger, *step, *force),
         CaCommand::Export { crl, generation, out: file } => {
@@ -125,8 +125,7 @@ fn roll(invocation: &Invocation, ledger: &Ledger, step: Step, force: bool) -> Re
             (generation, format!("CA generation {generation} is prepared: devices get its root when they renew"))
         }
         Step::Activate => {
-            without_the_root(ledger, force)?;
-            let (generation, slots) = identity.activate_ca()?;
+            let (generation, slots) = identity.activate_ca(force)?;
             rewrapped = Some(slots);
             (generation, format!("CA generation {generation} issues; {slots} secret keys were re-wrapped"))
         }
@@ -148,26 +147,4 @@ fn roll(invocation: &Invocation, ledger: &Ledger, step: Step, force: bool) -> Re
             .json(&json!({"step": step, "generation": generation, "rewrapped": rewrapped, "seq": seq}));
     }
     invocation.out.line(&text)
-}
-
-/// Refuses to activate as long as a paired device has not renewed since the next root was prepared: it would
-/// not know the daemon's next certificate.
-fn without_the_root(ledger: &Ledger, force: bool) -> Result<(), Failure> {
-    let identity = ledger.identity();
-    let all = identity.authorities()?;
-    let Some(prepared) = all.in_state(AuthorityState::Prepared) else { return Ok(()) };
-    let mut devices = 0;
-    for (_, record) in identity.devices()? {
-        if record.state == crate::identity::DeviceState::Paired
-            && let Some(serial) = record.certificate
-            && identity.certificate(serial)?.not_before.plus_millis(limits::LEAF_BACKDATE_MS) < prepared.since
-        {
-            devices += 1;
-        }
-    }
-    if devices > 0 && !force {
-        let generation = all.active().map_or(0, |record| record.generation);
-        return Err(crate::engine::Error::from(IdentityError::StillDepending { devices, generation }).into());
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::base::{OsRandom, Random, Serial, SystemClock, Timestamp};
 use crate::device::{Client, ClientError, DeviceFiles};
 use crate::event::identity::Subject;
-use crate::identity::CertificateRecord;
+use crate::identity::{AuthorityRecord, AuthorityState, CertificateRecord};
 use crate::pki::{fingerprint, pem};
 
 use super::exit::{ExitCode, Failure};
@@ -151,13 +151,23 @@ fn list(invocation: &Invocation, expiring: Option<&str>) -> Result<(), Failure> 
     let ledger = invocation.open(Access::Read)?;
     let now = time::now();
     let mut found = ledger.identity().expiring(now, usize::MAX)?;
+    let mut roots = ledger.identity().known_authorities()?.0;
     invocation.close(&ledger);
-    found.retain(|(_, record)| within.is_none_or(|within| record.not_after <= now.plus_millis(within)));
+    let due = |not_after| within.is_none_or(|within| not_after <= now.plus_millis(within));
+    found.retain(|(_, record)| due(record.not_after));
+    roots.retain(|root| root.state != AuthorityState::Revoked && due(root.not_after));
     if invocation.out.is_json() {
         let all: Vec<_> = found.iter().map(|(serial, record)| to_json(*serial, record)).collect();
-        return invocation.out.json(&json!({"certificates": all}));
+        let root = |root: &AuthorityRecord| {
+            json!({
+                "generation": root.generation, "state": root.state.name(),
+                "not_after_ms": root.not_after.as_millis(),
+            })
+        };
+        let roots: Vec<_> = roots.iter().map(root).collect();
+        return invocation.out.json(&json!({"certificates": all, "roots": roots}));
     }
-    let rows: Vec<_> = found
+    let mut rows: Vec<_> = found
         .iter()
         .map(|(serial, record)| {
             let left = record.not_after.as_millis().saturating_sub(now.as_millis());
@@ -165,6 +175,12 @@ fn list(invocation: &Invocation, expiring: Option<&str>) -> Result<(), Failure> 
             vec![serial.to_string(), subject(record), time::second(record.not_after), state]
         })
         .collect();
+    // A leaf never ends after its root, so the roots come last.
+    rows.extend(roots.iter().map(|root| {
+        let left = time::rough(root.not_after.as_millis().saturating_sub(now.as_millis()));
+        let what = format!("the CA itself ({})", root.state.name());
+        vec![format!("root {}", root.generation), what, time::second(root.not_after), left]
+    }));
     invocation.out.table(&["SERIAL", "FOR", "ENDS", "LEFT"], &rows)
 }
 

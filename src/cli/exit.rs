@@ -346,6 +346,11 @@ fn identity(error: &IdentityError) -> (ExitCode, String) {
         | IdentityError::OtherSas(_)
         | IdentityError::KeyTaken(_)
         | IdentityError::OtherKey => (ExitCode::Denied, "deny the request unless you know why it differs"),
+        IdentityError::Replaces { .. } => (
+            ExitCode::Conflict,
+            "deny it, unless you know that this device was set up anew: then approve with --replace",
+        ),
+        IdentityError::RootEnded { .. } => (ExitCode::Expired, "roll the CA: `palyra-ledger ca roll prepare`"),
         IdentityError::Version { .. } => (ExitCode::Usage, "use the same version of the program on both machines"),
         IdentityError::RollOrder { .. } => (ExitCode::Conflict, "`palyra-ledger ca show` shows where the roll stands"),
         IdentityError::StillDepending { .. } => {

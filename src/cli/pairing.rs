@@ -1,5 +1,6 @@
 //! `pairing`: codes and requests on the ledger's side, joining on a device's.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -18,6 +19,7 @@ use super::certs::runtime;
 use super::devices::device_name;
 use super::exit::{ExitCode, Failure};
 use super::invocation::{Access, Invocation};
+use super::seat::Seat;
 use super::time;
 
 /// What `pairing` does.
@@ -45,6 +47,9 @@ pub enum PairingCommand {
         /// The six digits that the device shows; another number is refused
         #[arg(long, value_name = "DIGITS")]
         sas: Option<String>,
+        /// The device takes the place of the one that is paired under its id, whose certificates are revoked
+        #[arg(long)]
+        replace: bool,
     },
     /// Deny a request; say why with --reason
     Deny {
@@ -70,7 +75,7 @@ pub struct Mint {
     /// What the device is to be called
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Address of the pairing listener, for the QR code; by default as in config.toml
+    /// Address of the pairing listener, for the QR code; by default the running daemon's, or as in config.toml
     #[arg(long, value_name = "HOST:PORT")]
     addr: Option<String>,
 }
@@ -147,9 +152,10 @@ pub fn run(invocation: &Invocation, command: PairingCommand) -> Result<(), Failu
             answer(invocation, &json!({"pairing": id, "result": "cancelled"}), &format!("pairing {id} is over"))
         }
         PairingCommand::Requests { all } => requests(invocation, all),
-        PairingCommand::Approve { id, sas } => {
+        PairingCommand::Approve { id, sas, replace } => {
             let ledger = invocation.open(Access::Write)?;
-            let approval = ledger.identity().approve(id, sas.as_deref())?;
+            let (identity, sas) = (ledger.identity(), sas.as_deref());
+            let approval = if replace { identity.approve_replacing(id, sas) } else { identity.approve(id, sas) }?;
             invocation.close(&ledger);
             let shown =
                 json!({"request": id, "device": approval.device, "result": "approved", "serial": approval.issued});
@@ -195,6 +201,36 @@ fn parse_code(text: &str) -> Result<(Code, Option<String>, Option<Fingerprint>),
     Ok((code.ok_or_else(|| refused(&"the QR code holds no code"))?, address, ca))
 }
 
+/// Where a device is to go: what was said, or where the daemon that runs this command listens, or what a daemon
+/// would take from config.toml.
+fn pairing_address(invocation: &Invocation, said: Option<&str>) -> String {
+    let served = match &invocation.seat {
+        Seat::Client(client) => client.pairing,
+        Seat::Own => None,
+    };
+    said.map(ToOwned::to_owned)
+        .or_else(|| served.map(|at| reachable(at).to_string()))
+        .unwrap_or_else(|| invocation.settings().serve.pairing_listen)
+}
+
+/// A daemon that listens everywhere is reached by an address of this machine: the one that it would send from.
+/// Nothing is sent to find it.
+fn reachable(at: SocketAddr) -> SocketAddr {
+    if !at.ip().is_unspecified() {
+        return at;
+    }
+    // Addresses for documentation (RFC 3849, RFC 5737): routed like any other, and nobody's. What listens to all
+    // of IPv6 listens to IPv4 as well.
+    let ways: [(&str, &str); 2] = [("[::]:0", "[2001:db8::1]:9"), ("0.0.0.0:0", "192.0.2.1:9")];
+    let ours = |(from, to): &(&str, &str)| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok()
+    };
+    let ours = ways.iter().skip(usize::from(at.is_ipv4())).find_map(ours);
+    ours.map_or(at, |ours| SocketAddr::new(ours.ip(), at.port()))
+}
+
 fn mint(invocation: &Invocation, args: &Mint) -> Result<(), Failure> {
     let bad = |_| Failure::usage("--ttl is no duration", "give for example 90s or 5m");
     let options = MintOptions {
@@ -205,9 +241,11 @@ fn mint(invocation: &Invocation, args: &Mint) -> Result<(), Failure> {
     };
     let ledger = invocation.open(Access::Write)?;
     let identity = ledger.identity();
+    // No daemon need be there that does it by the clock.
+    identity.sweep()?;
     let Minting { pairing, code, expires_at } = identity.mint(&options)?;
     let all = identity.authorities()?;
-    let address = args.addr.clone().unwrap_or_else(|| invocation.settings().serve.pairing_listen);
+    let address = pairing_address(invocation, args.addr.as_deref());
     invocation.close(&ledger);
     let ca = all.active().map(|record| fingerprint(record.certificate.as_bytes()));
     let text = code.expose();
@@ -238,8 +276,8 @@ fn mint(invocation: &Invocation, args: &Mint) -> Result<(), Failure> {
 fn list(invocation: &Invocation) -> Result<(), Failure> {
     let ledger = invocation.open(Access::Read)?;
     let found = ledger.identity().pairings()?;
+    let now = ledger.identity().clock().now();
     invocation.close(&ledger);
-    let now = time::now();
     let state = |record: &crate::identity::PairingRecord| match (record.state, record.ended(now)) {
         (PairingState::Used(_), _) => "used",
         (_, Some(cause)) => cause.name(),
@@ -269,24 +307,31 @@ fn list(invocation: &Invocation) -> Result<(), Failure> {
 
 fn requests(invocation: &Invocation, all: bool) -> Result<(), Failure> {
     let ledger = invocation.open(Access::Read)?;
-    let mut found = ledger.identity().requests()?;
+    let mut found = Vec::new();
+    for (id, record) in ledger.identity().requests()? {
+        let waits = record.state == RequestState::Waiting;
+        let replaced = if waits { ledger.identity().replaced_by(&record)? } else { None };
+        found.push((id, record, replaced.map(|device| device.name)));
+    }
+    let now = ledger.identity().clock().now();
     invocation.close(&ledger);
-    let now = time::now();
     let state = |record: &RequestRecord| match record.state {
+        RequestState::Expired => "expired",
         RequestState::Waiting if now >= record.expires_at => "expired",
         RequestState::Waiting => "waiting",
         RequestState::Approved(_) => "approved",
         RequestState::Denied => "denied",
     };
-    found.retain(|(_, record)| all || state(record) == "waiting");
+    found.retain(|(_, record, _)| all || state(record) == "waiting");
     if invocation.out.is_json() {
         let list: Vec<_> = found
             .iter()
-            .map(|(id, record)| {
+            .map(|(id, record, replaces)| {
                 json!({
                     "request": id, "device": record.device, "name": record.name.as_str(), "kind": record.kind.name(),
                     "sas": record.sas, "peer": record.peer, "state": state(record),
                     "created_ms": record.created.as_millis(), "expires_at_ms": record.expires_at.as_millis(),
+                    "replaces": replaces.as_ref().map(DeviceName::as_str),
                 })
             })
             .collect();
@@ -298,13 +343,14 @@ fn requests(invocation: &Invocation, all: bool) -> Result<(), Failure> {
     }
     let rows: Vec<_> = found
         .iter()
-        .map(|(id, record)| {
-            let mut row = vec![id.to_string(), record.name.as_str().to_owned(), record.kind.name().to_owned()];
-            row.extend([record.sas.clone(), record.peer.clone(), state(record).to_owned()]);
+        .map(|(id, record, replaces)| {
+            let mut row = vec![id.to_string(), record.device.to_string(), record.name.as_str().to_owned()];
+            row.extend([record.kind.name().to_owned(), record.sas.clone(), record.peer.clone()]);
+            row.extend([state(record).to_owned(), replaces.as_ref().map_or("-", DeviceName::as_str).to_owned()]);
             row
         })
         .collect();
-    invocation.out.table(&["REQUEST", "NAME", "KIND", "DIGITS", "FROM", "STATE"], &rows)
+    invocation.out.table(&["REQUEST", "DEVICE", "NAME", "KIND", "DIGITS", "FROM", "STATE", "REPLACES"], &rows)
 }
 
 fn typed_code(invocation: &Invocation) -> Result<Zeroizing<String>, Failure> {

@@ -154,6 +154,8 @@ pub struct Attendance {
     pub pid: u32,
     /// Asks the daemon for another certificate.
     pub renew: Arc<dyn Fn() + Send + Sync>,
+    /// Where the daemon offers pairing.
+    pub pairing: Option<std::net::SocketAddr>,
 }
 
 /// Runs a client's command within the daemon.
@@ -232,6 +234,7 @@ fn run(
         stderr,
         socket: Arc::new(socket),
         renew: attendance.renew,
+        pairing: attendance.pairing,
     };
     let invocation = Invocation::new(cli.global, out).seated(Seat::Client(client));
     let run = std::panic::AssertUnwindSafe(|| super::finish(&invocation, cli.command));

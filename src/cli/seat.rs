@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Client {
     pub socket: Arc<UnixStream>,
     /// Asks the daemon for another certificate.
     pub renew: Arc<dyn Fn() + Send + Sync>,
+    /// Where the daemon offers pairing.
+    pub pairing: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for Client {

@@ -132,13 +132,14 @@ fn attendant(ledger: &Arc<Ledger>, home: &std::path::Path, daemon: &Arc<OnceLock
     let (ledger, home, daemon) = (Arc::clone(ledger), home.to_owned(), Arc::clone(daemon));
     Arc::new(move |stream, peer| {
         let daemon = Arc::clone(&daemon);
+        let pairing = daemon.get().and_then(|daemon| daemon.listening().pairing);
         let renew = Arc::new(move || {
             if let Some(daemon) = daemon.get() {
                 daemon.renew();
             }
         });
         let (ledger, home) = (Arc::clone(&ledger), home.clone());
-        attend(stream, Attendance { ledger, home, uid: peer.uid, pid: peer.pid, renew });
+        attend(stream, Attendance { ledger, home, uid: peer.uid, pid: peer.pid, renew, pairing });
     })
 }
 

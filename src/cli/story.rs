@@ -145,9 +145,16 @@ fn trust(event: &Event) -> String {
             format!("approved request {} {how}", event.request)
         }
         Event::PairingDenied(event) => format!("denied request {} of device {}", event.request, event.device),
+        Event::RequestExpired(event) => {
+            format!("ended request {} of device {}: nobody answered it in time", event.request, event.device)
+        }
         Event::PairingEnded(event) => format!("ended pairing {}: {}", event.pairing, event.cause),
         Event::PairingRefused(event) => format!("refused a pairing from {}: {}", event.peer, event.cause),
-        Event::DevicePaired(event) => format!("paired device {} ({}, \"{}\")", event.device, event.kind, event.name),
+        Event::DevicePaired(event) => {
+            let replaced =
+                if event.replaces { " in place of the one before, whose certificates are revoked" } else { "" };
+            format!("paired device {} ({}, \"{}\"){replaced}", event.device, event.kind, event.name)
+        }
         Event::CertificateIssued(event) => {
             let whom = match &event.subject {
                 Subject::Device(device) => format!("device {device}"),

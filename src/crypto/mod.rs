@@ -4,10 +4,12 @@
 //! domain-separation string in one file, committing AEAD, and the hash of the chain.
 
 mod aead;
+mod fingerprint;
 mod hash;
 mod keys;
 pub mod labels;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
+pub use fingerprint::Fingerprint;
 pub use hash::{Hash, Hasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};

@@ -15,10 +15,11 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
+use crate::base::limits;
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::identity::{CaActivated, CaPrepared, CaRevoked, CaTainted, Der};
-use crate::identity::{self, AuthorityState, DeviceState, IdentityError};
+use crate::identity::{self, AuthorityRecord, AuthorityState, CertificateRecord, DeviceState, IdentityError};
 use crate::keys::{KeyTable, Unlocked};
 use crate::pki::LeafKey;
 use crate::vault;
@@ -42,23 +43,28 @@ impl Identity {
     /// it with their next renewal; wait for that before the next step. Gives the new generation.
     ///
     /// # Errors
-    /// [`Error::Identity`] where one is prepared already, or as a write.
+    /// [`Error::Identity`] where a roll is under way, or as a write.
     pub fn prepare_ca(&self) -> Result<u32, Error> {
         self.authorities()?;
         let core = &self.core;
         let mut ring = core.ring();
         let all = identity::authorities(&core.index)?;
-        if all.in_state(AuthorityState::Prepared).is_some() {
-            return Err(order("prepare", "the prepared generation activated first"));
+        if all.rolling() {
+            return Err(order("prepare", "the roll that is under way to be finished first"));
+        }
+        if all.0.len() >= limits::CA_GENERATIONS_MAX {
+            return Err(order("prepare", "a ledger that keeps fewer CA generations: this one has all it can"));
         }
         let generation = all.0.iter().map(|record| record.generation).max().unwrap_or(0) + 1;
         let key = LeafKey::generate()?;
-        let certificate = Der::new(crate::pki::root(key.expose_pkcs8(), core.ledger_id, generation, core.clock.now())?);
+        let now = self.clock().now();
+        let certificate = Der::new(crate::pki::root(key.expose_pkcs8(), core.ledger_id, generation, now)?);
+        let not_after = crate::pki::root_end(now);
         let pkcs8 = zeroize::Zeroizing::new(key.expose_pkcs8().to_vec());
         let edit = ring.prepare_ca(&core.unlocked(), &*core.random, generation, pkcs8)?;
         let opened = edit.ring.reopen(&core.unlocked())?;
         core.commit_ring(&self.caller, &mut ring, edit, |keyring| {
-            Event::CaPrepared(CaPrepared { generation, certificate, keyring })
+            Event::CaPrepared(CaPrepared { generation, certificate, not_after, keyring })
         })?;
         core.take_keys(opened);
         Ok(generation)
@@ -66,17 +72,24 @@ impl Identity {
 
     /// Second step: the prepared generation issues, the KEK is derived from its key, and every DEK slot is
     /// re-wrapped, all in one recorded step. Gives the generation and how many slots were re-wrapped. Nothing
-    /// else uses the key table meanwhile.
+    /// else uses the key table meanwhile. Devices that have not renewed since the root was prepared would not
+    /// know the daemon again: unless `force` is given, it is refused as long as there is one.
     ///
     /// # Errors
-    /// [`Error::Identity`] where none is prepared, or as a write.
-    pub fn activate_ca(&self) -> Result<(u32, u64), Error> {
+    /// [`Error::Identity`] where none is prepared or devices do not know its root, or as a write.
+    pub fn activate_ca(&self, force: bool) -> Result<(u32, u64), Error> {
         let core = &self.core;
         let mut table = core.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut ring = core.ring();
         let all = identity::authorities(&core.index)?;
-        let prepared = all.in_state(AuthorityState::Prepared).map(|record| record.generation);
-        let generation = prepared.ok_or_else(|| order("activate", "a prepared generation"))?;
+        let prepared =
+            all.in_state(AuthorityState::Prepared).ok_or_else(|| order("activate", "a prepared generation"))?;
+        let generation = prepared.generation;
+        let unaware = self.unaware_of(prepared)?;
+        if unaware > 0 && !force {
+            let generation = all.active().map_or(0, |record| record.generation);
+            return Err(IdentityError::StillDepending { devices: unaware, generation }.into());
+        }
         let (edit, unlocked) = ring.activate_ca(&core.unlocked(), &*core.random, generation)?;
         let counters = vault::counters(&core.index).map_err(|error| Error::Vault(error.into()))?;
         let table_generation = edit.ring.table_generation();
@@ -138,11 +151,27 @@ impl Identity {
         Ok(generation)
     }
 
-    /// How many paired devices hold a newest certificate of a generation.
+    /// How many paired devices hold a newest certificate of a generation and would be locked out without it.
+    /// What has ended is not renewed by a tainted generation, so such a device is locked out already.
     ///
     /// # Errors
     /// [`Error::Identity`] where the state cannot be read.
     pub fn devices_of(&self, generation: u32) -> Result<u64, Error> {
+        let now = self.clock().now();
+        self.count_newest(|record| record.generation == generation && now < record.not_after)
+    }
+
+    /// How many paired devices have not renewed since a root was prepared. Those whose certificate and grace
+    /// have ended must be paired again in any case.
+    fn unaware_of(&self, prepared: &AuthorityRecord) -> Result<u64, Error> {
+        let now = self.clock().now();
+        self.count_newest(|record| {
+            record.not_before.plus_millis(limits::LEAF_BACKDATE_MS) < prepared.since
+                && now < record.not_after.plus_millis(limits::RENEWAL_GRACE_MS)
+        })
+    }
+
+    fn count_newest(&self, counts: impl Fn(&CertificateRecord) -> bool) -> Result<u64, Error> {
         let mut newest = Vec::new();
         identity::list_devices(&self.core.index, &mut |_, record| {
             if record.state == DeviceState::Paired {
@@ -152,7 +181,7 @@ impl Identity {
         })?;
         let mut count = 0;
         for serial in newest {
-            count += u64::from(self.certificate(serial)?.generation == generation);
+            count += u64::from(counts(&self.certificate(serial)?));
         }
         Ok(count)
     }

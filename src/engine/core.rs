@@ -183,6 +183,8 @@ pub struct Core {
     pub queue: Mutex<Queue>,
     /// Batches below this number are durable and visible: [`Queue::done`] without its mutex.
     pub done: AtomicU64,
+    /// Held while a revocation list is made, so that each has the number after the last one's.
+    pub listing: Mutex<()>,
     /// Signalled when the queue has room again or the writer died.
     pub published: Condvar,
     /// Hash of the last sealed frame; only the leading thread uses it.

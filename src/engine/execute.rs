@@ -63,7 +63,8 @@ impl Core {
         if let Some(trust) = self.trust.get() {
             return Ok(Arc::clone(trust));
         }
-        let trust = Arc::new(Trust::read(&self.index)?);
+        let latest = Timestamp::from_millis(self.latest.load(Ordering::Acquire));
+        let trust = Arc::new(Trust::read(&self.index, latest)?);
         Ok(Arc::clone(self.trust.get_or_init(|| trust)))
     }
 
@@ -76,6 +77,11 @@ impl Core {
         let read = Registry::read(&self.index, self.settings.auth.refresh_window_s * 1000);
         let registry = Arc::new(read.map_err(AuthError::from)?);
         Ok(Arc::clone(self.registry.get_or_init(|| registry)))
+    }
+
+    /// Waits until what a live view was told of is in the index: views hear of a batch a moment before.
+    pub(super) fn settled(&self) {
+        drop(self.queue());
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -265,7 +271,7 @@ impl Core {
                     queue.overlay.settle(batch.no, &batch.delta);
                     queue.done = batch.no + 1;
                     if let Some(trust) = self.trust.get() {
-                        trust.observe(&batch.delta);
+                        trust.observe(&batch.delta, batch.time);
                     }
                     if let Some(registry) = self.registry.get() {
                         registry.observe(&batch.delta);

@@ -1,14 +1,14 @@
 //! Device trust as an embedding program sees it: codes, requests, devices, certificates, the CA.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::base::{Caller, Clock, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, Timestamp, limits};
 use crate::event::Event;
 use crate::event::identity::{CaCertified, ClientKind, CodeMethod, CrlIssued, Der, EndCause};
 use crate::identity::{
-    self, Approval, Authorities, CertificateRecord, Code, DeviceRecord, IdentityError, Issue, Minted, PairingRecord,
-    Renewal, RequestRecord, Trust,
+    self, Approval, Approve, Authorities, CertificateRecord, Code, DeviceRecord, IdentityError, Issue, Minted,
+    PairingRecord, Renewal, RequestRecord, Trust,
 };
 use crate::keys::KeysError;
 use crate::pki::{Authority, PublicKey, ServerName};
@@ -87,7 +87,8 @@ impl Core {
                 return Ok::<_, Error>((Vec::new(), ()));
             }
             let certificate = Der::new(crate::pki::root(unlocked.ca_key(), self.ledger_id, 1, context.now)?);
-            Ok((vec![Event::CaCertified(CaCertified { generation: 1, certificate })], ()))
+            let not_after = crate::pki::root_end(context.now);
+            Ok((vec![Event::CaCertified(CaCertified { generation: 1, certificate, not_after })], ()))
         })?;
         Ok(identity::authorities(&self.index)?)
     }
@@ -145,6 +146,14 @@ impl Identity {
         self.core.certify(&self.caller)
     }
 
+    /// The generations of the CA as they are: nothing is made.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where the state cannot be read.
+    pub fn known_authorities(&self) -> Result<Authorities, Error> {
+        Ok(identity::authorities(&self.core.index)?)
+    }
+
     /// The same for another caller.
     #[must_use]
     pub fn for_caller(&self, caller: Caller) -> Self {
@@ -167,7 +176,14 @@ impl Identity {
     /// [`Error::Identity`] where the state cannot be read.
     #[doc(hidden)]
     pub fn trust_apart(&self) -> Result<Trust, Error> {
-        Ok(Trust::read(&self.core.index)?)
+        let latest = self.core.latest.load(std::sync::atomic::Ordering::Acquire);
+        Ok(Trust::read(&self.core.index, Timestamp::from_millis(latest))?)
+    }
+
+    /// What a thief of the CA key has.
+    #[cfg(test)]
+    pub(crate) fn stolen_ca_key(&self) -> Vec<u8> {
+        self.core.unlocked().ca_key().to_vec()
     }
 
     /// The ledger's clock. It never stands behind the last event: a certificate that the log saw end stays
@@ -249,19 +265,60 @@ impl Identity {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`Error::Identity`] where there is no such request, it was denied or has expired, or the short
-    /// authentication string is another one; that is recorded.
+    /// [`Error::Identity`] where there is no such request, it was denied or has expired, the short
+    /// authentication string is another one, or a device is paired under its id
+    /// ([`Identity::approve_replacing`]); that is recorded.
     pub fn approve(&self, request: RequestId, sas: Option<&str>) -> Result<Approval, Error> {
+        self.approve_as(request, Approve { sas, replace: false })
+    }
+
+    /// Approves a request as [`Identity::approve`] does, though a device is paired under its id: that pairing
+    /// is replaced, and every certificate of it revoked in the same batch.
+    ///
+    /// # Errors
+    /// As [`Identity::approve`].
+    pub fn approve_replacing(&self, request: RequestId, sas: Option<&str>) -> Result<Approval, Error> {
+        self.approve_as(request, Approve { sas, replace: true })
+    }
+
+    fn approve_as(&self, request: RequestId, how: Approve<'_>) -> Result<Approval, Error> {
         self.authorities()?;
         let done = signing(&self.core, |sign| {
             self.core
-                .execute(&self.caller, |state, context| identity::decide_approve(state, context, request, sas, sign))
+                .execute(&self.caller, |state, context| identity::decide_approve(state, context, request, how, sign))
         });
-        if let Err(Error::Identity(error @ (IdentityError::OtherSas(_) | IdentityError::NoRequest(_)))) = &done {
+        if let Err(Error::Identity(
+            error @ (IdentityError::OtherSas(_) | IdentityError::NoRequest(_) | IdentityError::Replaces { .. }),
+        )) = &done
+        {
             let (target, what) = (Some(request.to_string()), error.to_string());
             self.core.record_refusal(&self.caller, "pairing approve", target, "denied", what)?;
         }
         done.map(|(_, approval)| approval)
+    }
+
+    /// The paired device whose place a request would take, if it asks under the id of one.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where the state cannot be read.
+    pub fn replaced_by(&self, request: &RequestRecord) -> Result<Option<DeviceRecord>, Error> {
+        Ok(identity::replaced_by(&self.core.index, request)?)
+    }
+
+    /// Ends every code and request that is over, by events; gives how many. Making a code or a request ends a
+    /// few beside where room runs short, and a daemon calls this by the minute.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn sweep(&self) -> Result<usize, Error> {
+        let mut all = 0;
+        loop {
+            let (_, ended) = self.core.execute(&self.caller, identity::decide_sweep)?;
+            all += ended;
+            if ended == 0 {
+                return Ok(all);
+            }
+        }
     }
 
     /// Denies a request. Doing it again changes nothing.
@@ -433,27 +490,15 @@ impl Identity {
     /// [`Error::Identity`] where the generation is not trusted, or as a write.
     pub fn revocation_list_of(&self, generation: Option<u32>) -> Result<(CrlIssued, Der), Error> {
         self.authorities()?;
-        let mut made = None;
-        let (_, issued) = self.core.execute(&self.caller, |state, context| {
-            identity::decide_crl(state, context, generation, &mut |planned| {
-                let authority = self.core.authority(planned.generation).map_err(|_| IdentityError::NoAuthority)?;
-                let mut revoked = Vec::new();
-                identity::revocations(state, &mut |serial, entry| {
-                    let useless = entry.not_after.plus_millis(limits::RENEWAL_GRACE_MS);
-                    if context.now <= useless {
-                        revoked.push((serial, entry.time));
-                    }
-                    ControlFlow::Continue(())
-                })?;
-                let times = (planned.this_update, planned.next_update);
-                let der = authority
-                    .revocation_list(planned.number, &revoked, times)
-                    .map_err(|_| IdentityError::NoAuthority)?;
-                let digest = crate::crypto::Hash::of(crate::crypto::labels::REVOCATION_LIST, &[&der]);
-                made = Some(Der::new(der));
-                Ok((digest, revoked.len() as u64))
-            })
-        })?;
-        Ok((issued, made.ok_or(IdentityError::NoAuthority)?))
+        let _listing = self.core.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.core.settled();
+        // Signed before it is decided: no writer waits for a list of a hundred thousand.
+        let (mut planned, revoked) = identity::plan_crl(&self.core.index, self.clock().now(), generation)?;
+        let times = (planned.this_update, planned.next_update);
+        let der = self.core.authority(planned.generation)?.revocation_list(planned.number, &revoked, times)?;
+        planned.digest = crate::crypto::Hash::of(crate::crypto::labels::REVOCATION_LIST, &[&der]);
+        planned.entries = revoked.len() as u64;
+        let (_, issued) = self.core.execute(&self.caller, |state, _| identity::decide_crl(state, planned))?;
+        Ok((issued, Der::new(der)))
     }
 }

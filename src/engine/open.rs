@@ -365,6 +365,7 @@ fn assemble(
             epoch: system.epoch,
         }),
         done: AtomicU64::new(1),
+        listing: Mutex::default(),
         published: Condvar::new(),
         chain: Mutex::new(last.hash),
         visible: AtomicU64::new(last.seq + 1),

@@ -169,20 +169,20 @@ impl Identity {
     }
 
     /// What became of a request, sealed so that only its device reads it: one byte (0 waiting, 1 approved,
-    /// 2 denied, 3 expired), and after 1 the device's certificate in DER.
+    /// 2 denied, 3 expired), and after 1 the certificate that the approval issued, in DER.
     ///
     /// # Errors
     /// [`Error::Identity`] where there is no such request.
     pub fn poll_request(&self, request: RequestId) -> Result<Vec<u8>, Error> {
         let record = identity::find_request(&self.core.index, request)?.ok_or(IdentityError::NoRequest(request))?;
         let mut status = match record.state {
-            RequestState::Waiting if self.core.clock.now() >= record.expires_at => vec![3],
+            RequestState::Expired => vec![3],
+            RequestState::Waiting if self.clock().now() >= record.expires_at => vec![3],
             RequestState::Waiting => vec![0],
             RequestState::Approved(_) => vec![1],
             RequestState::Denied => vec![2],
         };
-        if status == [1] {
-            let serial = self.device(record.device)?.certificate.ok_or(IdentityError::NoDevice(record.device))?;
+        if let RequestState::Approved(serial) = record.state {
             status.extend_from_slice(self.certificate_der(serial)?.as_bytes());
         }
         let opener = Opener::wrapping(&self.poll_key(request));

@@ -171,6 +171,8 @@ words! {
         Version = "version",
         /// The device is of another kind than the code was made for.
         OtherKind = "other_kind",
+        /// A trusted root signed the certificate, and this log never issued it: its CA key was stolen.
+        NotIssued = "not_issued",
     }
 }
 
@@ -181,6 +183,8 @@ pub struct CaCertified {
     pub generation: u32,
     /// The root certificate.
     pub certificate: Der,
+    /// When it ends.
+    pub not_after: Timestamp,
 }
 
 /// The next CA key stands in the key ring; its root is trusted beside the active one.
@@ -190,6 +194,8 @@ pub struct CaPrepared {
     pub generation: u32,
     /// Its root certificate.
     pub certificate: Der,
+    /// When it ends.
+    pub not_after: Timestamp,
     /// Digest of the key ring file.
     pub keyring: Hash,
 }
@@ -286,6 +292,8 @@ pub struct PairingApproved {
     pub device: DeviceId,
     /// Whether the person gave the short authentication string.
     pub sas_compared: bool,
+    /// The certificate that the device is given.
+    pub serial: Serial,
 }
 
 /// A person denied a request.
@@ -308,7 +316,17 @@ pub struct PairingEnded {
     pub cause: EndCause,
 }
 
-/// A device is trusted from here on.
+/// Nobody answered a request in its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestExpired {
+    /// The request.
+    pub request: RequestId,
+    /// Its device.
+    pub device: DeviceId,
+}
+
+/// A device is trusted from here on. Where it replaces a pairing that stood, every certificate of that one
+/// is revoked with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevicePaired {
     /// The device.
@@ -319,6 +337,8 @@ pub struct DevicePaired {
     pub name: DeviceName,
     /// Its public key (`SubjectPublicKeyInfo`).
     pub public_key: Der,
+    /// Whether a person said that it takes the place of the device that was paired under this id.
+    pub replaces: bool,
 }
 
 /// Whom a certificate is for (stored: numbered by place, never reordered).
@@ -503,6 +523,6 @@ mod tests {
         assert_eq!(names(&kinds), "cli desktop node");
         let causes: Vec<_> = EndCause::ALL.iter().map(|word| word.name()).collect();
         assert_eq!(names(&causes), "burned expired cancelled");
-        assert_eq!(RefusalCause::ALL.len(), 17);
+        assert_eq!(RefusalCause::ALL.len(), 18);
     }
 }

@@ -147,6 +147,8 @@ kinds! {
     DaemonStarted = 86, "daemon_started";
     /// The daemon stopped serving.
     DaemonStopped = 87, "daemon_stopped";
+    /// Nobody answered a pairing request in its time.
+    RequestExpired = 88, "request_expired";
     /// A credential profile was made or changed.
     ProfileSet = 96, "profile_set";
     /// A profile was enabled or disabled.
@@ -255,6 +257,7 @@ mod tests {
             (85, "pairing_refused"),
             (86, "daemon_started"),
             (87, "daemon_stopped"),
+            (88, "request_expired"),
             (96, "profile_set"),
             (97, "profile_enabled"),
             (98, "profile_deleted"),

@@ -191,6 +191,8 @@ events! {
     DaemonStarted(identity::DaemonStarted) = DaemonStarted,
     /// See [`identity::DaemonStopped`].
     DaemonStopped(identity::DaemonStopped) = DaemonStopped,
+    /// See [`identity::RequestExpired`].
+    RequestExpired(identity::RequestExpired) = RequestExpired,
     /// See [`auth::ProfileSet`].
     ProfileSet(auth::ProfileSet) = ProfileSet,
     /// See [`auth::ProfileEnabled`].

@@ -1,20 +1,22 @@
 //! Decisions about pairing, devices and certificates: a command against the state gives events or a
 //! refusal, without any I/O.
 
+use std::ops::ControlFlow;
+
 use crate::base::{Context, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, StateRead, Timestamp, limits};
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::identity::{
     CertificateIssued, CertificateRevoked, ClientKind, CodeMethod, CrlIssued, Der, DeviceCleared, DevicePaired,
     DeviceRemoved, DeviceRenamed, DeviceRevoked, EndCause, IssueCause, PairingApproved, PairingAttempted,
-    PairingDenied, PairingEnded, PairingMinted, PairingRequested, Subject, Verifier,
+    PairingDenied, PairingEnded, PairingMinted, PairingRequested, RequestExpired, Subject, Verifier,
 };
 
 use super::fault::{ApplyFault, IdentityError};
 use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 use super::state::{
     AuthorityState, DeviceRecord, DeviceState, authorities, counters, find_certificate, find_device, find_pairing,
-    find_request, key_holder, locate_pairing,
+    find_request, key_holder, locate_pairing, open_pairings, revocations, unanswered,
 };
 
 type Decision<T> = Result<(Vec<Event>, T), IdentityError>;
@@ -46,18 +48,75 @@ pub fn decide_mint(state: &dyn StateRead, context: &Context, minted: Minted) -> 
     if minted.ttl_ms == 0 || minted.ttl_ms > limits::PAIRING_TTL_MAX_MS {
         return Err(IdentityError::Ttl { max_s: limits::PAIRING_TTL_MAX_MS / 1000 });
     }
-    let mut events = Vec::new();
-    if let Some(holder) = locate_pairing(state, &minted.locator)? {
+    let mut over = beside(state, context.now)?;
+    if let Some(holder) = locate_pairing(state, &minted.locator)?
+        && over.pairings.iter().all(|(pairing, _)| *pairing != holder)
+    {
         let record = find_pairing(state, holder)?.ok_or(ApplyFault::Missing("pairing"))?;
-        let cause = record.ended(context.now).ok_or(IdentityError::LocatorTaken)?;
-        events.push(Event::PairingEnded(PairingEnded { pairing: holder, cause }));
-    } else if counters(state)?.open_pairings >= limits::PAIRINGS_OPEN_MAX {
+        over.pairings.push((holder, record.ended(context.now).ok_or(IdentityError::LocatorTaken)?));
+    }
+    if usize::try_from(counters(state)?.open_pairings).unwrap_or(usize::MAX)
+        >= over.pairings.len().saturating_add(limits::PAIRINGS_OPEN_MAX as usize)
+    {
         return Err(IdentityError::TooManyPairings { max: limits::PAIRINGS_OPEN_MAX });
     }
+    let mut events = over.events();
     let expires_at = context.now.plus_millis(minted.ttl_ms);
     let Minted { pairing, locator, method, kind, name, verifier, .. } = minted;
     events.push(Event::PairingMinted(PairingMinted { pairing, locator, method, kind, name, expires_at, verifier }));
     Ok((events, expires_at))
+}
+
+/// Codes and requests that are over and that no event has ended yet.
+#[derive(Default)]
+struct Overdue {
+    pairings: Vec<(PairingId, EndCause)>,
+    requests: Vec<(RequestId, DeviceId)>,
+}
+
+impl Overdue {
+    fn events(self) -> Vec<Event> {
+        let ended = |(pairing, cause)| Event::PairingEnded(PairingEnded { pairing, cause });
+        let expired = |(request, device)| Event::RequestExpired(RequestExpired { request, device });
+        self.pairings.into_iter().map(ended).chain(self.requests.into_iter().map(expired)).collect()
+    }
+}
+
+/// What is over, at most `max` codes and as many requests.
+fn over(state: &dyn StateRead, now: Timestamp, max: usize) -> Result<Overdue, IdentityError> {
+    let mut found = Overdue::default();
+    for pairing in open_pairings(state)? {
+        if found.pairings.len() >= max {
+            break;
+        }
+        let record = find_pairing(state, pairing)?.ok_or(ApplyFault::Missing("pairing"))?;
+        found.pairings.extend(record.over(now).map(|cause| (pairing, cause)));
+    }
+    for request in unanswered(state, now, max)? {
+        let record = find_request(state, request)?.ok_or(ApplyFault::Missing("request"))?;
+        found.requests.push((request, record.device));
+    }
+    Ok(found)
+}
+
+/// What a decision ends beside its own work: a little, and only where room runs short, because looking for it
+/// costs more than the decision does.
+fn beside(state: &dyn StateRead, now: Timestamp) -> Result<Overdue, IdentityError> {
+    let totals = counters(state)?;
+    let short =
+        totals.open_pairings >= limits::PAIRINGS_OPEN_MAX / 2 || totals.open_requests >= limits::REQUESTS_OPEN_MAX / 2;
+    if short { over(state, now, limits::SWEEP_BESIDE) } else { Ok(Overdue::default()) }
+}
+
+/// Decides the end of codes and requests that are over, one batch of them; gives how many. A daemon asks for
+/// it by the clock, and making a code or a request ends a few beside where room runs short.
+///
+/// # Errors
+/// [`IdentityError::State`] where the state cannot be read.
+pub fn decide_sweep(state: &dyn StateRead, context: &Context) -> Decision<usize> {
+    let events = over(state, context.now, limits::SWEEP_BATCH)?.events();
+    let count = events.len();
+    Ok((events, count))
 }
 
 /// Decides the end of a code: on a person's word, or because its time or its attempts are over. What has
@@ -130,7 +189,11 @@ pub fn decide_request(
         return Err(IdentityError::OtherKind { wanted, found: asked.kind });
     }
     may_pair(state, asked.device, asked.public_key)?;
-    if counters(state)?.open_requests >= limits::REQUESTS_OPEN_MAX {
+    let mut over = beside(state, context.now)?;
+    over.pairings.retain(|(pairing, _)| *pairing != asked.pairing);
+    if usize::try_from(counters(state)?.open_requests).unwrap_or(usize::MAX)
+        >= over.requests.len().saturating_add(limits::REQUESTS_OPEN_MAX as usize)
+    {
         return Err(IdentityError::TooManyRequests { max: limits::REQUESTS_OPEN_MAX });
     }
     let event = PairingRequested {
@@ -145,7 +208,9 @@ pub fn decide_request(
         peer: bounded(asked.peer),
         expires_at: context.now.plus_millis(limits::REQUEST_TTL_MS),
     };
-    Ok((vec![Event::PairingRequested(event)], request))
+    let mut events = over.events();
+    events.push(Event::PairingRequested(event));
+    Ok((events, request))
 }
 
 /// What a device that proved the code asks for.
@@ -208,41 +273,66 @@ pub struct Approval {
 /// Signs a certificate; given by the engine, which holds the CA key.
 pub type Sign<'a> = dyn FnMut(&Issue) -> Result<Der, IdentityError> + 'a;
 
+/// How a person approves a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Approve<'a> {
+    /// The digits that the device shows, where they were compared.
+    pub sas: Option<&'a str>,
+    /// Whether the device may take the place of one that is paired under its id.
+    pub replace: bool,
+}
+
 /// Decides an approval: request, device and certificate in one batch. Approving again is no refusal: it
 /// gives no event.
 ///
 /// # Errors
 /// [`IdentityError`] where there is no such request, it was denied or its time is over, the short
-/// authentication string is another one, or the device was revoked meanwhile.
+/// authentication string is another one, the device was revoked meanwhile, or its id is that of a device
+/// that is paired and the person did not say that it is to be replaced.
 pub fn decide_approve(
     state: &dyn StateRead,
     context: &Context,
     request: RequestId,
-    sas: Option<&str>,
+    how: Approve<'_>,
     sign: &mut Sign<'_>,
 ) -> Decision<Approval> {
     let record = find_request(state, request)?.ok_or(IdentityError::NoRequest(request))?;
     match record.state {
         RequestState::Approved(_) => return Ok((Vec::new(), Approval { device: record.device, issued: None })),
         RequestState::Denied => return Err(IdentityError::Answered { request, answer: "denied" }),
+        RequestState::Expired => return Err(IdentityError::RequestExpired(request)),
         RequestState::Waiting if context.now >= record.expires_at => {
             return Err(IdentityError::RequestExpired(request));
         }
         RequestState::Waiting => {}
     }
-    if sas.is_some_and(|given| !same_digits(given, &record.sas)) {
+    if how.sas.is_some_and(|given| !same_digits(given, &record.sas)) {
         return Err(IdentityError::OtherSas(request));
     }
     may_pair(state, record.device, &record.public_key)?;
+    let replaces = replaced_by(state, &record)?;
+    if let Some(standing) = &replaces
+        && !how.replace
+    {
+        return Err(IdentityError::Replaces { device: record.device, name: standing.name.clone() });
+    }
     let subject = Subject::Device(record.device);
     let (issued, serial) = issue(state, context, subject, &record.public_key, IssueCause::Paired, sign)?;
     let RequestRecord { device, kind, name, public_key, .. } = record;
     let events = vec![
-        Event::PairingApproved(PairingApproved { request, device, sas_compared: sas.is_some() }),
-        Event::DevicePaired(DevicePaired { device, kind, name, public_key }),
+        Event::PairingApproved(PairingApproved { request, device, sas_compared: how.sas.is_some(), serial }),
+        Event::DevicePaired(DevicePaired { device, kind, name, public_key, replaces: replaces.is_some() }),
         issued,
     ];
     Ok((events, Approval { device, issued: Some(serial) }))
+}
+
+/// The paired device whose place a request would take, if it asks under the id of one.
+///
+/// # Errors
+/// [`ApplyFault`] where the state cannot be read.
+pub fn replaced_by(state: &dyn StateRead, request: &RequestRecord) -> Result<Option<DeviceRecord>, ApplyFault> {
+    Ok(find_device(state, request.device)?.filter(|record| record.state == DeviceState::Paired))
 }
 
 /// Digits as people type them: spaces and dashes between them do not matter.
@@ -260,6 +350,7 @@ pub fn decide_deny(state: &dyn StateRead, request: RequestId, reason: Option<Rea
     match record.state {
         RequestState::Waiting => Ok((vec![Event::PairingDenied(PairingDenied { request, device, reason })], device)),
         RequestState::Denied => Ok((Vec::new(), device)),
+        RequestState::Expired => Err(IdentityError::RequestExpired(request)),
         RequestState::Approved(_) => Err(IdentityError::Answered { request, answer: "approved" }),
     }
 }
@@ -274,11 +365,16 @@ fn issue(
     sign: &mut Sign<'_>,
 ) -> Result<(Event, Serial), IdentityError> {
     let authorities = authorities(state)?;
-    let generation = authorities.active().ok_or(IdentityError::NoAuthority)?.generation;
+    let active = authorities.active().ok_or(IdentityError::NoAuthority)?;
+    let generation = active.generation;
     let random = context.nonce.first_chunk().copied().unwrap_or_default();
     let serial = Serial::new(counters(state)?.next_serial, random);
     let not_before = Timestamp::from_millis(context.now.as_millis().saturating_sub(limits::LEAF_BACKDATE_MS));
-    let not_after = context.now.plus_millis(limits::LEAF_LIFE_MS);
+    // No verifier accepts a leaf beyond its root: none says that it lives longer.
+    let not_after = context.now.plus_millis(limits::LEAF_LIFE_MS).min(active.not_after);
+    if not_after <= context.now {
+        return Err(IdentityError::RootEnded { generation });
+    }
     let planned = Issue { serial, subject, public_key: public_key.clone(), generation, not_before, not_after, cause };
     let certificate = sign(&planned)?;
     let Issue { subject, .. } = planned;
@@ -420,28 +516,45 @@ pub fn decide_remove(state: &dyn StateRead, device: DeviceId) -> Decision<()> {
     Ok((vec![Event::DeviceRemoved(DeviceRemoved { device })], ()))
 }
 
-/// Decides the number and times of a revocation list by a trusted generation, the issuing one by default; `sign` makes it and gives its digest and entries.
+/// Plans a revocation list by a trusted generation, the issuing one by default: its number and times, and what
+/// stands on it. Whoever signs it fills in digest and entries, outside of every decision: that takes long.
 ///
 /// # Errors
-/// [`IdentityError::NoAuthority`], or what signing it failed by.
-pub fn decide_crl(
+/// [`IdentityError::NoAuthority`] where the generation is not trusted.
+pub fn plan_crl(
     state: &dyn StateRead,
-    context: &Context,
+    now: Timestamp,
     generation: Option<u32>,
-    sign: &mut dyn FnMut(&CrlIssued) -> Result<(Hash, u64), IdentityError>,
-) -> Decision<CrlIssued> {
+) -> Result<(CrlIssued, Vec<(Serial, Timestamp)>), IdentityError> {
+    let generation = crl_signer(state, generation)?;
+    let number = counters(state)?.crl_number + 1;
+    let mut revoked = Vec::new();
+    revocations(state, &mut |serial, entry| {
+        if entry.is_needed(now) {
+            revoked.push((serial, entry.time));
+        }
+        ControlFlow::Continue(())
+    })?;
+    let (next_update, digest) = (now.plus_millis(limits::CRL_LIFE_MS), Hash([0; 32]));
+    Ok((CrlIssued { number, generation, entries: 0, this_update: now, next_update, digest }, revoked))
+}
+
+/// Decides that a list that was planned and signed is recorded.
+///
+/// # Errors
+/// [`IdentityError::NoAuthority`] where its generation is not trusted any more.
+pub fn decide_crl(state: &dyn StateRead, made: CrlIssued) -> Decision<CrlIssued> {
+    crl_signer(state, Some(made.generation))?;
+    Ok((vec![Event::CrlIssued(made.clone())], made))
+}
+
+fn crl_signer(state: &dyn StateRead, generation: Option<u32>) -> Result<u32, IdentityError> {
     let all = authorities(state)?;
-    let wanted = match generation {
+    let signer = match generation {
         Some(wanted) => all.trusted().into_iter().find(|record| record.generation == wanted),
         None => all.active(),
     };
-    let generation = wanted.ok_or(IdentityError::NoAuthority)?.generation;
-    let number = counters(state)?.crl_number + 1;
-    let (this_update, next_update) = (context.now, context.now.plus_millis(limits::CRL_LIFE_MS));
-    let digest = Hash([0; 32]);
-    let mut event = CrlIssued { number, generation, entries: 0, this_update, next_update, digest };
-    (event.digest, event.entries) = sign(&event)?;
-    Ok((vec![Event::CrlIssued(event.clone())], event))
+    Ok(signer.ok_or(IdentityError::NoAuthority)?.generation)
 }
 
 /// An address as events keep it.

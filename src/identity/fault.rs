@@ -1,6 +1,6 @@
 //! Why an event does not fit, and why a command is refused.
 
-use crate::base::{DeviceId, PairingId, RequestId, Serial, StateError};
+use crate::base::{DeviceId, DeviceName, PairingId, RequestId, Serial, StateError};
 use crate::event::CodecError;
 use crate::event::identity::{ClientKind, EndCause, RefusalCause};
 
@@ -126,6 +126,20 @@ pub enum IdentityError {
     /// The public key belongs to a revoked or to another device.
     #[error("the public key belongs to device {0}")]
     KeyTaken(DeviceId),
+    /// The id is that of a device that is paired: approving would put another in its place.
+    #[error("device {device} (\"{name}\") is paired already: approving this request would replace it")]
+    Replaces {
+        /// The device.
+        device: DeviceId,
+        /// What people call it.
+        name: DeviceName,
+    },
+    /// The CA's root certificate has ended.
+    #[error("the root certificate of CA generation {generation} has ended")]
+    RootEnded {
+        /// The generation.
+        generation: u32,
+    },
     /// The certificate request holds another key than the first message named.
     #[error("the certificate request holds another key than the pairing was begun with")]
     OtherKey,

@@ -34,6 +34,8 @@ pub struct PairingRecord {
     pub expires_at: Timestamp,
     /// Attempts so far.
     pub attempts: u8,
+    /// When the last one was.
+    pub last_attempt: Option<Timestamp>,
     /// What became of it.
     pub state: PairingState,
     /// Its verifier.
@@ -51,6 +53,19 @@ impl PairingRecord {
             PairingState::Open | PairingState::Used(_) => None,
         }
     }
+
+    /// Why an open code can be ended at a time, if it can: the last attempt that it survives may still be
+    /// under way for as long as a session lasts.
+    #[must_use]
+    pub fn over(&self, now: Timestamp) -> Option<EndCause> {
+        let settled = |last: Timestamp| now >= last.plus_millis(limits::PAIRING_SESSION_MS);
+        match (self.state, self.ended(now)?) {
+            (PairingState::Open, EndCause::Burned) if now >= self.expires_at => Some(EndCause::Burned),
+            (PairingState::Open, EndCause::Burned) => self.last_attempt.is_none_or(settled).then_some(EndCause::Burned),
+            (PairingState::Open, cause) => Some(cause),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a request (stored: numbered by place, never reordered).
@@ -60,9 +75,11 @@ pub enum RequestState {
     /// It waits for a person.
     Waiting,
     /// It was approved; the certificate that came of it.
-    Approved(Option<Serial>),
+    Approved(Serial),
     /// It was denied.
     Denied,
+    /// Nobody answered it in its time.
+    Expired,
 }
 
 /// A pairing request (stored in the state).

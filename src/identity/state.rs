@@ -14,6 +14,8 @@
 //! | `29` serial (17) | [`Revocation`] |
 //! | `2a` BLAKE3 of a public key (32) | the device that it belongs to |
 //! | `2b` device (16) | when it was last seen |
+//! | `2c` end (8, big endian) request (8) | nothing: requests that wait, by their end |
+//! | `2d` time (8, big endian) `00` pairing (8) or `01` request (8) | nothing: what is over, by when it ended |
 
 use std::ops::ControlFlow;
 
@@ -23,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{
     Change, Delta, DeviceId, DeviceName, PairingId, RequestId, Serial, StateRead, Timestamp, limits, prefix_end,
 };
-use crate::crypto::{Hash, labels};
+use crate::crypto::{Fingerprint, Hash, labels};
 use crate::event::identity::{
     CertificateIssued, ClientKind, Der, DevicePaired, DevicesSeen, EndCause, IssueCause, PairingAttempted,
     PairingMinted, PairingRequested, Subject,
@@ -36,15 +38,17 @@ use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 const COUNTERS: &[u8] = &[0x20];
 pub(super) const AUTHORITIES: &[u8] = &[0x21];
 pub(super) const DEVICES: u8 = 0x22;
-const CERTIFICATES: u8 = 0x23;
+pub(super) const CERTIFICATES: u8 = 0x23;
 const BY_DEVICE: u8 = 0x24;
 const PAIRINGS: u8 = 0x25;
 const LOCATORS: u8 = 0x26;
 const REQUESTS: u8 = 0x27;
 const BY_END: u8 = 0x28;
-pub(super) const REVOKED: u8 = 0x29;
+const REVOKED: u8 = 0x29;
 const KEYS: u8 = 0x2A;
 const SEEN: u8 = 0x2B;
+const WAITING: u8 = 0x2C;
+const OVER: u8 = 0x2D;
 
 /// Totals over device trust (stored in the state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,6 +110,8 @@ pub struct AuthorityRecord {
     pub generation: u32,
     /// Root certificate.
     pub certificate: Der,
+    /// When that ends.
+    pub not_after: Timestamp,
     /// What became of it.
     pub state: AuthorityState,
     /// Since when.
@@ -127,6 +133,12 @@ impl Authorities {
     #[must_use]
     pub fn in_state(&self, state: AuthorityState) -> Option<&AuthorityRecord> {
         self.0.iter().find(|record| record.state == state)
+    }
+
+    /// Whether a roll is under way, from its first step to its last.
+    #[must_use]
+    pub fn rolling(&self) -> bool {
+        self.0.iter().any(|record| is_between(record.state))
     }
 
     /// Generations whose certificates are accepted, the issuing one first.
@@ -198,6 +210,8 @@ pub struct CertificateRecord {
     pub not_after: Timestamp,
     /// Why it was issued.
     pub cause: IssueCause,
+    /// Its fingerprint: whatever else shows this serial number was not issued here.
+    pub fingerprint: Fingerprint,
     /// Sequence number of the event that holds it.
     pub seq: u64,
     /// When it was revoked, if it was.
@@ -215,6 +229,14 @@ pub struct Revocation {
     pub with_device: bool,
 }
 
+impl Revocation {
+    /// Whether the certificate could still be shown at a time: it has not ended, or is within its grace.
+    #[must_use]
+    pub fn is_needed(&self, now: Timestamp) -> bool {
+        now <= self.not_after.plus_millis(limits::RENEWAL_GRACE_MS)
+    }
+}
+
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![kind];
     for part in parts {
@@ -229,6 +251,37 @@ fn key_of_public(public_key: &Der) -> Vec<u8> {
 
 fn end_key(not_after: Timestamp, serial: &Serial) -> Vec<u8> {
     key(BY_END, &[&not_after.as_millis().to_be_bytes(), serial.as_bytes()])
+}
+
+fn waiting_key(end: Timestamp, request: RequestId) -> Vec<u8> {
+    key(WAITING, &[&end.as_millis().to_be_bytes(), request.as_bytes()])
+}
+
+/// Something that is over and kept for a while.
+#[derive(Clone, Copy)]
+enum Over {
+    Pairing(PairingId),
+    Request(RequestId),
+}
+
+fn over_key(at: Timestamp, what: Over) -> Vec<u8> {
+    let (tag, id) = match what {
+        Over::Pairing(id) => (0, *id.as_bytes()),
+        Over::Request(id) => (1, *id.as_bytes()),
+    };
+    key(OVER, &[&at.as_millis().to_be_bytes(), &[tag], &id])
+}
+
+fn read_over(bytes: &[u8]) -> Option<(Timestamp, Over)> {
+    let (at, rest) = bytes.split_first_chunk()?;
+    let (tag, id) = rest.split_first()?;
+    let id = id.try_into().ok()?;
+    let what = match tag {
+        0 => Over::Pairing(PairingId::from_bytes(id)),
+        1 => Over::Request(RequestId::from_bytes(id)),
+        _ => return None,
+    };
+    Some((Timestamp::from_millis(u64::from_be_bytes(*at)), what))
 }
 
 fn read<T: DeserializeOwned>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, ApplyFault> {
@@ -373,6 +426,37 @@ pub fn list_requests(
     each(state, &[REQUESTS], &[REQUESTS + 1], id, visit)
 }
 
+/// The pairing codes that are open; the state keeps 64 of them at most.
+///
+/// # Errors
+/// As [`counters`].
+pub(super) fn open_pairings(state: &dyn StateRead) -> Result<Vec<PairingId>, ApplyFault> {
+    let mut found = Vec::new();
+    each(state, &[LOCATORS], &[LOCATORS + 1], |_| Some(()), &mut |(), pairing| {
+        found.push(pairing);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+/// Requests that wait and have had their time, the oldest first.
+///
+/// # Errors
+/// As [`counters`].
+pub(super) fn unanswered(state: &dyn StateRead, now: Timestamp, max: usize) -> Result<Vec<RequestId>, ApplyFault> {
+    let id = |bytes: &[u8]| bytes.get(8..)?.try_into().ok().map(RequestId::from_bytes);
+    let end = key(WAITING, &[&now.as_millis().saturating_add(1).to_be_bytes()]);
+    let mut found = Vec::new();
+    each(state, &[WAITING], &end, id, &mut |request, ()| {
+        if found.len() >= max {
+            return ControlFlow::Break(());
+        }
+        found.push(request);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
 /// Visits revoked certificates, in the order of their serial numbers.
 ///
 /// # Errors
@@ -421,12 +505,11 @@ pub fn certificates_of(state: &dyn StateRead, device: DeviceId) -> Result<Vec<Se
 pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) -> Result<Delta, ApplyFault> {
     match event {
         Event::CaCertified(event) => {
-            let (generation, certificate) = (event.generation, event.certificate.clone());
-            add_authority(state, time, generation, certificate, AuthorityState::Active)
+            add_authority(state, time, (event.generation, &event.certificate, event.not_after), AuthorityState::Active)
         }
         Event::CaPrepared(event) => {
-            let (generation, certificate) = (event.generation, event.certificate.clone());
-            add_authority(state, time, generation, certificate, AuthorityState::Prepared)
+            let root = (event.generation, &event.certificate, event.not_after);
+            add_authority(state, time, root, AuthorityState::Prepared)
         }
         Event::CaActivated(event) => activate(state, time, event.generation),
         Event::CaTainted(event) => {
@@ -438,9 +521,10 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         Event::PairingMinted(event) => apply_mint(state, time, event),
         Event::PairingAttempted(event) => apply_attempt(state, time, event),
         Event::PairingRequested(event) => apply_request(state, time, event),
-        Event::PairingApproved(event) => answer(state, event.request, RequestState::Approved(None)),
-        Event::PairingDenied(event) => answer(state, event.request, RequestState::Denied),
-        Event::PairingEnded(event) => end_pairing(state, event.pairing, PairingState::Ended(event.cause)),
+        Event::PairingApproved(event) => answer(state, time, event.request, RequestState::Approved(event.serial)),
+        Event::PairingDenied(event) => answer(state, time, event.request, RequestState::Denied),
+        Event::RequestExpired(event) => answer(state, time, event.request, RequestState::Expired),
+        Event::PairingEnded(event) => end_pairing(state, time, event.pairing, PairingState::Ended(event.cause)),
         Event::DevicePaired(event) => apply_paired(state, time, event),
         Event::CertificateIssued(event) => apply_issued(state, seq, event),
         Event::DeviceRenamed(event) => edit_device(state, event.device, |record| {
@@ -463,6 +547,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
             let mut delta = revoke_one(state, time, event.serial, false)?.ok_or(ApplyFault::Order("certificate"))?;
             totals.revoked += 1;
             delta.push(put(COUNTERS.to_vec(), &totals)?);
+            delta.extend(forget_revocations(state, time, limits::FORGET_STEP)?);
             Ok(delta)
         }
         Event::DeviceCleared(event) => edit_device(state, event.device, |record| {
@@ -479,7 +564,9 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
                 return Err(ApplyFault::Order("revocation list"));
             }
             totals.crl_number = event.number;
-            Ok(vec![put(COUNTERS.to_vec(), &totals)?])
+            let mut delta = vec![put(COUNTERS.to_vec(), &totals)?];
+            delta.extend(forget_revocations(state, time, limits::REVOCATIONS_FORGOTTEN_BY_LIST)?);
+            Ok(delta)
         }
         Event::DevicesSeen(event) => apply_seen(event),
         _ => Ok(Vec::new()),
@@ -489,8 +576,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
 fn add_authority(
     state: &dyn StateRead,
     time: Timestamp,
-    generation: u32,
-    certificate: Der,
+    (generation, certificate, not_after): (u32, &Der, Timestamp),
     as_state: AuthorityState,
 ) -> Result<Delta, ApplyFault> {
     let mut all = authorities(state)?;
@@ -502,7 +588,8 @@ fn add_authority(
     if generation.checked_sub(1) != Some(last) || rolling || all.0.len() >= limits::CA_GENERATIONS_MAX {
         return Err(ApplyFault::Order("CA generation"));
     }
-    all.0.push(AuthorityRecord { generation, certificate, state: as_state, since: time });
+    let certificate = certificate.clone();
+    all.0.push(AuthorityRecord { generation, certificate, not_after, state: as_state, since: time });
     Ok(vec![put(AUTHORITIES.to_vec(), &all)?])
 }
 
@@ -554,14 +641,15 @@ fn apply_mint(state: &dyn StateRead, time: Timestamp, event: &PairingMinted) -> 
         created: time,
         expires_at: event.expires_at,
         attempts: 0,
+        last_attempt: None,
         state: PairingState::Open,
         verifier: Some(event.verifier.clone()),
     };
-    Ok(vec![
-        put(COUNTERS.to_vec(), &totals)?,
-        put(key(PAIRINGS, &[event.pairing.as_bytes()]), &record)?,
-        put(key(LOCATORS, &[event.locator.as_bytes()]), &event.pairing)?,
-    ])
+    let mut delta = forget_over(state, time)?;
+    delta.push(put(COUNTERS.to_vec(), &totals)?);
+    delta.push(put(key(PAIRINGS, &[event.pairing.as_bytes()]), &record)?);
+    delta.push(put(key(LOCATORS, &[event.locator.as_bytes()]), &event.pairing)?);
+    Ok(delta)
 }
 
 fn apply_attempt(state: &dyn StateRead, time: Timestamp, event: &PairingAttempted) -> Result<Delta, ApplyFault> {
@@ -569,7 +657,7 @@ fn apply_attempt(state: &dyn StateRead, time: Timestamp, event: &PairingAttempte
     if record.state != PairingState::Open || event.attempt.checked_sub(1) != Some(record.attempts) {
         return Err(ApplyFault::Order("pairing"));
     }
-    record.attempts = event.attempt;
+    (record.attempts, record.last_attempt) = (event.attempt, Some(time));
     let mut totals = counters(state)?;
     let fresh = |began: Timestamp| time.as_millis().saturating_sub(began.as_millis()) >= limits::PAIRING_WINDOW_MS;
     if totals.window_began.is_none_or(fresh) {
@@ -583,7 +671,7 @@ fn apply_request(state: &dyn StateRead, time: Timestamp, event: &PairingRequeste
     if find_request(state, event.request)?.is_some() {
         return Err(ApplyFault::Exists("request"));
     }
-    let mut delta = end_pairing(state, event.pairing, PairingState::Used(event.request))?;
+    let mut delta = end_pairing(state, time, event.pairing, PairingState::Used(event.request))?;
     let mut totals = counters(state)?;
     // Written after what ending the code wrote, so both counts change.
     totals.open_pairings = totals.open_pairings.saturating_sub(1);
@@ -602,10 +690,33 @@ fn apply_request(state: &dyn StateRead, time: Timestamp, event: &PairingRequeste
     };
     delta.push(put(COUNTERS.to_vec(), &totals)?);
     delta.push(put(key(REQUESTS, &[event.request.as_bytes()]), &record)?);
+    delta.push(put(waiting_key(event.expires_at, event.request), &())?);
     Ok(delta)
 }
 
-fn end_pairing(state: &dyn StateRead, pairing: PairingId, to: PairingState) -> Result<Delta, ApplyFault> {
+/// Drops what has been over for longer than it is kept, a little at a time.
+fn forget_over(state: &dyn StateRead, time: Timestamp) -> Result<Delta, ApplyFault> {
+    let mut delta = Delta::new();
+    each(state, &[OVER], &[OVER + 1], read_over, &mut |(at, what), ()| {
+        if at.plus_millis(limits::PAIRING_KEPT_MS) > time || delta.len() >= 2 * limits::FORGET_STEP {
+            return ControlFlow::Break(());
+        }
+        delta.push(gone(match what {
+            Over::Pairing(id) => key(PAIRINGS, &[id.as_bytes()]),
+            Over::Request(id) => key(REQUESTS, &[id.as_bytes()]),
+        }));
+        delta.push(gone(over_key(at, what)));
+        ControlFlow::Continue(())
+    })?;
+    Ok(delta)
+}
+
+fn end_pairing(
+    state: &dyn StateRead,
+    time: Timestamp,
+    pairing: PairingId,
+    to: PairingState,
+) -> Result<Delta, ApplyFault> {
     let mut record = find_pairing(state, pairing)?.ok_or(ApplyFault::Missing("pairing"))?;
     if record.state != PairingState::Open {
         return Err(ApplyFault::Order("pairing"));
@@ -614,14 +725,15 @@ fn end_pairing(state: &dyn StateRead, pairing: PairingId, to: PairingState) -> R
     record.verifier = None;
     let mut totals = counters(state)?;
     totals.open_pairings = totals.open_pairings.saturating_sub(1);
-    Ok(vec![
-        put(COUNTERS.to_vec(), &totals)?,
-        gone(key(LOCATORS, &[record.locator.as_bytes()])),
-        put(key(PAIRINGS, &[pairing.as_bytes()]), &record)?,
-    ])
+    let mut delta = forget_over(state, time)?;
+    delta.push(put(COUNTERS.to_vec(), &totals)?);
+    delta.push(gone(key(LOCATORS, &[record.locator.as_bytes()])));
+    delta.push(put(key(PAIRINGS, &[pairing.as_bytes()]), &record)?);
+    delta.push(put(over_key(time, Over::Pairing(pairing)), &())?);
+    Ok(delta)
 }
 
-fn answer(state: &dyn StateRead, request: RequestId, to: RequestState) -> Result<Delta, ApplyFault> {
+fn answer(state: &dyn StateRead, time: Timestamp, request: RequestId, to: RequestState) -> Result<Delta, ApplyFault> {
     let mut record = find_request(state, request)?.ok_or(ApplyFault::Missing("request"))?;
     if record.state != RequestState::Waiting {
         return Err(ApplyFault::Order("request"));
@@ -629,15 +741,23 @@ fn answer(state: &dyn StateRead, request: RequestId, to: RequestState) -> Result
     record.state = to;
     let mut totals = counters(state)?;
     totals.open_requests = totals.open_requests.saturating_sub(1);
-    Ok(vec![put(COUNTERS.to_vec(), &totals)?, put(key(REQUESTS, &[request.as_bytes()]), &record)?])
+    let mut delta = forget_over(state, time)?;
+    delta.push(put(COUNTERS.to_vec(), &totals)?);
+    delta.push(put(key(REQUESTS, &[request.as_bytes()]), &record)?);
+    delta.push(gone(waiting_key(record.expires_at, request)));
+    delta.push(put(over_key(time, Over::Request(request)), &())?);
+    Ok(delta)
 }
 
 fn apply_paired(state: &dyn StateRead, time: Timestamp, event: &DevicePaired) -> Result<Delta, ApplyFault> {
     let before = find_device(state, event.device)?;
-    if before.as_ref().is_some_and(|record| record.state == DeviceState::Revoked) {
+    let stands = before.as_ref().is_some_and(|record| record.state == DeviceState::Paired);
+    let revoked = before.as_ref().is_some_and(|record| record.state == DeviceState::Revoked);
+    if revoked || stands != event.replaces {
         return Err(ApplyFault::Order("device"));
     }
-    let mut delta = Vec::new();
+    // The key of a pairing that is replaced goes on belonging to this id: no other device may come with it.
+    let mut delta = if stands { revoke_all(state, time, event.device)? } else { Vec::new() };
     if before.is_none() {
         let mut totals = counters(state)?;
         totals.devices += 1;
@@ -670,6 +790,7 @@ fn apply_issued(state: &dyn StateRead, seq: u64, event: &CertificateIssued) -> R
         not_before: event.not_before,
         not_after: event.not_after,
         cause: event.cause,
+        fingerprint: Fingerprint::of(event.certificate.as_bytes()),
         seq,
         revoked: None,
     };
@@ -720,6 +841,20 @@ fn revoke_one(
     ]))
 }
 
+/// Drops revocations of certificates that nobody accepts any more, whatever their grace, a little at a time.
+/// Serial numbers grow as ends do, so the oldest are looked at and no others.
+fn forget_revocations(state: &dyn StateRead, time: Timestamp, max: usize) -> Result<Delta, ApplyFault> {
+    let mut delta = Delta::new();
+    revocations(state, &mut |serial, entry| {
+        if entry.is_needed(time) || delta.len() >= max {
+            return ControlFlow::Break(());
+        }
+        delta.push(gone(key(REVOKED, &[serial.as_bytes()])));
+        ControlFlow::Continue(())
+    })?;
+    Ok(delta)
+}
+
 /// Revokes what a device holds. What ended longer ago than the grace is good for nothing any more, and
 /// its certificates stand in order of their serials, so the newest are looked at first.
 fn revoke_all(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Result<Delta, ApplyFault> {
@@ -735,7 +870,9 @@ fn revoke_all(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Resul
             delta.extend(changes);
         }
     }
+    let added = delta.len();
     delta.push(put(COUNTERS.to_vec(), &totals)?);
+    delta.extend(forget_revocations(state, time, added + limits::FORGET_STEP)?);
     Ok(delta)
 }
 

@@ -13,8 +13,10 @@ use crate::base::{
 use crate::event::Event;
 use crate::event::identity::{
     CaActivated, CaCertified, CaPrepared, CaRevoked, CaTainted, ClientKind, CodeMethod, Der, EndCause, IssueCause,
-    RefusalCause, Verifier,
+    RefusalCause, Subject, Verifier,
 };
+
+const ROOT_END: u64 = 1_000_000_000 + limits::ROOT_LIFE_MS;
 
 #[derive(Default)]
 struct World {
@@ -41,7 +43,13 @@ impl StateRead for World {
 impl World {
     fn new() -> Self {
         let mut world = Self { now: 1_000_000_000, ..Self::default() };
-        world.fold(Event::CaCertified(CaCertified { generation: 1, certificate: Der::new([1]) })).unwrap();
+        world
+            .fold(Event::CaCertified(CaCertified {
+                generation: 1,
+                certificate: Der::new([1]),
+                not_after: Timestamp::from_millis(ROOT_END),
+            }))
+            .unwrap();
         world
     }
 
@@ -100,8 +108,12 @@ impl World {
     }
 
     fn approve(&mut self, request: RequestId, sas: Option<&str>) -> Result<(usize, Approval), IdentityError> {
+        self.approve_as(request, Approve { sas, replace: false })
+    }
+
+    fn approve_as(&mut self, request: RequestId, how: Approve<'_>) -> Result<(usize, Approval), IdentityError> {
         let mut sign = |issue: &Issue| Ok(Der::new(issue.serial.as_bytes().to_vec()));
-        self.run(|state, context| decide_approve(state, context, request, sas, &mut sign))
+        self.run(|state, context| decide_approve(state, context, request, how, &mut sign))
     }
 
     fn renew(&mut self, device: u8, shown: Serial) -> Result<Serial, IdentityError> {
@@ -118,6 +130,18 @@ impl World {
         self.attempt(&locator).unwrap();
         let request = self.ask(pairing, device, ClientKind::Node).unwrap();
         self.approve(request, Some("123 456")).unwrap().1.issued.unwrap()
+    }
+
+    fn certificate(&self, counter: u64) -> Option<(Serial, CertificateRecord)> {
+        let first = [&[state::CERTIFICATES, 1][..], &counter.to_be_bytes()].concat();
+        let mut found = None;
+        self.scan(&first, &crate::base::prefix_end(&first), &mut |key, value| {
+            let serial = Serial::from_bytes(key[1..].try_into().unwrap());
+            found = Some((serial, crate::event::codec::decode(value).unwrap()));
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        found
     }
 
     fn device(&self, device: u8) -> Option<DeviceRecord> {
@@ -270,8 +294,9 @@ fn a_certificate_renews_until_the_grace_is_over() {
 fn a_roll_goes_through_its_steps_in_order() {
     let mut world = World::new();
     let keyring = crate::crypto::Hash([0; 32]);
-    let certificate = || Der::new([2]);
-    let prepare = |generation| Event::CaPrepared(CaPrepared { generation, certificate: certificate(), keyring });
+    let (certificate, not_after) = (|| Der::new([2]), Timestamp::from_millis(ROOT_END));
+    let prepare =
+        |generation| Event::CaPrepared(CaPrepared { generation, certificate: certificate(), not_after, keyring });
     let activate =
         |generation| Event::CaActivated(CaActivated { generation, table_generation: 2, rewrapped: 0, keyring });
     let taint = |generation| Event::CaTainted(CaTainted { generation });
@@ -299,12 +324,220 @@ fn what_a_tainted_key_signed_is_not_renewed_in_the_grace() {
     let mut world = World::new();
     let serial = world.pair(7);
     let keyring = crate::crypto::Hash([0; 32]);
-    world.fold(Event::CaPrepared(CaPrepared { generation: 2, certificate: Der::new([2]), keyring })).unwrap();
+    let not_after = Timestamp::from_millis(ROOT_END);
+    let prepared = CaPrepared { generation: 2, certificate: Der::new([2]), not_after, keyring };
+    world.fold(Event::CaPrepared(prepared)).unwrap();
     world.fold(Event::CaActivated(CaActivated { generation: 2, table_generation: 2, rewrapped: 0, keyring })).unwrap();
     world.fold(Event::CaTainted(CaTainted { generation: 1 })).unwrap();
     world.renew(7, serial).expect("it has not ended yet");
     world.now += limits::LEAF_LIFE_MS + 1;
     assert!(matches!(world.renew(7, serial), Err(IdentityError::GraceOver(_))));
+}
+
+#[test]
+fn a_paired_identity_is_replaced_only_on_a_persons_word() {
+    let mut world = World::new();
+    let first = world.pair(7);
+    let second = world.renew(7, first).unwrap();
+    let thief = |world: &mut World, locator: &str| {
+        let (pairing, name) =
+            (world.mint(u8::try_from(world.seq).unwrap(), locator).unwrap(), DeviceName::new("thief"));
+        let (name, public_key, device) = (name.unwrap(), Der::new([66; 44]), DeviceId::from_bytes([7; 16]));
+        let kind = ClientKind::Node;
+        let asked = Asked { pairing, device, kind, name: &name, public_key: &public_key, sas: "123456", peer: "p" };
+        let request = RequestId::from_bytes(world.seq.to_be_bytes());
+        world.run(|state, context| decide_request(state, context, request, asked)).unwrap().1
+    };
+    let request = thief(&mut world, "one");
+    let record = find_request(&world, request).unwrap().unwrap();
+    assert_eq!(replaced_by(&world, &record).unwrap().unwrap().name.as_str(), "box");
+    let refused = world.approve(request, Some("123456")).unwrap_err();
+    assert!(matches!(refused, IdentityError::Replaces { .. }), "{refused}");
+    assert_eq!(world.device(7).unwrap().name.as_str(), "box");
+    world.renew(7, second).expect("nothing happened to the device");
+    // On a person's word the old pairing ends with all it holds, in the same batch.
+    let now = Timestamp::from_millis(world.now);
+    let trust = Trust::read(&world, now).unwrap();
+    let (events, approval) = world.approve_as(request, Approve { sas: None, replace: true }).unwrap();
+    assert_eq!(events, 3);
+    assert_eq!(world.device(7).unwrap().name.as_str(), "thief");
+    for serial in [first, second] {
+        let record = find_certificate(&world, serial).unwrap().unwrap();
+        assert!(record.revoked.is_some());
+        assert!(matches!(world.renew(7, serial), Err(IdentityError::CertificateRevoked(_))));
+        let device = DeviceId::from_bytes([7; 16]);
+        assert_eq!(trust.check(device, serial, &record.fingerprint), Ok(()), "this view was read before");
+        let trust = Trust::read(&world, now).unwrap();
+        assert_eq!(trust.check(device, serial, &record.fingerprint), Err(RefusalCause::CertificateRevoked));
+    }
+    assert!(find_certificate(&world, approval.issued.unwrap()).unwrap().unwrap().revoked.is_none());
+    // An event that replaces nobody, or replaces silently, does not fold.
+    let mut paired = crate::event::identity::DevicePaired {
+        device: DeviceId::from_bytes([7; 16]),
+        kind: ClientKind::Node,
+        name: DeviceName::new("x").unwrap(),
+        public_key: Der::new([1]),
+        replaces: false,
+    };
+    assert!(world.fold(Event::DevicePaired(paired.clone())).is_err());
+    (paired.device, paired.replaces) = (DeviceId::from_bytes([9; 16]), true);
+    assert!(world.fold(Event::DevicePaired(paired)).is_err());
+}
+
+#[test]
+fn codes_and_requests_that_are_over_make_room() {
+    let mut world = World::new();
+    for id in 0..limits::PAIRINGS_OPEN_MAX {
+        world.mint(u8::try_from(id).unwrap(), &format!("l{id}")).unwrap();
+    }
+    world.now += limits::PAIRING_TTL_MS;
+    world.mint(200, "one more").expect("what is over is ended beside");
+    assert_eq!(counters(&world).unwrap().open_pairings as usize, 64 - limits::SWEEP_BESIDE + 1);
+    assert_eq!(world.run(decide_sweep).unwrap().1, 64 - limits::SWEEP_BESIDE);
+    assert_eq!(world.run(decide_sweep).unwrap(), (0, 0), "and no event where nothing is over");
+    assert_eq!(counters(&world).unwrap().open_pairings, 1);
+    list_pairings(&world, &mut |_, record| {
+        assert_eq!(record.verifier.is_some(), record.state == PairingState::Open, "no verifier outlives its code");
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let mut requests = Vec::new();
+    for id in 0..limits::REQUESTS_OPEN_MAX {
+        let locator = format!("r{id}");
+        let mut pairing = [1; 8];
+        pairing[..4].copy_from_slice(&id.to_be_bytes());
+        let minted = Minted {
+            pairing: PairingId::from_bytes(pairing),
+            locator,
+            method: CodeMethod::Pin,
+            kind: None,
+            name: None,
+            ttl_ms: limits::PAIRING_TTL_MS,
+            verifier: Verifier::new(vec![9]),
+        };
+        world.run(|state, context| decide_mint(state, context, minted)).unwrap();
+        requests.push(world.ask(PairingId::from_bytes(pairing), 9, ClientKind::Node).unwrap());
+    }
+    let pairing = world.mint(201, "full").unwrap();
+    assert!(matches!(world.ask(pairing, 9, ClientKind::Node), Err(IdentityError::TooManyRequests { .. })));
+    world.now += limits::REQUEST_TTL_MS;
+    let pairing = world.mint(202, "later").unwrap();
+    world.ask(pairing, 9, ClientKind::Node).expect("unanswered requests are ended beside");
+    let first = find_request(&world, requests[0]).unwrap().unwrap();
+    assert_eq!(first.state, RequestState::Expired);
+    assert!(matches!(world.approve(requests[0], None), Err(IdentityError::RequestExpired(_))));
+    assert!(matches!(
+        world.run(|state, _| decide_deny(state, requests[0], None)),
+        Err(IdentityError::RequestExpired(_))
+    ));
+    while world.run(decide_sweep).unwrap().1 > 0 {}
+    assert_eq!(counters(&world).unwrap().open_requests, 1);
+}
+
+#[test]
+fn a_spent_code_is_ended_once_its_last_attempt_had_its_time() {
+    let mut world = World::new();
+    let pairing = world.mint(1, "ab").unwrap();
+    for _ in 0..limits::PAIRING_ATTEMPTS_MAX {
+        world.attempt("ab").unwrap();
+    }
+    world.now += limits::PAIRING_SESSION_MS - 1;
+    assert_eq!(world.run(decide_sweep).unwrap().1, 0, "the third attempt may still come through");
+    world.now += 1;
+    assert_eq!(world.run(decide_sweep).unwrap().1, 1);
+    let state = find_pairing(&world, pairing).unwrap().unwrap().state;
+    assert_eq!(state, PairingState::Ended(EndCause::Burned));
+}
+
+#[test]
+fn what_is_over_leaves_the_state_after_a_week() {
+    let mut world = World::new();
+    for device in 1..=20 {
+        world.pair(device);
+        world.now += limits::PAIRING_WINDOW_MS;
+    }
+    let kept = |world: &World| {
+        let (mut codes, mut requests) = (0, 0);
+        let count = |what: &mut i32| {
+            *what += 1;
+            ControlFlow::Continue(())
+        };
+        list_pairings(world, &mut |_, _| count(&mut codes)).unwrap();
+        list_requests(world, &mut |_, _| count(&mut requests)).unwrap();
+        (codes, requests)
+    };
+    assert_eq!(kept(&world), (20, 20));
+    world.now += limits::PAIRING_KEPT_MS;
+    for device in 21..=40 {
+        world.pair(device);
+        world.now += limits::PAIRING_WINDOW_MS;
+    }
+    assert_eq!(kept(&world), (20, 20), "what was over for a week is gone, and what is younger is not");
+    let mut over = 0;
+    world
+        .scan(&[0x2D], &[0x2E], &mut |_, _| {
+            over += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(over, 40, "nor is anything left of it");
+}
+
+#[test]
+fn a_revocation_is_kept_as_long_as_anybody_would_accept_the_certificate() {
+    let mut world = World::new();
+    let old = world.pair(1);
+    world.run(|state, _| decide_revoke_certificate(state, old)).unwrap();
+    let listed = |world: &World| {
+        let (planned, revoked) = plan_crl(world, Timestamp::from_millis(world.now), None).unwrap();
+        let mut stored = 0;
+        revocations(world, &mut |_, _| {
+            stored += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        (planned, revoked.into_iter().map(|(serial, _)| serial).collect::<Vec<_>>(), stored)
+    };
+    world.now += limits::LEAF_LIFE_MS + limits::RENEWAL_GRACE_MS;
+    assert_eq!(listed(&world).1, [old], "to its last moment");
+    world.now += 1;
+    let (planned, on_list, stored) = listed(&world);
+    assert_eq!((on_list.len(), stored), (0, 1));
+    world.run(|state, _| decide_crl(state, planned)).unwrap();
+    assert_eq!(listed(&world).2, 0, "the list that left it out took it from the state");
+    assert!(find_certificate(&world, old).unwrap().unwrap().revoked.is_some(), "what is known of it stays");
+}
+
+#[test]
+fn no_leaf_ends_after_its_root() {
+    let mut world = World::new();
+    world.now = ROOT_END - 1000;
+    let serial = world.pair(7);
+    assert_eq!(find_certificate(&world, serial).unwrap().unwrap().not_after.as_millis(), ROOT_END);
+    world.now = ROOT_END;
+    assert!(matches!(world.renew(7, serial), Err(IdentityError::RootEnded { generation: 1 })));
+}
+
+/// Whatever was ever issued, a live view holds what could still be shown, and tells of what matters alone.
+#[test]
+fn a_live_view_is_bounded_and_follows() {
+    let mut world = World::new();
+    let trust = Trust::read(&world, Timestamp::from_millis(world.now)).unwrap();
+    let mut serial = world.pair(7);
+    for _ in 0..30 {
+        world.now += limits::LEAF_LIFE_MS / 2;
+        let before: BTreeMap<_, _> = world.map.clone();
+        serial = world.renew(7, serial).unwrap();
+        let changed = world.map.iter().filter(|(key, value)| before.get(*key) != Some(value));
+        let delta = changed.map(|(key, value)| (key.clone().into(), Some(value.clone().into()))).collect();
+        trust.observe(&delta, Timestamp::from_millis(world.now));
+    }
+    let anew = Trust::read(&world, Timestamp::from_millis(world.now)).unwrap();
+    assert_eq!(trust.certificates(), anew.certificates());
+    assert!(trust.certificates() <= 17, "eight days of two a day");
+    assert_eq!(*trust.watch().borrow(), 0, "a renewal is nobody's business");
+    let print = find_certificate(&world, serial).unwrap().unwrap().fingerprint;
+    assert_eq!(anew.check(DeviceId::from_bytes([7; 16]), serial, &print), Ok(()));
 }
 
 /// One step of the model: who, and what.
@@ -358,7 +591,7 @@ fn try_pair(world: &mut World, device: u8) -> Result<Serial, IdentityError> {
             return Err(error);
         }
     };
-    world.approve(request, None).map(|(_, approval)| approval.issued.unwrap())
+    world.approve_as(request, Approve { sas: None, replace: true }).map(|(_, approval)| approval.issued.unwrap())
 }
 
 fn step_model(world: &mut World, known: &mut Known, step: Step) {
@@ -443,14 +676,26 @@ proptest! {
             prop_assert_eq!(&listed, &expected);
             prop_assert_eq!(counters(&world).unwrap().devices, known.len() as u64);
             prop_assert_eq!(counters(&world).unwrap().open_pairings, 0);
-            let mut on_list = 0;
+            let mut on_list = BTreeMap::new();
             revocations(&world, &mut |serial, entry| {
                 let record = find_certificate(&world, serial).unwrap().unwrap();
                 assert_eq!((record.revoked, record.not_after), (Some(entry.time), entry.not_after));
-                on_list += 1;
+                on_list.insert(serial, entry);
                 ControlFlow::Continue(())
             }).unwrap();
-            prop_assert_eq!(counters(&world).unwrap().revoked, on_list);
+            let trust = Trust::read(&world, Timestamp::from_millis(world.now)).unwrap();
+            let mut revoked = 0;
+            for counter in 0..counters(&world).unwrap().next_serial {
+                let Some((serial, record)) = world.certificate(counter) else { continue };
+                revoked += u64::from(record.revoked.is_some());
+                let about = world.now <= record.not_after.as_millis() + limits::RENEWAL_GRACE_MS;
+                // Whoever could still be shown and was revoked stands on the list.
+                prop_assert!(!about || record.revoked.is_some() == on_list.contains_key(&serial));
+                let Subject::Device(device) = record.subject else { continue };
+                let good = trust.check(device, serial, &record.fingerprint).is_ok();
+                prop_assert_eq!(good, about && record.revoked.is_none(), "{} {}", device, serial);
+            }
+            prop_assert_eq!(counters(&world).unwrap().revoked, revoked);
         }
     }
 }

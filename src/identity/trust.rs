@@ -1,22 +1,25 @@
 //! What every connection must know of device trust, live: which roots are trusted, which devices are
-//! paired, which certificates are revoked.
+//! paired, which certificates the log issued to whom, and which of them are revoked.
 //!
 //! It is read from the state once and then follows every batch, after the batch is durable and before the
 //! command that made it returns: a revocation is in force when `revoke` comes back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-use crate::base::{Delta, DeviceId, Serial, StateRead, bytes};
+use crate::base::{Delta, DeviceId, Serial, StateRead, Timestamp, bytes, limits};
+use crate::crypto::Fingerprint;
 use crate::event::codec;
-use crate::event::identity::{Der, RefusalCause};
+use crate::event::identity::{Der, RefusalCause, Subject};
 
 use super::fault::ApplyFault;
 use super::state::{
-    AUTHORITIES, Authorities, DEVICES, DeviceRecord, DeviceState, REVOKED, authorities, list_devices, revocations,
+    AUTHORITIES, Authorities, CERTIFICATES, CertificateRecord, DEVICES, DeviceRecord, DeviceState, authorities,
+    expiring, find_certificate, list_devices,
 };
 
 /// A root certificate that is trusted.
@@ -28,16 +31,76 @@ pub struct Root {
     pub certificate: Der,
 }
 
+/// A certificate that the log issued and that could still be shown.
+struct Held {
+    /// The device that it is for; none for the daemon's own.
+    device: Option<DeviceId>,
+    fingerprint: Fingerprint,
+    not_after: Timestamp,
+    revoked: bool,
+}
+
+/// Certificates stand here from their issue until their grace is over: what is held is bounded by what is
+/// issued within eight days, however long the log is.
 #[derive(Default)]
 struct Known {
     roots: Arc<Vec<Root>>,
     paired: HashSet<DeviceId>,
-    revoked: HashSet<Serial>,
+    held: HashMap<Serial, Held>,
+    by_end: BTreeSet<(Timestamp, Serial)>,
+    revoked: usize,
 }
 
-/// The live view. A check costs two lookups in memory, however many certificates were revoked.
+/// When a certificate is good for nothing any more.
+const fn useless_from(not_after: Timestamp) -> Timestamp {
+    not_after.plus_millis(limits::RENEWAL_GRACE_MS)
+}
+
+impl Known {
+    fn drop_held(&mut self, serial: Serial) -> Option<Held> {
+        let held = self.held.remove(&serial)?;
+        self.by_end.remove(&(held.not_after, serial));
+        self.revoked -= usize::from(held.revoked);
+        Some(held)
+    }
+
+    /// Takes what the state says of a certificate; says whether it is newly revoked.
+    fn hold(&mut self, serial: Serial, record: &CertificateRecord) -> bool {
+        let before = self.drop_held(serial);
+        let revoked = record.revoked.is_some();
+        let device = match &record.subject {
+            Subject::Device(device) => Some(*device),
+            Subject::Server(_) => None,
+        };
+        let (fingerprint, not_after) = (record.fingerprint, record.not_after);
+        self.held.insert(serial, Held { device, fingerprint, not_after, revoked });
+        self.by_end.insert((not_after, serial));
+        self.revoked += usize::from(revoked);
+        revoked && before.is_none_or(|held| !held.revoked)
+    }
+
+    /// Drops what nobody accepts any more.
+    fn prune(&mut self, now: Timestamp) {
+        while let Some((not_after, serial)) = self.by_end.first().copied() {
+            if useless_from(not_after) >= now {
+                break;
+            }
+            self.drop_held(serial);
+        }
+    }
+
+    /// When there is something to drop next, in milliseconds.
+    fn due(&self) -> u64 {
+        self.by_end.first().map_or(u64::MAX, |(not_after, _)| useless_from(*not_after).as_millis())
+    }
+}
+
+/// The live view. It is a list of what is allowed: a certificate that no event of this log issued is refused,
+/// whoever signed it. A check is two lookups in memory, however many certificates were issued or revoked.
 pub struct Trust {
     known: RwLock<Known>,
+    /// [`Known::due`], without the lock.
+    due: AtomicU64,
     changed: watch::Sender<u64>,
 }
 
@@ -47,7 +110,8 @@ impl std::fmt::Debug for Trust {
         f.debug_struct("Trust")
             .field("roots", &known.roots.len())
             .field("paired", &known.paired.len())
-            .field("revoked", &known.revoked.len())
+            .field("certificates", &known.held.len())
+            .field("revoked", &known.revoked)
             .finish()
     }
 }
@@ -61,11 +125,11 @@ fn roots_of(all: &Authorities) -> Arc<Vec<Root>> {
 }
 
 impl Trust {
-    /// Reads the state.
+    /// Reads the state as of a time.
     ///
     /// # Errors
     /// [`ApplyFault`] where it cannot be read.
-    pub fn read(state: &dyn StateRead) -> Result<Self, ApplyFault> {
+    pub fn read(state: &dyn StateRead, now: Timestamp) -> Result<Self, ApplyFault> {
         let mut known = Known { roots: roots_of(&authorities(state)?), ..Known::default() };
         list_devices(state, &mut |device, record| {
             if record.state == DeviceState::Paired {
@@ -73,56 +137,85 @@ impl Trust {
             }
             ControlFlow::Continue(())
         })?;
-        revocations(state, &mut |serial, _| {
-            known.revoked.insert(serial);
+        let mut serials = Vec::new();
+        let from = Timestamp::from_millis(now.as_millis().saturating_sub(limits::RENEWAL_GRACE_MS));
+        expiring(state, from, &mut |serial| {
+            serials.push(serial);
             ControlFlow::Continue(())
         })?;
-        Ok(Self { known: RwLock::new(known), changed: watch::Sender::new(0) })
+        for serial in serials {
+            let record = find_certificate(state, serial)?.ok_or(ApplyFault::Missing("certificate"))?;
+            known.hold(serial, &record);
+        }
+        let due = AtomicU64::new(known.due());
+        Ok(Self { known: RwLock::new(known), due, changed: watch::Sender::new(0) })
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows what a durable batch changed. What does not decode trusts nobody.
-    pub fn observe(&self, delta: &Delta) {
-        let concerns = |key: &[u8]| matches!(key.first(), Some(&(DEVICES | REVOKED))) || key == AUTHORITIES;
-        if !delta.iter().any(|(key, _)| concerns(key)) {
+    /// Follows what a durable batch of a time changed. What does not decode trusts nobody. Told are those who
+    /// watch only where somebody is trusted less than before, or the roots changed.
+    pub fn observe(&self, delta: &Delta, time: Timestamp) {
+        let concerns = |key: &[u8]| matches!(key.first(), Some(&(DEVICES | CERTIFICATES))) || key == AUTHORITIES;
+        if time.as_millis() <= self.due.load(Ordering::Relaxed) && !delta.iter().any(|(key, _)| concerns(key)) {
             return;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut less = false;
         for (key, value) in delta {
             let value = value.as_deref();
             if **key == *AUTHORITIES {
                 let all = value.and_then(|bytes| codec::decode::<Authorities>(bytes).ok());
                 known.roots = roots_of(&all.unwrap_or_default());
+                less = true;
             } else if let Some(device) = id(key, DEVICES).map(DeviceId::from_bytes) {
                 let record = value.and_then(|bytes| codec::decode::<DeviceRecord>(bytes).ok());
                 if record.is_some_and(|record| record.state == DeviceState::Paired) {
                     known.paired.insert(device);
                 } else {
-                    known.paired.remove(&device);
+                    less |= known.paired.remove(&device);
                 }
-            } else if let Some(serial) = id(key, REVOKED).map(Serial::from_bytes) {
-                known.revoked.insert(serial);
+            } else if let Some(serial) = id(key, CERTIFICATES).map(Serial::from_bytes) {
+                match value.and_then(|bytes| codec::decode::<CertificateRecord>(bytes).ok()) {
+                    Some(record) => less |= known.hold(serial, &record),
+                    None => less |= known.drop_held(serial).is_some(),
+                }
             }
         }
+        known.prune(time);
+        self.due.store(known.due(), Ordering::Relaxed);
         drop(known);
-        self.changed.send_modify(|version| *version += 1);
+        if less {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 
-    /// Whether a device with this certificate is trusted at this moment. The certificate's signature and
-    /// times are not looked at.
+    /// Whether this very certificate is trusted at this moment, for this device: the log issued it, to the
+    /// device, and neither was revoked since. Its signature and times are not looked at.
     ///
     /// # Errors
     /// The cause, as events record it.
-    pub fn check(&self, device: DeviceId, serial: Serial) -> Result<(), RefusalCause> {
+    pub fn check(&self, device: DeviceId, serial: Serial, fingerprint: &Fingerprint) -> Result<(), RefusalCause> {
         let known = self.known();
-        if known.revoked.contains(&serial) {
-            let with_device = !known.paired.contains(&device);
-            return Err(if with_device { RefusalCause::DeviceRevoked } else { RefusalCause::CertificateRevoked });
+        let held = known.held.get(&serial).filter(|held| held.fingerprint == *fingerprint);
+        let held = held.filter(|held| held.device == Some(device)).ok_or(RefusalCause::NotIssued)?;
+        let paired = known.paired.contains(&device);
+        match (held.revoked, paired) {
+            (false, true) => Ok(()),
+            (true, true) => Err(RefusalCause::CertificateRevoked),
+            (true, false) => Err(RefusalCause::DeviceRevoked),
+            (false, false) => Err(RefusalCause::UnknownDevice),
         }
-        if known.paired.contains(&device) { Ok(()) } else { Err(RefusalCause::UnknownDevice) }
+    }
+
+    /// Whether a certificate of the daemon itself is one that the log issued and nobody revoked.
+    #[must_use]
+    pub fn is_servers(&self, serial: Serial, fingerprint: &Fingerprint) -> bool {
+        let known = self.known();
+        let held = known.held.get(&serial).filter(|held| held.fingerprint == *fingerprint);
+        held.is_some_and(|held| held.device.is_none() && !held.revoked)
     }
 
     /// The trusted roots, the issuing one first.
@@ -131,14 +224,20 @@ impl Trust {
         Arc::clone(&self.known().roots)
     }
 
-    /// How many devices are paired, and how many certificates are revoked.
+    /// How many certificates are held: those that could still be shown.
+    #[must_use]
+    pub fn certificates(&self) -> usize {
+        self.known().held.len()
+    }
+
+    /// How many devices are paired, and how many certificates that could still be shown are revoked.
     #[must_use]
     pub fn totals(&self) -> (usize, usize) {
         let known = self.known();
-        (known.paired.len(), known.revoked.len())
+        (known.paired.len(), known.revoked)
     }
 
-    /// Told of every change.
+    /// Told whenever somebody is trusted less than before, or the roots changed.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

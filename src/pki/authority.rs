@@ -106,8 +106,14 @@ pub fn root(ca_pkcs8: &[u8], ledger: LedgerId, generation: u32, now: Timestamp) 
     let mut params = root_params(ledger, generation);
     params.serial_number = Some(SerialNumber::from_slice(&generation.max(1).to_be_bytes()));
     params.not_before = date(Timestamp::from_millis(now.as_millis().saturating_sub(limits::LEAF_BACKDATE_MS)))?;
-    params.not_after = date(now.plus_millis(limits::ROOT_LIFE_MS))?;
+    params.not_after = date(root_end(now))?;
     params.self_signed(&key).map(|certificate| certificate.der().to_vec()).map_err(SignError::Build)
+}
+
+/// When a root certificate that is made now ends.
+#[must_use]
+pub const fn root_end(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis(now.plus_millis(limits::ROOT_LIFE_MS).as_millis() / 1000 * 1000)
 }
 
 /// A CA key with the names of its root: it signs.

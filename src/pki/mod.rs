@@ -10,10 +10,11 @@ mod csr;
 mod pem;
 mod read;
 
-pub use authority::{Authority, ServerName, SignError, root};
+pub use crate::crypto::Fingerprint;
+pub use authority::{Authority, ServerName, SignError, root, root_end};
 pub use csr::{CsrError, LeafKey, PublicKey, public_key_from_csr};
 pub use pem::{certificates_from_pem, key_from_pem, pem};
-pub use read::{Fingerprint, LeafFacts, ReadError, fingerprint, read_leaf};
+pub use read::{LeafFacts, ReadError, fingerprint, read_leaf};
 
 /// What stands before a device's id in its certificate's URI name.
 pub const DEVICE_URI: &str = "urn:palyra:device:";

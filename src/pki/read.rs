@@ -1,50 +1,16 @@
 //! Reading a leaf certificate that a peer showed.
 
-use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::base::{DeviceId, Serial, Timestamp, bytes_or_hex, limits};
-
-/// SHA-256 of a certificate in DER, as browsers and openssl show it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// The bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fingerprint({self})")
-    }
-}
-
-impl std::str::FromStr for Fingerprint {
-    type Err = crate::base::IdError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        crate::base::hex_array(text).map(Self)
-    }
-}
-
-bytes_or_hex!(Fingerprint, 32);
+use crate::base::{DeviceId, Serial, Timestamp, limits};
+use crate::crypto::Fingerprint;
 
 /// The fingerprint of a certificate in DER.
 #[must_use]
 pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
-    Fingerprint(Sha256::digest(certificate).into())
+    Fingerprint::of(certificate)
 }
 
 /// Why a certificate does not read as one of ours. Nothing here says that it is trusted or not.

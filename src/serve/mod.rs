@@ -23,6 +23,8 @@ mod registry;
 mod renewal;
 mod shared;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use daemon::{Daemon, Listening, ServeError, ServeOptions};
 pub use metrics::Metrics;

@@ -64,7 +64,8 @@ pub async fn keep_certificate(shared: Arc<Shared>, names: Vec<ServerName>, mut e
     }
 }
 
-/// Records what was gathered: refusals a second after the first and then in steps, sightings by the minute.
+/// Records what was gathered: refusals a second after the first and then in steps, sightings by the minute; and
+/// ends the codes and requests that are over.
 pub async fn keep_records(shared: Arc<Shared>) {
     let mut stop = shared.stop.clone();
     let mut seen = tokio::time::interval(Duration::from_millis(limits::SEEN_GATHER_MS));
@@ -73,7 +74,11 @@ pub async fn keep_records(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = stop.changed() => return,
-            _ = seen.tick() => record_seen(&shared).await,
+            _ = seen.tick() => {
+                record_seen(&shared).await;
+                // What is over is ended by an event within a minute, whether or not anybody asks.
+                let _ = shared.blocking(|shared| shared.ledger.identity().sweep()).await;
+            }
             () = refusals(&shared, earliest) => {
                 record_refused(&shared).await;
                 earliest = tokio::time::Instant::now() + Duration::from_millis(limits::REFUSALS_SPACING_MS);

@@ -183,6 +183,36 @@ fn a_certificate_of_another_ca_and_one_that_no_event_knows_are_refused() {
     assert_eq!(try_with(&scene, &server).unwrap_err().cause, RefusalCause::Untrusted);
 }
 
+/// What a thief of the CA key signs chains to a trusted root, and comes in nowhere: no event issued it.
+#[test]
+fn a_stolen_ca_key_lets_nobody_in() {
+    let scene = scene();
+    let identity = scene.ledger.identity();
+    let thief = LeafKey::generate().unwrap();
+    let now = identity.clock().now();
+    let validity = (now, now.plus_millis(limits::LEAF_LIFE_MS));
+    let stolen = Authority::new(&identity.stolen_ca_key(), scene.ledger.id(), 1).unwrap();
+    // A serial number that was never given, and that of the device's own certificate.
+    for serial in [Serial::new(4711, [9; 8]), scene.device.serial] {
+        let der = stolen.device_leaf(scene.device.id, &thief.public().unwrap(), serial, validity).unwrap();
+        let key = LeafKey::from_pkcs8(thief.expose_pkcs8().to_vec().into()).unwrap();
+        let forged = Paired { id: scene.device.id, serial, certificate: Der::new(der), key };
+        let refused = try_with(&scene, &forged).unwrap_err();
+        assert_eq!((refused.cause, refused.device), (RefusalCause::NotIssued, Some(scene.device.id)));
+        let facts = crate::pki::read_leaf(forged.certificate.as_bytes()).unwrap();
+        let shown = Shown { device: scene.device.id, facts, in_grace: false };
+        assert_eq!(scene.tls.verifier().still_good(&shown, now), Err(RefusalCause::NotIssued), "on every request");
+    }
+    try_with(&scene, &scene.device).unwrap();
+    let names = [ledger_name(scene.ledger.id()).parse().unwrap()];
+    let (serial, certificate) = identity.issue_server(&names, &thief.public().unwrap()).unwrap();
+    let print = crate::pki::fingerprint(certificate.as_bytes());
+    assert!(scene.tls.verifier().trust().is_servers(serial, &print));
+    assert!(!scene.tls.verifier().trust().is_servers(serial, &crate::pki::fingerprint(b"forged")));
+    identity.revoke_certificate(serial).unwrap();
+    assert!(!scene.tls.verifier().trust().is_servers(serial, &print));
+}
+
 #[test]
 fn no_certificate_no_handshake() {
     let scene = scene();
@@ -240,7 +270,8 @@ fn a_live_view_that_reads_the_state_anew_knows_the_same() {
     let other = pair(&scene.ledger, 9);
     let live = scene.tls.verifier().trust();
     assert_eq!(live.totals(), (1, 1));
-    assert_eq!(live.check(other.id, other.serial), Ok(()));
+    let print = |paired: &Paired| crate::pki::fingerprint(paired.certificate.as_bytes());
+    assert_eq!(live.check(other.id, other.serial, &print(&other)), Ok(()));
     scene.ledger.close().unwrap();
     let config = Config::new(scene.dir.path().join("home"))
         .clock(Arc::new(scene.clock.clone()))
@@ -249,7 +280,9 @@ fn a_live_view_that_reads_the_state_anew_knows_the_same() {
     let again = Ledger::open(config).unwrap();
     let anew = again.identity().trust().unwrap();
     assert_eq!(anew.totals(), live.totals());
-    assert_eq!(anew.check(other.id, other.serial), Ok(()));
-    assert_eq!(anew.check(scene.device.id, scene.device.serial), Err(RefusalCause::DeviceRevoked));
-    assert_eq!(anew.check(DeviceId::from_bytes([1; 16]), Serial::new(77, [0; 8])), Err(RefusalCause::UnknownDevice));
+    assert_eq!(anew.check(other.id, other.serial, &print(&other)), Ok(()));
+    let revoked = anew.check(scene.device.id, scene.device.serial, &print(&scene.device));
+    assert_eq!(revoked, Err(RefusalCause::DeviceRevoked));
+    let never = Serial::new(77, [0; 8]);
+    assert_eq!(anew.check(other.id, never, &print(&other)), Err(RefusalCause::NotIssued));
 }

@@ -144,9 +144,11 @@ impl DeviceVerifier {
         let Some(id) = device else {
             return Err(Refused::new(RefusalCause::Untrusted, None, CertificateError::ApplicationVerificationFailure));
         };
-        self.trust.check(id, facts.serial).map_err(|cause| {
+        self.trust.check(id, facts.serial, &facts.fingerprint).map_err(|cause| {
             let error = match cause {
-                RefusalCause::UnknownDevice => CertificateError::ApplicationVerificationFailure,
+                RefusalCause::UnknownDevice | RefusalCause::NotIssued => {
+                    CertificateError::ApplicationVerificationFailure
+                }
                 _ => CertificateError::Revoked,
             };
             Refused::new(cause, device, error)
@@ -154,13 +156,13 @@ impl DeviceVerifier {
         Ok(Shown { device: id, facts, in_grace })
     }
 
-    /// Whether an accepted certificate is still good, for a request on a connection that stands: revocation,
-    /// and its end.
+    /// Whether an accepted certificate is still good, for a request on a connection that stands: that this
+    /// very one was issued to the device and not revoked since, and its end.
     ///
     /// # Errors
     /// The cause.
     pub fn still_good(&self, shown: &Shown, now: Timestamp) -> Result<(), RefusalCause> {
-        self.trust.check(shown.device, shown.facts.serial)?;
+        self.trust.check(shown.device, shown.facts.serial, &shown.facts.fingerprint)?;
         if !shown.in_grace && now > shown.facts.not_after { Err(RefusalCause::Expired) } else { Ok(()) }
     }
 }

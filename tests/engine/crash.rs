@@ -41,7 +41,7 @@ fn steps(disk: &SimDisk, clock: &ManualClock, done: &mut Done) -> Result<(), Err
     let identity = ledger.identity();
     identity.prepare_ca()?;
     done.rolled = 1;
-    identity.activate_ca()?;
+    identity.activate_ca(false)?;
     done.rolled = 2;
     identity.taint_ca()?;
     identity.revoke_ca(false)?;
@@ -102,7 +102,7 @@ fn finish_the_roll(cut: &str, done: &Done, ledger: &Ledger) {
         assert_eq!(identity.prepare_ca().unwrap(), 2, "{cut}");
     }
     if at(AuthorityState::Prepared).is_some() {
-        assert_eq!(identity.activate_ca().unwrap().0, 2, "{cut}");
+        assert_eq!(identity.activate_ca(false).unwrap().0, 2, "{cut}");
     }
     if at(AuthorityState::Retired).is_some() {
         assert_eq!(identity.taint_ca().unwrap(), 1, "{cut}");

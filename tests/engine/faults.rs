@@ -31,7 +31,7 @@ fn steps(medium: &FaultMedium<SimDisk>, clock: &ManualClock, acknowledged: &mut 
     let identity = ledger.identity();
     let rolled = identity
         .prepare_ca()
-        .and_then(|_| identity.activate_ca())
+        .and_then(|_| identity.activate_ca(false))
         .and_then(|_| identity.taint_ca())
         .and_then(|_| identity.revoke_ca(false))
         .map(|_| ());

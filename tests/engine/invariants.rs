@@ -12,7 +12,7 @@ use super::common::{bytes, disk_with_ledger, name, put, simulated};
 const ARROWS: [(&str, &[&str]); 18] = [
     ("base", &[]),
     ("crypto", &["base"]),
-    ("pki", &["base"]),
+    ("pki", &["base", "crypto"]),
     ("store", &["base", "testing"]),
     ("event", &["base", "crypto"]),
     ("log", &["base", "crypto", "store"]),

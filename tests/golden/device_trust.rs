@@ -1,4 +1,4 @@
-//! Device trust: its 24 kinds of events, and the key ring of a CA that was rolled.
+//! Device trust: its 25 kinds of events, and the key ring of a CA that was rolled.
 
 use palyra_ledger::event::identity::{RefusalCause, RefusalNote, SeenNote};
 use palyra_ledger::pki::LeafKey;
@@ -43,7 +43,8 @@ fn make() -> SimDisk {
     clock.advance(1000);
     identity.prepare_ca().unwrap();
     let (renewed, _) = identity.renew(id(1), first, &key().request().unwrap()).unwrap();
-    identity.activate_ca().unwrap();
+    let (second, _) = identity.renew(id(2), second, &key().request().unwrap()).unwrap();
+    identity.activate_ca(false).unwrap();
     put("second");
     identity.renew(id(1), renewed, &key().request().unwrap()).unwrap();
     identity.renew(id(2), second, &key().request().unwrap()).unwrap();
@@ -59,6 +60,12 @@ fn make() -> SimDisk {
     identity.revocation_list().unwrap();
     identity.clear(id(2)).unwrap();
     identity.remove(id(2)).unwrap();
+    ask_to_pair(&ledger, id(4), &key()).unwrap();
+    clock.advance(60 * 60 * 1000);
+    assert_eq!(identity.sweep().unwrap(), 1);
+    // The first device is set up anew under its id.
+    let again = ask_to_pair(&ledger, id(1), &key()).unwrap();
+    identity.approve_replacing(again.request, Some(&again.sas)).unwrap();
     // A roll that stands half-way: two keys in the ring.
     identity.prepare_ca().unwrap();
     identity.daemon_stopped(1).unwrap();
@@ -71,11 +78,14 @@ fn make() -> SimDisk {
 fn the_roll_that_was_under_way_is_finished() {
     let ledger = RELEASE.open();
     let identity = ledger.identity();
-    assert_eq!(identity.activate_ca().unwrap().0, 3);
+    assert_eq!(identity.activate_ca(true).unwrap().0, 3);
     identity.taint_ca().unwrap();
     identity.revoke_ca(true).unwrap();
     let secret = ledger.vault("global".parse().unwrap()).get(&"api_key".parse().unwrap()).unwrap();
     assert_eq!(secret.value.expose(), b"second");
-    assert_eq!(identity.device(DeviceId::from_bytes([1; 16])).unwrap().name.as_str(), "laptop");
+    assert_eq!(
+        identity.device(DeviceId::from_bytes([1; 16])).unwrap().name.as_str(),
+        "01010101010101010101010101010101"
+    );
     assert_eq!(identity.devices().unwrap().len(), 1);
 }

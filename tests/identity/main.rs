@@ -1,6 +1,9 @@
 //! Pairing, devices and certificates over a whole ledger on a disk, message by message.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod over;
+mod qr;
+mod replace;
 mod roll;
 
 use std::fmt::Write;

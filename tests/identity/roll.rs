@@ -1,9 +1,11 @@
 //! Rolling the CA: both roots are trusted in between, and every secret stays readable.
 
+use std::sync::Arc;
+
 use palyra_ledger::event::identity::{Der, RefusalCause};
 use palyra_ledger::identity::{AuthorityState, IdentityError};
-use palyra_ledger::pki::{LeafKey, pem};
-use palyra_ledger::testing::pair_device;
+use palyra_ledger::pki::{LeafKey, fingerprint, pem};
+use palyra_ledger::testing::{SimDisk, pair_device};
 use palyra_ledger::{Config, DeviceId, Error, Ledger, NewSlot, PutOptions, Scope, SecretBytes, Serial, VerifyOptions};
 
 fn verifies(dir: &std::path::Path, roots: &[Der], leaf: &Der, crl: Option<&Der>) -> bool {
@@ -17,6 +19,16 @@ fn verifies(dir: &std::path::Path, roots: &[Der], leaf: &Der, crl: Option<&Der>)
     }
     words.push("leaf.pem");
     std::process::Command::new("openssl").args(words).current_dir(dir).output().unwrap().status.success()
+}
+
+/// A step out of order is refused before anything is staged.
+fn one_roll_at_a_time(ledger: &Ledger, home: &std::path::Path) {
+    let before = ledger.log().head().unwrap().seq;
+    let refused = ledger.identity().prepare_ca().unwrap_err();
+    assert!(matches!(refused, Error::Identity(IdentityError::RollOrder { step: "prepare", .. })), "{refused}");
+    assert_eq!(ledger.log().head().unwrap().seq, before);
+    let staged = home.join("keys/keyring.next");
+    assert!(!staged.exists(), "{}", staged.display());
 }
 
 #[test]
@@ -33,12 +45,15 @@ fn both_roots_are_trusted_in_between_and_no_secret_is_orphaned() {
     let trust = identity.trust().unwrap();
     let roots = || trust.roots().iter().map(|root| root.certificate.clone()).collect::<Vec<_>>();
 
-    assert!(identity.activate_ca().is_err() && identity.taint_ca().is_err() && identity.revoke_ca(true).is_err());
+    assert!(identity.activate_ca(true).is_err() && identity.taint_ca().is_err() && identity.revoke_ca(true).is_err());
     assert_eq!(identity.prepare_ca().unwrap(), 2);
     assert!(matches!(identity.prepare_ca(), Err(Error::Identity(IdentityError::RollOrder { .. }))));
     assert_eq!(roots().len(), 2);
     assert_eq!(identity.authorities().unwrap().active().unwrap().generation, 1, "the old one still issues");
-    let (generation, rewrapped) = identity.activate_ca().unwrap();
+    let unaware = identity.activate_ca(false).unwrap_err();
+    assert!(matches!(unaware, Error::Identity(IdentityError::StillDepending { devices: 1, generation: 1 })));
+    let (generation, rewrapped) = identity.activate_ca(true).unwrap();
+    one_roll_at_a_time(&ledger, &home);
     assert_eq!(generation, 2);
     assert!(rewrapped >= 1);
     put("between").unwrap();
@@ -56,18 +71,22 @@ fn both_roots_are_trusted_in_between_and_no_secret_is_orphaned() {
     assert!(!verifies(dir.path(), &roots(), &new_leaf, Some(&by_new)));
 
     identity.taint_ca().unwrap();
+    one_roll_at_a_time(&ledger, &home);
     let depending = identity.revoke_ca(false).unwrap_err();
     assert!(matches!(depending, Error::Identity(IdentityError::StillDepending { devices: 1, generation: 1 })));
     let request = LeafKey::generate().unwrap().request().unwrap();
-    let (_, renewed) = identity.renew(id, old, &request).unwrap();
+    let (serial, renewed) = identity.renew(id, old, &request).unwrap();
     identity.revoke_ca(false).unwrap();
     assert_eq!(roots().len(), 1);
     assert!(!verifies(dir.path(), &roots(), &old_leaf, None));
     assert!(verifies(dir.path(), &roots(), &renewed, None));
     assert!(identity.revocation_list_of(Some(1)).is_err(), "its key is gone");
     put("after").unwrap();
-    assert_eq!(trust.check(id, Serial::new(99, [0; 8])), Ok(()));
-    assert_eq!(trust.check(other, old), Err(RefusalCause::UnknownDevice));
+    assert_eq!(trust.check(id, serial, &fingerprint(renewed.as_bytes())), Ok(()));
+    let never = Serial::new(99, [0; 8]);
+    assert_eq!(trust.check(id, never, &fingerprint(renewed.as_bytes())), Err(RefusalCause::NotIssued));
+    assert_eq!(trust.check(id, serial, &fingerprint(b"forged")), Err(RefusalCause::NotIssued));
+    assert_eq!(trust.check(other, serial, &fingerprint(renewed.as_bytes())), Err(RefusalCause::NotIssued));
     ledger.keys().rotate_root(&[], &[]).unwrap();
     ledger.close().unwrap();
 
@@ -78,11 +97,32 @@ fn both_roots_are_trusted_in_between_and_no_secret_is_orphaned() {
     }
     let identity = ledger.identity();
     assert_eq!(identity.prepare_ca().unwrap(), 3, "and again, after a rotation of the root key");
-    identity.activate_ca().unwrap();
+    identity.activate_ca(true).unwrap();
     identity.taint_ca().unwrap();
     assert_eq!(identity.revoke_ca(true).unwrap(), 2);
     let states: Vec<_> = identity.authorities().unwrap().0.iter().map(|record| record.state).collect();
     assert_eq!(states, [AuthorityState::Revoked, AuthorityState::Revoked, AuthorityState::Active]);
     let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
     assert!(report.ok, "{:?}", report.findings);
+}
+
+/// Rolls are rare and the state keeps every root: there is an end, and it is told before anything is staged.
+#[test]
+fn a_ledger_that_has_all_the_generations_it_keeps_refuses_another() {
+    let disk = SimDisk::new();
+    let config = Config::new("/home").medium(Arc::new(disk.clone())).without_background().without_witness();
+    let ledger = Ledger::init(config, NewSlot::file("first")).unwrap();
+    let identity = ledger.identity();
+    for generation in 2..=64 {
+        assert_eq!(identity.prepare_ca().unwrap(), generation);
+        identity.activate_ca(false).unwrap();
+        identity.taint_ca().unwrap();
+        identity.revoke_ca(false).unwrap();
+    }
+    let before = ledger.log().head().unwrap().seq;
+    let refused = identity.prepare_ca().unwrap_err();
+    assert!(matches!(refused, Error::Identity(IdentityError::RollOrder { step: "prepare", .. })), "{refused}");
+    assert_eq!(ledger.log().head().unwrap().seq, before);
+    assert!(!disk.files().iter().any(|path| path.ends_with("keyring.next")));
+    assert!(ledger.verify(VerifyOptions { state: true, witness: false }).unwrap().ok);
 }

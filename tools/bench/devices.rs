@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use palyra_ledger::device::{Client, DeviceFiles, JoinOptions, join_ledger};
 use palyra_ledger::event::identity::{ClientKind, Der};
-use palyra_ledger::identity::Trust;
+use palyra_ledger::identity::{CertificateRecord, Trust};
 use palyra_ledger::pki::{Authority, LeafKey};
 use palyra_ledger::serve::{Daemon, ServeOptions};
 use palyra_ledger::testing::pair_device;
@@ -64,14 +64,18 @@ fn handshake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>, name: &Serv
 }
 
 /// The live view after many revocations, fed as the writer feeds it.
-fn crowded(trust: &Trust) {
+fn crowded(trust: &Trust, like: &CertificateRecord) -> Result<(), Fault> {
+    let record = CertificateRecord { revoked: Some(like.not_before), ..like.clone() };
+    let value = palyra_ledger::event::codec::encode(&record)?;
     let entry = |number: u64| {
-        let mut key = vec![0x29];
+        let mut key = vec![0x23];
         key.extend_from_slice(Serial::new(u64::MAX / 2 + number, number.to_le_bytes()).as_bytes());
-        (key.into_boxed_slice(), Some(Box::from(&[0_u8][..])))
+        (key.into_boxed_slice(), Some(value.clone().into_boxed_slice()))
     };
     let delta: Delta = (0..REVOKED).map(entry).collect();
-    trust.observe(&delta);
+    trust.observe(&delta, like.not_before);
+    assert_eq!(trust.totals().1 as u64, REVOKED, "every one of them is held");
+    Ok(())
 }
 
 /// rustls with its own verifier over the same certificates, without resumption as well.
@@ -102,7 +106,7 @@ pub fn handshakes(plan: &Plan) -> Result<Section, Fault> {
     let called = ledger_name(ledger.id());
     let (_, server) = identity.issue_server(&[called.parse()?], &server_key.public()?)?;
     let device_key = LeafKey::generate_p256()?;
-    let (_, certificate) = pair_device(&ledger, DeviceId::from_bytes([7; 16]), &device_key)?;
+    let (serial, certificate) = pair_device(&ledger, DeviceId::from_bytes([7; 16]), &device_key)?;
     let tls = |trust: Arc<Trust>| -> Result<Arc<ServerConfig>, Fault> {
         let own = Arc::new(ServerIdentity::new(&server, &server_key)?);
         Ok(ServerTls::new(trust, identity.clock(), own)?.config())
@@ -110,7 +114,7 @@ pub fn handshakes(plan: &Plan) -> Result<Section, Fault> {
     let ours = tls(identity.trust()?)?;
     // The live view is one for the ledger; a crowded one is read apart from it.
     let other = identity.trust_apart()?;
-    crowded(&other);
+    crowded(&other, &identity.certificate(serial)?)?;
     let crowd = tls(Arc::new(other))?;
     let roots: Vec<Der> = identity.trust()?.roots().iter().map(|root| root.certificate.clone()).collect();
     let bare = bare(&roots, &server, &server_key)?;

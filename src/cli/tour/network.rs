@@ -58,7 +58,7 @@ async fn walk(tour: &mut Tour<'_>, ledger: &Arc<Ledger>, pairing: &str) -> Resul
     first.renew().await?;
     second.renew().await?;
     tour.say(&format!("generation {generation} is prepared, and both devices have its root"))?;
-    let (_, slots) = identity.activate_ca()?;
+    let (_, slots) = identity.activate_ca(false)?;
     tour.say(&format!("it issues; {slots} secret keys were re-wrapped under a key derived from it"))?;
     let (mut first, mut second) = (again(&first).await?, again(&second).await?);
     first.renew().await?;
