@@ -176,7 +176,7 @@ impl Identity {
     pub fn poll_request(&self, request: RequestId) -> Result<Vec<u8>, Error> {
         let record = identity::find_request(&self.core.index, request)?.ok_or(IdentityError::NoRequest(request))?;
         let mut status = match record.state {
-            RequestState::Waiting if self.core.clock.now() >= record.expires_at => vec![3],
+            RequestState::Waiting if self.clock().now() >= record.expires_at => vec![3],
             RequestState::Waiting => vec![0],
             RequestState::Approved(_) => vec![1],
             RequestState::Denied => vec![2],
@@ -215,7 +215,7 @@ impl Identity {
     /// # Errors
     /// As a write.
     pub fn refuse_pairing(&self, cause: RefusalCause, pairing: Option<PairingId>, peer: &str) -> Result<(), Error> {
-        if let Some(suppressed) = self.core.refusals.admit(cause, self.core.clock.now()) {
+        if let Some(suppressed) = self.core.refusals.admit(cause, std::time::Instant::now()) {
             let event = PairingRefused { pairing, cause, peer: identity::bounded(peer), suppressed };
             self.core.execute(&self.caller, |_, _| Ok::<_, Error>((vec![Event::PairingRefused(event)], ())))?;
         }
