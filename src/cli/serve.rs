@@ -127,10 +127,9 @@ fn attendant(ledger: &Arc<Ledger>, home: &std::path::Path, daemon: &Arc<OnceLock
     let (ledger, home, daemon) = (Arc::clone(ledger), home.to_owned(), Arc::clone(daemon));
     Arc::new(move |stream, peer| {
         let daemon = Arc::clone(&daemon);
-        let renew = Arc::new(move || {
-            if let Some(daemon) = daemon.get() {
-                daemon.renew();
-            }
+        let renew = Arc::new(move || match daemon.get() {
+            Some(daemon) => daemon.renew_blocking(),
+            None => Err("the daemon starts only now".to_owned()),
         });
         let (ledger, home) = (Arc::clone(&ledger), home.clone());
         attend(stream, Attendance { ledger, home, uid: peer.uid, pid: peer.pid, renew });
@@ -162,16 +161,22 @@ async fn serve(
                 if let Ok(since) = NotifyState::monotonic_usec_now() {
                     let _ = sd_notify::notify(&[NotifyState::Reloading, since]);
                 }
-                daemon.renew();
+                // What failed is in the messages; the old certificate is good for hours.
+                let _ = daemon.renew().await;
                 let _ = sd_notify::notify(&[NotifyState::Ready]);
             }
-            _ = watchdog.tick() => { let _ = sd_notify::notify(&[NotifyState::Watchdog]); }
+            // Whoever holds a ledger that takes no writes is not well, whatever else still turns.
+            _ = watchdog.tick(), if daemon.alive().is_ok() => {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+            () = daemon.ended() => break,
         }
     }
+    let alive = daemon.alive();
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let cut = daemon.stop().await;
     tracing::info!(cut, "stopped");
-    Ok(())
+    Ok(alive?)
 }
 
 /// Says where it listens: the ports may be the system's choice.

@@ -104,8 +104,7 @@ impl CodeLogin {
             .set_redirect_uri(RedirectUrl::new(redirect.clone()).map_err(not_url)?);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let scopes = source.scopes.iter().cloned().map(Scope::new);
-        let mut request =
-            oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge);
+        let mut request = oauth.authorize_url(CsrfToken::new_random).add_scopes(scopes).set_pkce_challenge(challenge);
         for (name, value) in more {
             request = request.add_extra_param(name.as_str(), value.as_str());
         }

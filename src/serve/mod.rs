@@ -13,20 +13,23 @@
 mod answer;
 mod connection;
 mod daemon;
+mod deadline;
 mod device_routes;
 mod local_routes;
 mod metrics;
 mod notes;
 mod pairing_routes;
+mod per_device;
 mod refreshing;
 mod registry;
 mod renewal;
+mod routes;
 mod shared;
 mod socket;
 
 pub use daemon::{Daemon, Listening, ServeError, ServeOptions};
 pub use metrics::Metrics;
-pub use socket::{Attend, SocketPeer};
+pub use socket::{Attend, BUSY, SocketPeer};
 
 /// The `OpenAPI` document of every route.
 pub const OPENAPI: &str = include_str!("openapi.json");
