@@ -48,13 +48,38 @@ fn profiles_are_listed_filtered_and_paged() {
     assert_eq!(
         fields(&shown),
         [
-            "cooldown_until_ms", "created_ms", "credential", "eligibility", "enabled", "expires_at_ms", "failure_count",
-            "health", "id", "in_doubt", "last_failure_kind", "last_failure_ms", "last_success_ms", "last_used_ms", "name",
-            "next", "provider", "reasons", "refresh_failures", "refresh_generation", "refresh_retry_at_ms", "refreshed_ms",
-            "refreshing_until_ms", "scope", "token", "updated_ms",
+            "cooldown_until_ms",
+            "created_ms",
+            "credential",
+            "eligibility",
+            "enabled",
+            "expires_at_ms",
+            "failure_count",
+            "health",
+            "id",
+            "in_doubt",
+            "last_failure_kind",
+            "last_failure_ms",
+            "last_success_ms",
+            "last_used_ms",
+            "name",
+            "next",
+            "provider",
+            "reasons",
+            "refresh_failures",
+            "refresh_generation",
+            "refresh_retry_at_ms",
+            "refreshed_ms",
+            "refreshing_until_ms",
+            "scope",
+            "token",
+            "updated_ms",
         ]
     );
-    assert_eq!((&shown["name"], &shown["scope"], &shown["token"]), (&"Of agent x".into(), &"agent:x".into(), &"static".into()));
+    assert_eq!(
+        (&shown["name"], &shown["scope"], &shown["token"]),
+        (&"Of agent x".into(), &"agent:x".into(), &"static".into())
+    );
     home.ok(&["auth", "profiles", "delete", "b", "--yes"]);
     home.run(&["auth", "profiles", "show", "b"], 10);
     home.run(&["auth", "profiles", "delete", "a"], 3);

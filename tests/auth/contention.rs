@@ -108,8 +108,12 @@ fn five_hundred_refreshes_by_threads_and_processes_spend_no_token_twice() {
         assert!(child.wait().unwrap().success());
     }
     let (refreshed, reused, revoked) = provider.stats();
-    assert!(refreshed >= 500 && (reused, revoked) == (0, 0), "{refreshed} refreshed, {reused} reused, {revoked} revoked");
-    let shown: u64 = ["one", "two", "three"].iter().map(|id| home.show(id)["refresh_generation"].as_u64().unwrap()).sum();
+    assert!(
+        refreshed >= 500 && (reused, revoked) == (0, 0),
+        "{refreshed} refreshed, {reused} reused, {revoked} revoked"
+    );
+    let shown: u64 =
+        ["one", "two", "three"].iter().map(|id| home.show(id)["refresh_generation"].as_u64().unwrap()).sum();
     assert_eq!(shown, refreshed, "every refresh is in the log, and none is there twice");
     // Every grant lives.
     for id in ["one", "two", "three"] {
@@ -140,7 +144,10 @@ fn eight_clients_of_one_daemon_spend_no_token_twice() {
     assert!(outcomes.iter().all(|code| [0, 19].contains(code)), "{outcomes:?}");
     let renewed = outcomes.iter().filter(|code| **code == 0).count() as u64;
     let (refreshed, reused, revoked) = provider.stats();
-    assert!(renewed > 0 && refreshed >= renewed && (reused, revoked) == (0, 0), "{renewed} {refreshed} {reused} {revoked}");
+    assert!(
+        renewed > 0 && refreshed >= renewed && (reused, revoked) == (0, 0),
+        "{renewed} {refreshed} {reused} {revoked}"
+    );
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     home.ok(&["auth", "refresh", "--profile", "main", "--force"]);

@@ -79,8 +79,19 @@ impl Oidc {
         home.set_secret("global/client_secret", SECRET);
         home.set_secret(&format!("global/auth/{id}/refresh_token"), &self.mint());
         home.ok(&[
-            "auth", "profiles", "set", id, "--provider", "custom:corp", "--client-id", CLIENT, "--client-secret-ref",
-            "global/client_secret", "--token-endpoint", &self.token_endpoint(), "--revocation-endpoint",
+            "auth",
+            "profiles",
+            "set",
+            id,
+            "--provider",
+            "custom:corp",
+            "--client-id",
+            CLIENT,
+            "--client-secret-ref",
+            "global/client_secret",
+            "--token-endpoint",
+            &self.token_endpoint(),
+            "--revocation-endpoint",
             &format!("{}/token/revocation", self.issuer),
         ]);
     }

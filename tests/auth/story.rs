@@ -19,9 +19,26 @@ impl Login {
     fn begin(home: &Home, provider: &Oidc, id: &str, more: &[&str]) -> Self {
         home.set_secret("global/client_secret", SECRET);
         let words = [
-            "--format", "json", "auth", "login", "--profile", id, "--provider", "custom:corp", "--issuer",
-            &provider.issuer, "--client-id", CLIENT, "--client-secret-ref", "global/client_secret", "--grant-scope",
-            "openid", "--grant-scope", "offline_access", "--param", "prompt=consent",
+            "--format",
+            "json",
+            "auth",
+            "login",
+            "--profile",
+            id,
+            "--provider",
+            "custom:corp",
+            "--issuer",
+            &provider.issuer,
+            "--client-id",
+            CLIENT,
+            "--client-secret-ref",
+            "global/client_secret",
+            "--grant-scope",
+            "openid",
+            "--grant-scope",
+            "offline_access",
+            "--param",
+            "prompt=consent",
         ];
         let mut command = home.command(&words);
         let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
