@@ -147,7 +147,8 @@ fn list(invocation: &Invocation, expiring: Option<&str>) -> Result<(), Failure> 
     let bad = |_| Failure::usage("--expiring is no duration", "give for example 8h or 1d");
     let within = expiring.map(time::duration_ms).transpose().map_err(bad)?;
     let ledger = invocation.open(Access::Read)?;
-    let now = time::now();
+    // The ledger's clock: what the log saw end stays ended when the machine's clock is set back.
+    let now = ledger.identity().clock().now();
     let mut found = ledger.identity().expiring(now, usize::MAX)?;
     invocation.close(&ledger);
     found.retain(|(_, record)| within.is_none_or(|within| record.not_after <= now.plus_millis(within)));

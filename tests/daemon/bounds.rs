@@ -46,15 +46,15 @@ fn one_device_leaves_connections_and_certificates_for_the_others() {
     let daemon = Daemon::start(&home, &[]);
     let (greedy, other) = (Device::pair(&home, &daemon, "greedy"), Device::pair(&home, &daemon, "other"));
     let mut held: Vec<_> = (0..16).map(|_| greedy.s_client(daemon.devices, &["-quiet"])).collect();
-    let open = || daemon.metrics(&home).contains("palyra_ledger_connections_open 16\n");
-    assert!(wait(Duration::from_secs(10), open), "{}", daemon.metrics(&home));
+    let open = || home.metrics().contains("palyra_ledger_connections_open 16\n");
+    assert!(wait(Duration::from_secs(10), open), "{}", home.metrics());
     assert_eq!(greedy.curl(daemon.devices, "/v1/health", &[]).1, 0, "a seventeenth");
     assert_eq!(other.curl(daemon.devices, "/v1/health", &[]).1, 200);
     assert!(home.tells("too_many"));
     for client in &mut held {
         let _ = (client.kill(), client.wait());
     }
-    assert!(wait(Duration::from_secs(10), || daemon.metrics(&home).contains("palyra_ledger_connections_open 0\n")));
+    assert!(wait(Duration::from_secs(10), || home.metrics().contains("palyra_ledger_connections_open 0\n")));
     // The same key gets the same certificate: it costs nothing.
     let words = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"];
     let words = [&words[..], &["n.pem", "-outform", "DER", "-out", "n.der", "-subj", "/CN=x"]].concat();
@@ -97,7 +97,7 @@ fn silence_after_an_answer_is_no_fault() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(!home.told().contains("malformed"), "{}", home.told());
     assert!(home.tells("out_of_order"), "asking for a request that is none is on record");
-    assert!(!daemon.metrics(&home).contains("malformed"));
+    assert!(!home.metrics().contains("malformed"));
     daemon.stop();
 }
 
@@ -107,7 +107,7 @@ fn a_flood_is_counted_to_its_end() {
     let daemon = Daemon::start(&home, &[]);
     // What is too large is counted once.
     assert_eq!(daemon.post("/v1/pairing/hello", &"x".repeat(100 * 1024)).0, 413);
-    assert!(daemon.metrics(&home).contains("refusals_total{cause=\"malformed\"} 1\n"), "{}", daemon.metrics(&home));
+    assert!(home.metrics().contains("refusals_total{cause=\"malformed\"} 1\n"), "{}", home.metrics());
     for _ in 1..30 {
         assert_eq!(daemon.post("/v1/pairing/hello", "{").0, 400);
     }
@@ -194,7 +194,7 @@ fn sixty_four_pairings_are_under_way_at_once_and_no_more() {
     assert_eq!((status, &answer["error"]["kind"]), (429, &json!("too_many")));
     assert_eq!(attempts(), before, "whoever is turned away has spent nothing");
     // A session that ends makes room.
-    assert!(daemon.metrics(&home).contains("palyra_ledger_pairing_sessions 64\n"));
+    assert!(home.metrics().contains("palyra_ledger_pairing_sessions 64\n"));
     daemon.stop();
 }
 

@@ -79,6 +79,13 @@ impl Home {
         wait(Duration::from_secs(20), || self.told().contains(wanted))
     }
 
+    /// What its daemon counts.
+    fn metrics(&self) -> String {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-m", "20", "--unix-socket"]).arg(self.path("home/serve.sock"));
+        String::from_utf8(command.arg("http://ledger/metrics").output().unwrap().stdout).unwrap()
+    }
+
     fn mint(&self, more: &[&str]) -> String {
         let mut words = vec!["pairing", "mint"];
         words.extend(more);
@@ -153,13 +160,6 @@ impl Daemon {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.child.wait().unwrap().success());
         std::fs::read_to_string(&self.messages).unwrap()
-    }
-
-    /// What it counts.
-    fn metrics(&self, home: &Home) -> String {
-        let mut command = Command::new("curl");
-        command.args(["-s", "-m", "20", "--unix-socket"]).arg(home.path("home/serve.sock"));
-        String::from_utf8(command.arg("http://ledger/metrics").output().unwrap().stdout).unwrap()
     }
 
     /// A pairing message as anybody may send it; gives status and body.
