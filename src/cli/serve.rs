@@ -112,7 +112,18 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
     let done = runtime.block_on(serve(invocation, Arc::clone(&ledger), options, &daemon));
     // A client that still types holds a thread; it gets none of the daemon's time.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    invocation.close(&ledger);
+    if ledger.alive().is_ok() {
+        invocation.close(&ledger);
+        return done;
+    }
+    // Storage that failed may hang as well: the process ends all the same, and the next opening mends the rest.
+    let closing = Arc::clone(&ledger);
+    let (closed, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = closed.send(closing.close().is_ok());
+    });
+    let _ = end.recv_timeout(Duration::from_secs(3));
+    std::mem::forget(ledger);
     done
 }
 

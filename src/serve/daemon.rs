@@ -351,14 +351,20 @@ impl Daemon {
         // What is cut here is in doubt, and taken up again by the next start.
         let _ = tokio::time::timeout(left, async { while finishing.join_next().await.is_some() {} }).await;
         finishing.shutdown().await;
-        renewal::record_refused(&self.shared).await;
-        renewal::record_seen(&self.shared).await;
-        renewal::record_counted(&self.shared, true).await;
+        // Nothing is recorded in a ledger that takes no writes, and its storage may not even refuse them.
+        let alive = self.alive().is_ok();
+        if alive {
+            renewal::record_refused(&self.shared).await;
+            renewal::record_seen(&self.shared).await;
+            renewal::record_counted(&self.shared, true).await;
+        }
         if let Some(path) = &self.listening.socket {
             let _ = std::fs::remove_file(path);
         }
         let ledger = Arc::clone(&self.shared.ledger);
-        let _ = blocking(move || Ok(ledger.identity().daemon_stopped(cut)?)).await;
+        if alive {
+            let _ = blocking(move || Ok(ledger.identity().daemon_stopped(cut)?)).await;
+        }
         cut
     }
 }
