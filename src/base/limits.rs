@@ -193,6 +193,8 @@ pub const REFUSAL_WINDOW_MS: u64 = 60 * 1000;
 pub const REFUSALS_PER_WINDOW: u32 = 20;
 /// Longest file of a device in bytes: four roots, a certificate and a key are below 16 KiB.
 pub const DEVICE_FILE_MAX: usize = 64 * 1024;
+/// Port of the device listener where the daemon that pairs has none itself.
+pub const DEVICE_PORT: u16 = 7343;
 /// How long a device waits for a connection, in milliseconds.
 pub const CLIENT_CONNECT_MS: u64 = 10_000;
 /// How long a device waits for an answer, in milliseconds.
@@ -211,6 +213,12 @@ pub const PAIRING_SESSIONS_MAX: usize = 64;
 pub const PAIRING_SESSION_MS: u64 = 60 * 1000;
 /// Connections of devices at once.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// Connections of one device at once: a program has a few, and others want theirs.
+pub const DEVICE_CONNECTIONS_MAX: usize = 16;
+/// Renewals of one device within an hour: three a day are due, and some programs try.
+pub const RENEWALS_PER_HOUR: u32 = 16;
+/// How long a peer may take nothing of an answer, in milliseconds.
+pub const WRITE_MS: u64 = 15_000;
 /// Connections at once that have not finished their handshake, or that pair; the oldest makes room.
 pub const UNFINISHED_MAX: usize = 512;
 /// How long a TLS handshake may take, in milliseconds.
@@ -235,8 +243,14 @@ pub const REFUSALS_SPACING_MS: u64 = 10_000;
 pub const REFUSAL_NOTES_MAX: usize = 256;
 /// How long sightings of devices gather before they are recorded, in milliseconds.
 pub const SEEN_GATHER_MS: u64 = 60_000;
+/// How often the daemon looks whether its ledger still takes writes, in milliseconds.
+pub const ALIVE_TICK_MS: u64 = 500;
 /// How often the daemon looks whether its certificate is due, in milliseconds.
 pub const SERVER_RENEWAL_TICK_MS: u64 = 60_000;
+/// Commands that run for clients of the local socket at once; each has a thread of its own.
+pub const LOCAL_CLIENTS_MAX: usize = 64;
+/// Connections of the local socket at once that are no running command; the oldest makes room.
+pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 /// Longest request of a client on the local socket, in bytes: a command line at the system's own bound.
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.

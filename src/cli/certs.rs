@@ -1,7 +1,6 @@
 //! `certs`: certificates on the ledger's side, and renewal on a device's.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,8 +109,7 @@ pub fn run(invocation: &Invocation, command: CertsCommand) -> Result<(), Failure
 /// Prints, or writes a new file.
 pub fn write_out(invocation: &Invocation, out: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
     let Some(path) = out else { return invocation.out.verbatim(bytes) };
-    let path = invocation.seat.path(path);
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+    let written = invocation.seat.create_new(path);
     written.and_then(|mut file| file.write_all(bytes)).map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AlreadyExists;
         let code = if taken { ExitCode::Conflict } else { ExitCode::Io };
@@ -149,7 +147,8 @@ fn list(invocation: &Invocation, expiring: Option<&str>) -> Result<(), Failure> 
     let bad = |_| Failure::usage("--expiring is no duration", "give for example 8h or 1d");
     let within = expiring.map(time::duration_ms).transpose().map_err(bad)?;
     let ledger = invocation.open(Access::Read)?;
-    let now = time::now();
+    // The ledger's clock: what the log saw end stays ended when the machine's clock is set back.
+    let now = ledger.identity().clock().now();
     let mut found = ledger.identity().expiring(now, usize::MAX)?;
     let mut roots = ledger.identity().known_authorities()?.0;
     invocation.close(&ledger);
@@ -220,11 +219,13 @@ fn rotate(invocation: &Invocation) -> Result<(), Failure> {
             "start one with `palyra-ledger serve`; it takes a new certificate whenever it starts",
         ));
     };
-    (client.renew)();
+    let failed =
+        |why| Failure::new(ExitCode::Io, format!("the daemon keeps its certificate: {why}"), "look at its messages");
+    let serial = (client.renew)().map_err(failed)?;
     if invocation.out.is_json() {
-        return invocation.out.json(&json!({"result": "asked"}));
+        return invocation.out.json(&json!({"result": "renewed", "serial": serial}));
     }
-    invocation.out.line("the daemon takes a new certificate; `palyra-ledger certs list` shows it")
+    invocation.out.line(&format!("the daemon has certificate {serial} now"))
 }
 
 impl From<ClientError> for Failure {
@@ -232,6 +233,9 @@ impl From<ClientError> for Failure {
         let (code, hint) = match &error {
             ClientError::Network { .. } => (ExitCode::Io, "look whether the daemon runs and the address is right"),
             ClientError::Refused { status: 404, .. } => (ExitCode::NotFound, "ask for a new pairing code"),
+            ClientError::Refused { kind, .. } if kind == "waiting" => {
+                (ExitCode::Aborted, "have the request approved, then join again without a code")
+            }
             ClientError::Refused { kind, .. } if kind.contains("revoked") || kind.contains("expired") => {
                 (ExitCode::Expired, "pair the device anew; a revoked one must be cleared first")
             }
@@ -271,8 +275,7 @@ fn renew(invocation: &Invocation, args: Renew) -> Result<(), Failure> {
             };
             match renewed.await {
                 Ok((end, serial)) => report(invocation, end, serial)?,
-                // A network that is away is what the third of a life is for.
-                Err(error @ ClientError::Network { .. }) if args.watch => invocation.out.warn(&error.to_string()),
+                Err(error) if args.watch && passes(&error) => invocation.out.warn(&error.to_string()),
                 Err(error) => return Err(error.into()),
             }
             if !args.watch {
@@ -282,6 +285,12 @@ fn renew(invocation: &Invocation, args: Renew) -> Result<(), Failure> {
             tokio::time::sleep(pause()).await;
         }
     })
+}
+
+/// Whether it may go better the next time: a network that is away, or a daemon that has too much to do, is
+/// what the third of a life is for. What is revoked, expired or not trusted stays so.
+const fn passes(error: &ClientError) -> bool {
+    matches!(error, ClientError::Network { .. } | ClientError::Refused { status: 408 | 429 | 500.., .. })
 }
 
 /// Five to ten minutes, drawn anew each time, so that many devices do not come at once.
@@ -304,5 +313,30 @@ fn report(invocation: &Invocation, end: Timestamp, serial: Option<Serial>) -> Re
             invocation.out.note(&format!("not due: the certificate is good until {}", time::second(end)));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_passes_does_not_end_the_watch() {
+        let refused = |status, kind: &str| ClientError::Refused { status, kind: kind.to_owned(), what: String::new() };
+        for (status, kind) in [(408, "malformed"), (429, "too_many"), (500, "internal"), (503, "unavailable")] {
+            assert!(passes(&refused(status, kind)), "{status}");
+        }
+        assert!(passes(&ClientError::Network { address: String::new(), what: String::new() }));
+        for (status, kind) in [(0, "certificate_revoked"), (0, "expired"), (403, "device_revoked"), (404, "http")] {
+            assert!(!passes(&refused(status, kind)), "{kind}");
+        }
+        assert!(!passes(&ClientError::Answer("a certificate")));
+    }
+
+    #[test]
+    fn pauses_differ_and_keep_their_bounds() {
+        let drawn: std::collections::BTreeSet<_> = (0..64).map(|_| pause()).collect();
+        assert!(drawn.len() > 32);
+        assert!(drawn.iter().all(|pause| (300..600).contains(&pause.as_secs())));
     }
 }

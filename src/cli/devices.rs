@@ -144,6 +144,7 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
         .map(|serial| Ok(super::certs::to_json(*serial, &identity.certificate(*serial)?)))
         .collect::<Result<Vec<_>, Failure>>()?;
     let mut shown = to_json(&ledger, id, &record)?;
+    let seen = identity.last_seen(id)?.map_or_else(|| "never".to_owned(), time::second);
     invocation.close(&ledger);
     if invocation.out.is_json() {
         if let Some(fields) = shown.as_object_mut() {
@@ -158,6 +159,7 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
         ("kind", record.kind.name().to_owned()),
         ("state", format!("{} since {}", record.state.name(), time::second(record.since))),
         ("paired", time::second(record.paired)),
+        ("last seen", seen),
     ] {
         out.line(&format!("{name:<13}{value}"))?;
     }

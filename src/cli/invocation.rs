@@ -164,7 +164,7 @@ impl Invocation {
         match open(config.clone().credential(first.clone())) {
             Err(Error::Keys(KeysError::NeedsPassphrase { slot })) if matches!(first, Credential::None) => {
                 let passphrase = match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
-                    Some(path) => first_line(Path::new(&path))?,
+                    Some(path) => first_line(&self.seat, Path::new(&path))?,
                     None if self.seat.is_terminal() => self.prompt(&format!("passphrase of key slot {slot}: "))?,
                     None => return Err(Error::Keys(KeysError::NeedsPassphrase { slot }).into()),
                 };
@@ -288,7 +288,7 @@ impl Invocation {
     /// # Errors
     /// As [`first_line`].
     pub fn first_line(&self, path: &Path) -> Result<SecretBytes, Failure> {
-        first_line(&self.seat.path(path))
+        first_line(&self.seat, path)
     }
 
     /// A new slot's passphrase: from a file, or asked for twice.
@@ -347,7 +347,7 @@ impl From<Failure> for Opening {
 ///
 /// # Errors
 /// [`Failure`] where the file does not read, or its first line is empty or too long.
-pub fn first_line(path: &Path) -> Result<SecretBytes, Failure> {
+pub fn first_line(seat: &Seat, path: &Path) -> Result<SecretBytes, Failure> {
     let failed = |error: std::io::Error| {
         let code = if error.kind() == std::io::ErrorKind::NotFound { ExitCode::NotFound } else { ExitCode::Io };
         Failure::new(
@@ -359,7 +359,7 @@ pub fn first_line(path: &Path) -> Result<SecretBytes, Failure> {
     let bound = limits::PASSPHRASE_MAX + 2;
     // Room for all of it from the start: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(bound + 64));
-    File::open(path).map_err(failed)?.take(bound as u64).read_to_end(&mut bytes).map_err(failed)?;
+    seat.open(path).map_err(failed)?.take(bound as u64).read_to_end(&mut bytes).map_err(failed)?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() || line.len() > limits::PASSPHRASE_MAX {
@@ -393,12 +393,12 @@ mod tests {
         let path = dir.path().join("p");
         for (text, expected) in [("one two\nthree\n", "one two"), ("alone", "alone"), ("dos\r\n", "dos")] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(first_line(&path).unwrap().expose(), expected.as_bytes());
+            assert_eq!(first_line(&Seat::Own, &path).unwrap().expose(), expected.as_bytes());
         }
         for bad in [String::new(), "\nx".to_owned(), "x".repeat(limits::PASSPHRASE_MAX + 1)] {
             std::fs::write(&path, bad).unwrap();
-            assert_eq!(first_line(&path).unwrap_err().code, ExitCode::Usage);
+            assert_eq!(first_line(&Seat::Own, &path).unwrap_err().code, ExitCode::Usage);
         }
-        assert_eq!(first_line(&dir.path().join("none")).unwrap_err().code, ExitCode::NotFound);
+        assert_eq!(first_line(&Seat::Own, &dir.path().join("none")).unwrap_err().code, ExitCode::NotFound);
     }
 }

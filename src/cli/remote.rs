@@ -6,8 +6,13 @@
 //!
 //! ```text
 //! client -> daemon   "PLT1" len(4, little endian) with stdin, stdout, stderr attached; then JSON
-//! daemon -> client   one byte: the exit code, when everything is printed
+//! daemon -> client   0xFE how(1) len(2, little endian) path: open this file for me
+//! client -> daemon   the system's error number (4, little endian); 0 with the descriptor attached
+//! daemon -> client   one byte: the exit code, when everything is printed; 0xFF: too many commands run
 //! ```
+//!
+//! Files that a command line names are opened by the client: the daemon may see other mounts, and may be
+//! another user. The client opens nothing but what its own words name.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,7 +24,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rustix::net::{
@@ -27,19 +32,27 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits;
+use crate::base::{Serial, limits};
 use crate::engine::Ledger;
+use crate::serve::BUSY;
 
 use super::args::{Cli, Command, Format};
+use super::auth::AuthCommand;
 use super::exit::{ExitCode, Failure};
 use super::invocation::Invocation;
 use super::output::{self, Output};
-use super::seat::{Client, Seat};
+use super::seat::{self, Client, Seat};
 
 /// Name of the socket in a home.
 pub const SOCKET: &str = "serve.sock";
 const MAGIC: [u8; 4] = *b"PLT1";
 const DESCRIPTORS: usize = 3;
+/// Asks the client for a file in place of an exit code.
+const OPEN: u8 = 0xFE;
+/// To read it.
+const TO_READ: u8 = 0;
+/// To write it, where nothing stands yet.
+const TO_CREATE: u8 = 1;
 
 /// What a client asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +63,20 @@ struct Request {
     cwd: Vec<u8>,
     json: bool,
     color: bool,
+    /// The mount namespace, as the kernel names it.
+    mounts: String,
+}
+
+/// What became of a request.
+enum Asked {
+    Done(ExitCode),
+    Busy,
+}
+
+/// The mount namespace of this process: paths mean the same to two processes of one alone.
+fn mounts() -> String {
+    let link = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    link.to_string_lossy().into_owned()
 }
 
 impl Command {
@@ -65,47 +92,77 @@ impl Command {
     }
 }
 
+/// Whether a command opens a folder by its path: that one cannot be lent.
+fn takes_a_folder(command: &Command, words: &[Vec<u8>]) -> bool {
+    let folder = |word: &[u8]| matches!(word, b"diff" | b"apply" | b"--write") || word.starts_with(b"--write=");
+    matches!(command, Command::Auth(AuthCommand::Docs(_))) && words.iter().any(|word| folder(word))
+}
+
 /// Lets a daemon run the command, if one serves the home; none where the command is this process's own.
 pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -> Option<ExitCode> {
     if !command.is_forwarded() {
         return None;
     }
-    let socket = connect(&invocation.home().ok()?.join(SOCKET))?;
-    match ask(&socket, invocation, words, std::io::stdin().as_fd()) {
-        Ok(code) => Some(code),
-        Err(error) => {
-            let what = format!("the daemon that serves this ledger went away: {error}");
-            let failure = Failure::new(ExitCode::Io, what, "look at the daemon's messages, then run the command again");
-            invocation.out.failure(&failure);
-            Some(failure.code)
-        }
+    let home = invocation.home().ok()?;
+    let deadline = Instant::now() + Duration::from_secs(invocation.global.lock_wait);
+    loop {
+        let socket = connect(&home)?;
+        let failure = match ask(&socket, invocation, words, std::io::stdin().as_fd()) {
+            Ok(Asked::Done(code)) => return Some(code),
+            Ok(Asked::Busy) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            Ok(Asked::Busy) => Failure::new(
+                ExitCode::InUse,
+                format!("the daemon runs {} commands already, and no more at once", limits::LOCAL_CLIENTS_MAX),
+                "wait until some of them have ended, or wait longer with --lock-wait",
+            ),
+            Err(error) => Failure::new(
+                ExitCode::Io,
+                format!("the daemon that serves this ledger went away: {error}"),
+                "look at the daemon's messages, then run the command again",
+            ),
+        };
+        invocation.out.failure(&failure);
+        return Some(failure.code);
     }
 }
 
 /// Runs a command in the daemon that took the home meanwhile, with an input of our own; none where no daemon
 /// serves it. The input is memory: it is never a file's.
 pub fn hand_over(invocation: &Invocation, words: &[&str], input: &[u8]) -> Option<std::io::Result<ExitCode>> {
-    let socket = connect(&invocation.home().ok()?.join(SOCKET))?;
+    let home = invocation.home().ok()?;
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let run = || {
+    let run = |socket: &UnixStream| {
         let memory = rustix::fs::memfd_create("palyra-ledger", rustix::fs::MemfdFlags::CLOEXEC)?;
         let mut file = File::from(memory);
         file.write_all(input)?;
         std::io::Seek::rewind(&mut file)?;
-        ask(&socket, invocation, &words, file.as_fd())
+        ask(socket, invocation, &words, file.as_fd())
     };
-    Some(run())
+    loop {
+        match run(&connect(&home)?) {
+            Ok(Asked::Done(code)) => return Some(Ok(code)),
+            // It has more to do than it takes at once; what is handed over cannot be got again.
+            Ok(Asked::Busy) => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => return Some(Err(error)),
+        }
+    }
 }
 
 /// Whether a daemon serves the home.
 pub fn is_served(invocation: &Invocation) -> bool {
-    invocation.home().is_ok_and(|home| connect(&home.join(SOCKET)).is_some())
+    invocation.home().is_ok_and(|home| connect(&home).is_some())
 }
 
-fn connect(path: &Path) -> Option<UnixStream> {
-    let found = std::fs::symlink_metadata(path).ok()?;
-    // Somebody else's socket gets none of our descriptors.
-    if !found.file_type().is_socket() || found.uid() != rustix::process::geteuid().as_raw() {
+fn connect(home: &Path) -> Option<UnixStream> {
+    let path = home.join(SOCKET);
+    let found = std::fs::symlink_metadata(&path).ok()?;
+    let us = rustix::process::geteuid();
+    // Somebody else's socket gets none of our descriptors. Root may act for whoever owns the home.
+    let owned = || std::fs::metadata(home).is_ok_and(|home| home.is_dir() && home.uid() == found.uid());
+    if !found.file_type().is_socket() || (found.uid() != us.as_raw() && !(us.is_root() && owned())) {
         return None;
     }
     UnixStream::connect(path).ok()
@@ -116,13 +173,14 @@ fn ask(
     invocation: &Invocation,
     words: &[OsString],
     stdin: BorrowedFd<'_>,
-) -> std::io::Result<ExitCode> {
+) -> std::io::Result<Asked> {
     let request = Request {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         words: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
         cwd: std::env::current_dir()?.into_os_string().into_vec(),
         json: invocation.global.format == Format::Json,
         color: invocation.out.is_colored(),
+        mounts: mounts(),
     };
     let text = serde_json::to_vec(&request)?;
     let mut head = [0; 8];
@@ -135,11 +193,90 @@ fn ask(
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     rustix::net::sendmsg(socket, &[IoSlice::new(&head)], &mut control, SendFlags::NOSIGNAL)?;
     let mut socket = socket;
-    socket.write_all(&text)?;
+    // A daemon that is busy says so without reading this.
+    let written = socket.write_all(&text);
     let mut code = [0];
-    socket.read_exact(&mut code)?;
-    let known = ExitCode::ALL.iter().find(|known| known.number() == code[0]);
-    Ok(known.copied().unwrap_or(ExitCode::Internal))
+    loop {
+        socket.read_exact(&mut code)?;
+        match code {
+            [BUSY] => return Ok(Asked::Busy),
+            [OPEN] => lend(socket, words)?,
+            [number] => {
+                written?;
+                let known = ExitCode::ALL.iter().find(|known| known.number() == number);
+                return Ok(Asked::Done(known.copied().unwrap_or(ExitCode::Internal)));
+            }
+        }
+    }
+}
+
+/// Whether a command line names a file: as a word, or at the end of one.
+fn names(words: &[OsString], path: &[u8]) -> bool {
+    words.iter().any(|word| match word.as_bytes().strip_suffix(path) {
+        Some([.., before]) => matches!(before, b'=' | b':'),
+        Some([]) => true,
+        None => false,
+    })
+}
+
+/// Opens a file for the daemon, if this process's own command line names it.
+fn lend(mut socket: &UnixStream, words: &[OsString]) -> std::io::Result<()> {
+    let mut head = [0; 3];
+    socket.read_exact(&mut head)?;
+    let [how, low, high] = head;
+    let mut path = vec![0; usize::from(u16::from_le_bytes([low, high]))];
+    socket.read_exact(&mut path)?;
+    let opened = if names(words, &path) && !path.is_empty() {
+        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+        match how {
+            TO_READ => File::open(path),
+            _ => seat::create_new(path),
+        }
+    } else {
+        Err(rustix::io::Errno::PERM.into())
+    };
+    match opened {
+        Ok(file) => {
+            let descriptors = [file.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            rustix::net::sendmsg(socket, &[IoSlice::new(&[0; 4])], &mut control, SendFlags::NOSIGNAL)?;
+            Ok(())
+        }
+        Err(error) => socket.write_all(&error.raw_os_error().unwrap_or(EIO).to_le_bytes()),
+    }
+}
+
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+
+/// Has the client open a file that its command line names.
+///
+/// # Errors
+/// What the client's system says, or that the client is gone.
+pub fn borrow(mut socket: &UnixStream, path: &Path, create: bool) -> std::io::Result<File> {
+    let path = path.as_os_str().as_bytes();
+    let length = u16::try_from(path.len()).map_err(|_| rustix::io::Errno::NAMETOOLONG)?;
+    let mut message = vec![OPEN, if create { TO_CREATE } else { TO_READ }];
+    message.extend(length.to_le_bytes());
+    message.extend(path);
+    socket.write_all(&message)?;
+    let mut errno = [0; 4];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut errno)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            files.extend(passed);
+        }
+    }
+    socket.read_exact(errno.get_mut(got.bytes..).unwrap_or_default())?;
+    match (i32::from_le_bytes(errno), files.pop()) {
+        (0, Some(file)) => Ok(File::from(file)),
+        (0, None) => Err(rustix::io::Errno::BADMSG.into()),
+        (errno, _) => Err(std::io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Who connected, and what the daemon lends them.
@@ -153,7 +290,7 @@ pub struct Attendance {
     /// The client's process.
     pub pid: u32,
     /// Asks the daemon for another certificate.
-    pub renew: Arc<dyn Fn() + Send + Sync>,
+    pub renew: Arc<dyn Fn() -> Result<Serial, String> + Send + Sync>,
     /// Where the daemon offers pairing.
     pub pairing: Option<std::net::SocketAddr>,
 }
@@ -213,11 +350,16 @@ fn run(
         let what = format!("the daemon is version {}, this is {}", env!("CARGO_PKG_VERSION"), request.version);
         return fail(Failure::usage(what, "restart the daemon after an update"));
     }
+    let named = request.words.clone();
     let words =
         std::iter::once(OsString::from("palyra-ledger")).chain(request.words.into_iter().map(OsString::from_vec));
     let Ok(mut cli) = Cli::try_parse_from(words) else {
         return fail(Failure::usage("the daemon does not know this command", "restart the daemon after an update"));
     };
+    if takes_a_folder(&cli.command, &named) && request.mounts != mounts() {
+        let what = "the daemon sees other folders than this command does (its mount namespace is another one)";
+        return fail(Failure::usage(what, "stop the daemon for this command, or leave the folder away"));
+    }
     let Ok(socket) = socket.try_clone() else { return ExitCode::Internal };
     if !cli.command.is_forwarded() {
         return fail(Failure::usage("the daemon runs no such command", ""));

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::base::{SecretBytes, limits};
+use crate::base::{SecretBytes, Serial, limits};
 use crate::engine::Ledger;
+
+use super::remote;
 
 /// A client on the local socket, within the daemon.
 #[derive(Clone)]
@@ -34,7 +37,7 @@ pub struct Client {
     /// The connection: when it is gone, so is the client.
     pub socket: Arc<UnixStream>,
     /// Asks the daemon for another certificate.
-    pub renew: Arc<dyn Fn() + Send + Sync>,
+    pub renew: Arc<dyn Fn() -> Result<Serial, String> + Send + Sync>,
     /// Where the daemon offers pairing.
     pub pairing: Option<SocketAddr>,
 }
@@ -77,7 +80,29 @@ impl Seat {
         }
     }
 
-    /// A file's name as this process must open it.
+    /// Opens a file that the command line names, to read it.
+    ///
+    /// # Errors
+    /// As the system says, where the command line is.
+    pub fn open(&self, path: &Path) -> std::io::Result<File> {
+        match self {
+            Self::Own => File::open(path),
+            Self::Client(client) => remote::borrow(&client.socket, path, false),
+        }
+    }
+
+    /// Makes a file that the command line names, where nothing stands yet.
+    ///
+    /// # Errors
+    /// As [`Seat::open`].
+    pub fn create_new(&self, path: &Path) -> std::io::Result<File> {
+        match self {
+            Self::Own => create_new(path),
+            Self::Client(client) => remote::borrow(&client.socket, path, true),
+        }
+    }
+
+    /// A folder's name as this process must open it.
     #[must_use]
     pub fn path(&self, path: &Path) -> PathBuf {
         match self {
@@ -131,6 +156,14 @@ impl Seat {
         }
         line(&mut *self.stdin()?)
     }
+}
+
+/// Makes a file for everybody to read, where nothing stands yet.
+///
+/// # Errors
+/// As the system says.
+pub fn create_new(path: &Path) -> std::io::Result<File> {
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
 /// One line without its end, byte by byte: what follows stays where it is.

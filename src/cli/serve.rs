@@ -112,7 +112,18 @@ pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
     let done = runtime.block_on(serve(invocation, Arc::clone(&ledger), options, &daemon));
     // A client that still types holds a thread; it gets none of the daemon's time.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    invocation.close(&ledger);
+    if ledger.alive().is_ok() {
+        invocation.close(&ledger);
+        return done;
+    }
+    // Storage that failed may hang as well: the process ends all the same, and the next opening mends the rest.
+    let closing = Arc::clone(&ledger);
+    let (closed, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = closed.send(closing.close().is_ok());
+    });
+    let _ = end.recv_timeout(Duration::from_secs(3));
+    std::mem::forget(ledger);
     done
 }
 
@@ -133,10 +144,9 @@ fn attendant(ledger: &Arc<Ledger>, home: &std::path::Path, daemon: &Arc<OnceLock
     Arc::new(move |stream, peer| {
         let daemon = Arc::clone(&daemon);
         let pairing = daemon.get().and_then(|daemon| daemon.listening().pairing);
-        let renew = Arc::new(move || {
-            if let Some(daemon) = daemon.get() {
-                daemon.renew();
-            }
+        let renew = Arc::new(move || match daemon.get() {
+            Some(daemon) => daemon.renew_blocking(),
+            None => Err("the daemon starts only now".to_owned()),
         });
         let (ledger, home) = (Arc::clone(&ledger), home.clone());
         attend(stream, Attendance { ledger, home, uid: peer.uid, pid: peer.pid, renew, pairing });
@@ -168,16 +178,22 @@ async fn serve(
                 if let Ok(since) = NotifyState::monotonic_usec_now() {
                     let _ = sd_notify::notify(&[NotifyState::Reloading, since]);
                 }
-                daemon.renew();
+                // What failed is in the messages; the old certificate is good for hours.
+                let _ = daemon.renew().await;
                 let _ = sd_notify::notify(&[NotifyState::Ready]);
             }
-            _ = watchdog.tick() => { let _ = sd_notify::notify(&[NotifyState::Watchdog]); }
+            // Whoever holds a ledger that takes no writes is not well, whatever else still turns.
+            _ = watchdog.tick(), if daemon.alive().is_ok() => {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+            () = daemon.ended() => break,
         }
     }
+    let alive = daemon.alive();
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let cut = daemon.stop().await;
     tracing::info!(cut, "stopped");
-    Ok(())
+    Ok(alive?)
 }
 
 /// Says where it listens: the ports may be the system's choice.

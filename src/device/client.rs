@@ -210,7 +210,7 @@ pub async fn join_ledger(
         kind,
         name: name.as_str().to_owned(),
         ledger: asked.ledger,
-        address: format!("{host}:{}", greeting.device_port.unwrap_or(0)),
+        address: format!("{host}:{}", greeting.device_port.unwrap_or(limits::DEVICE_PORT)),
     };
     let pending =
         PendingNote { request: asked.request, sas: asked.sas.clone(), pairing: address.clone(), device: note };

@@ -272,6 +272,15 @@ impl Ledger {
         done
     }
 
+    /// Whether the ledger takes writes. After a fault of its storage it takes none until it is opened anew.
+    ///
+    /// # Errors
+    /// [`Error::Dead`] with the first fault, [`Error::Closed`] after a close.
+    pub fn alive(&self) -> Result<(), Error> {
+        self.core.open_still()?;
+        self.core.alive()
+    }
+
     fn finish(&self) -> Result<(), Error> {
         if let Some(registry) = self.core.registry.get() {
             registry.seal();

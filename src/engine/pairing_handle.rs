@@ -215,7 +215,7 @@ impl Identity {
     /// # Errors
     /// As a write.
     pub fn refuse_pairing(&self, cause: RefusalCause, pairing: Option<PairingId>, peer: &str) -> Result<(), Error> {
-        if let Some(suppressed) = self.core.refusals.admit(cause, self.core.clock.now()) {
+        if let Some(suppressed) = self.core.refusals.admit(cause, std::time::Instant::now()) {
             let event = PairingRefused { pairing, cause, peer: identity::bounded(peer), suppressed };
             self.core.execute(&self.caller, |_, _| Ok::<_, Error>((vec![Event::PairingRefused(event)], ())))?;
         }

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::base::{OsRandom, limits};
+use crate::base::{OsRandom, Serial, limits};
 use crate::engine::{Error, Ledger};
 use crate::oauth::TokenClient;
 use crate::pki::ServerName;
@@ -152,11 +152,12 @@ impl Daemon {
             socket: options.socket.clone(),
         };
         let (stop, stopped) = watch::channel(false);
+        let (renew, asked) = mpsc::unbounded_channel();
         let for_names = names.clone();
         let starting = Arc::clone(&ledger);
         let (tls, end) = blocking(move || {
             let identity = starting.identity();
-            let (certificate, key, end) = renewal::issue(&identity, &for_names)?;
+            let (_, certificate, key, end) = renewal::issue(&identity, &for_names)?;
             let server = Arc::new(ServerIdentity::new(&certificate, &key)?);
             Ok((ServerTls::new(identity.trust()?, identity.clock(), server)?, end))
         })
@@ -172,11 +173,15 @@ impl Daemon {
             sessions: Sessions::default(),
             unfinished: Registry::new(limits::UNFINISHED_MAX),
             strangers: Registry::new(limits::UNFINISHED_MAX),
+            locals: Registry::new(limits::LOCAL_CONNECTIONS_MAX),
+            clients: Arc::new(Semaphore::new(limits::LOCAL_CLIENTS_MAX)),
             connected: Semaphore::new(limits::CONNECTIONS_MAX),
-            list: Mutex::new(None),
+            devices: Arc::default(),
+            lists: Mutex::default(),
+            doubt: Notify::new(),
             stop: stopped.clone(),
             device_port: AtomicU16::new(listening.devices.map_or(0, |at| at.port())),
-            renew: Notify::new(),
+            renew,
         });
         shared.metrics.server_not_after.store(end.as_millis() / 1000, Ordering::Relaxed);
         let local = match &options.socket {
@@ -206,8 +211,9 @@ impl Daemon {
         if let Some(listener) = local {
             daemon.spawn_socket(listener, options.attend, stopped);
         }
-        daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end));
+        daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end, asked));
         daemon.keeping.get_mut().spawn(renewal::keep_records(Arc::clone(&daemon.shared)));
+        daemon.keeping.get_mut().spawn(watch_over(Arc::clone(&daemon.shared), daemon.stop.clone()));
         if let Some(client) = options.tokens {
             daemon.finishing.get_mut().spawn(refreshing::keep_refreshed(Arc::clone(&daemon.shared), client));
         }
@@ -275,15 +281,52 @@ impl Daemon {
         });
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn listening(&self) -> &Listening {
         &self.listening
     }
 
-    /// Takes another certificate, without touching connections that stand.
-    pub fn renew(&self) {
-        self.shared.renew.notify_one();
+    /// Takes another certificate, without touching connections that stand; gives its serial number.
+    ///
+    /// # Errors
+    /// What failed; the old one stays.
+    pub async fn renew(&self) -> Result<Serial, String> {
+        self.ask_renewal().await.unwrap_or_else(|_| Err("the daemon stops".to_owned()))
+    }
+
+    /// The same for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Daemon::renew`].
+    pub fn renew_blocking(&self) -> Result<Serial, String> {
+        self.ask_renewal().blocking_recv().unwrap_or_else(|_| Err("the daemon stops".to_owned()))
+    }
+
+    fn ask_renewal(&self) -> oneshot::Receiver<Result<Serial, String>> {
+        let (asking, answer) = oneshot::channel();
+        // Where nobody listens any more, the answer is that it is gone.
+        let _ = self.shared.renew.send(asking);
+        answer
+    }
+
+    /// Whether the ledger takes writes.
+    ///
+    /// # Errors
+    /// As [`Ledger::alive`].
+    pub fn alive(&self) -> Result<(), Error> {
+        self.shared.ledger.alive()
+    }
+
+    /// Comes back when the daemon accepts nothing more: [`Daemon::stop`] was called, or the ledger takes no
+    /// more writes. Whoever runs the daemon stops it then.
+    pub async fn ended(&self) {
+        let _ = self.shared.stop.clone().wait_for(|stopping| *stopping).await;
     }
 
     /// Stops: accepts nothing more, lets requests under way finish for ten seconds, records what waits.
@@ -308,14 +351,36 @@ impl Daemon {
         // What is cut here is in doubt, and taken up again by the next start.
         let _ = tokio::time::timeout(left, async { while finishing.join_next().await.is_some() {} }).await;
         finishing.shutdown().await;
-        renewal::record_refused(&self.shared).await;
-        renewal::record_seen(&self.shared).await;
+        // Nothing is recorded in a ledger that takes no writes, and its storage may not even refuse them.
+        let alive = self.alive().is_ok();
+        if alive {
+            renewal::record_refused(&self.shared).await;
+            renewal::record_seen(&self.shared).await;
+            renewal::record_counted(&self.shared, true).await;
+        }
         if let Some(path) = &self.listening.socket {
             let _ = std::fs::remove_file(path);
         }
         let ledger = Arc::clone(&self.shared.ledger);
-        let _ = blocking(move || Ok(ledger.identity().daemon_stopped(cut)?)).await;
+        if alive {
+            let _ = blocking(move || Ok(ledger.identity().daemon_stopped(cut)?)).await;
+        }
         cut
+    }
+}
+
+/// Ends the accepting when the ledger takes no more writes: what cannot be revoked is not to be trusted.
+async fn watch_over(shared: Arc<Shared>, stop: watch::Sender<bool>) {
+    loop {
+        tokio::select! {
+            () = shared.doubt.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(limits::ALIVE_TICK_MS)) => {}
+        }
+        if let Err(error) = shared.ledger.alive() {
+            tracing::error!(%error, "the ledger takes no writes: nothing is accepted any more");
+            let _ = stop.send(true);
+            return;
+        }
     }
 }
 

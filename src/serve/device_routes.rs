@@ -19,21 +19,30 @@ use crate::pki::pem;
 
 use super::answer::{self, Answer};
 use super::connection::DevicePeer;
-use super::pairing_routes::{nothing, read};
+use super::pairing_routes::read;
+use super::per_device::Given;
+use super::routes::{self, Route, nothing};
 use super::shared::{MadeList, Shared};
+
+/// For a certificate that is good.
+pub const ROUTES: &[Route] = &[
+    ("get", "/v1/health", || get(health)),
+    ("get", "/v1/head", || get(head)),
+    ("get", "/v1/ca", || get(ca)),
+    ("get", "/v1/crl", || get(crl)),
+    ("get", "/v1/crl/{generation}", || get(crl_of)),
+    ("get", "/v1/secrets", || get(list)),
+    ("get", "/v1/secrets/{*name}", || get(secret)),
+    ("get", "/v1/scopes/{scope}/secrets/{*name}", || get(others)),
+];
+/// For one that has ended and is in its grace, too.
+pub const IN_GRACE: &[Route] = &[("post", "/v1/renew", || post(renew))];
 
 /// The routes.
 pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/health", get(health))
-        .route("/v1/head", get(head))
-        .route("/v1/ca", get(ca))
-        .route("/v1/crl", get(crl))
-        .route("/v1/secrets", get(list))
-        .route("/v1/secrets/{*name}", get(secret))
-        .route("/v1/scopes/{scope}/secrets/{*name}", get(others))
+    routes::router(ROUTES)
         .layer(middleware::from_fn(not_in_grace))
-        .route("/v1/renew", post(renew))
+        .merge(routes::router(IN_GRACE))
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .layer(DefaultBodyLimit::max(limits::REQUEST_BODY_MAX))
@@ -50,7 +59,8 @@ async fn not_in_grace(Extension(peer): Extension<DevicePeer>, request: Request, 
 
 /// Whether the ledger takes writes and answers.
 pub async fn health(State(shared): State<Arc<Shared>>) -> Answer {
-    match shared.blocking(|shared| shared.ledger.log().head()).await {
+    // A head that can still be read says nothing of revocations that can no longer be written.
+    match shared.blocking(|shared| shared.ledger.alive().and_then(|()| shared.ledger.log().head())).await {
         Ok(head) => answer::json(&json!({"status": "ok", "ledger": shared.ledger.id(), "seq": head.seq})),
         Err(answer) => answer,
     }
@@ -72,21 +82,43 @@ async fn ca(State(shared): State<Arc<Shared>>) -> Answer {
     answer::bytes("application/x-pem-file", text)
 }
 
-/// The revocation list, made anew when trust changed or half of its life is over.
+/// The revocation list of the generation that issues.
 async fn crl(State(shared): State<Arc<Shared>>) -> Answer {
-    let mut held = shared.list.lock().await;
+    match shared.tls.verifier().trust().roots().first() {
+        Some(root) => list_of(&shared, root.generation).await,
+        None => nothing().await,
+    }
+}
+
+/// A list speaks for one issuer: in the middle of a roll, certificates of two are about.
+async fn crl_of(State(shared): State<Arc<Shared>>, Path(generation): Path<u32>) -> Answer {
+    if shared.tls.verifier().trust().roots().iter().any(|root| root.generation == generation) {
+        list_of(&shared, generation).await
+    } else {
+        answer::failure(StatusCode::NOT_FOUND, "not_found", "this generation of the CA is not trusted")
+    }
+}
+
+/// A revocation list, made anew when trust changed or half of its life is over.
+async fn list_of(shared: &Arc<Shared>, generation: u32) -> Answer {
+    let mut held = shared.lists.lock().await;
     let version = *shared.tls.verifier().trust().watch().borrow();
     let now = shared.clock.now().as_millis();
-    let fresh = held.as_ref().filter(|made| made.version == version && now < made.stale_at);
-    let der = match fresh {
+    held.retain(|_, made| made.version == version && now < made.stale_at);
+    let der = match held.get(&generation) {
         Some(made) => made.der.clone(),
-        None => match shared.blocking(|shared| shared.ledger.identity().revocation_list()).await {
-            Ok((_, der)) => {
-                *held = Some(MadeList { der: der.clone(), version, stale_at: now + limits::CRL_LIFE_MS / 2 });
-                der
+        None => {
+            let made =
+                shared.blocking(move |shared| shared.ledger.identity().revocation_list_of(Some(generation))).await;
+            match made {
+                Ok((_, der)) => {
+                    let made = MadeList { der: der.clone(), version, stale_at: now + limits::CRL_LIFE_MS / 2 };
+                    held.insert(generation, made);
+                    der
+                }
+                Err(answer) => return answer,
             }
-            Err(answer) => return answer,
-        },
+        }
     };
     answer::bytes("application/pkix-crl", der.as_bytes().to_vec())
 }
@@ -148,6 +180,10 @@ async fn others(State(shared): State<Arc<Shared>>, Extension(peer): Extension<De
     answer::refused(RefusalCause::NotGranted, "a device sees the secrets of its own scope and no other")
 }
 
+fn roots(shared: &Shared) -> Vec<Der> {
+    shared.tls.verifier().trust().roots().iter().map(|root| root.certificate.clone()).collect()
+}
+
 async fn renew(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<DevicePeer>,
@@ -162,6 +198,20 @@ async fn renew(
     };
     let (device, address, serial) = (peer.shown.device, peer.address, peer.shown.facts.serial);
     let Base64(request) = message.request;
+    // The answer to the last renewal may have been lost: the same key gets the same certificate.
+    let generation = shared.tls.verifier().trust().roots().first().map_or(0, |root| root.generation);
+    let key = crate::pki::public_key_from_csr(&request).ok().map(|key| Der::new(key.der()));
+    let given = key.as_ref().and_then(|key| shared.devices.given(device, key, generation, shared.clock.now()));
+    let still = |certificate: &Der| {
+        shared.tls.peer(&[rustls::pki_types::CertificateDer::from(certificate.as_bytes().to_vec())]).is_ok()
+    };
+    if let Some(certificate) = given.filter(still) {
+        return answer::json(&RenewedMessage { certificate, roots: roots(&shared) });
+    }
+    if !shared.devices.renew(device) {
+        shared.refuse(RefusalCause::TooMany, Some(device), address);
+        return answer::refused(RefusalCause::TooMany, "this device renewed too often within the hour");
+    }
     let renewed = shared
         .blocking(move |shared| {
             let identity = shared.ledger.identity().for_caller(Shared::device_caller(device));
@@ -182,9 +232,11 @@ async fn renew(
     match renewed {
         Ok((serial, certificate)) => {
             tracing::info!(%device, %serial, "a device renewed its certificate");
-            let roots: Vec<Der> =
-                shared.tls.verifier().trust().roots().iter().map(|root| root.certificate.clone()).collect();
-            answer::json(&RenewedMessage { certificate, roots })
+            if let Some(public_key) = key {
+                let half = shared.clock.now().plus_millis(limits::LEAF_LIFE_MS / 2);
+                shared.devices.give(device, Given { public_key, generation, certificate: certificate.clone(), half });
+            }
+            answer::json(&RenewedMessage { certificate, roots: roots(&shared) })
         }
         Err(answer) => answer,
     }

@@ -8,28 +8,27 @@ use axum::routing::get;
 
 use super::answer::{self, Answer};
 use super::device_routes::{head, health};
-use super::pairing_routes::nothing;
+use super::routes::{self, Route, nothing};
 use super::shared::Shared;
+
+/// What the local socket offers.
+pub const SOCKET: &[Route] = &[
+    ("get", "/v1/health", || get(health)),
+    ("get", "/v1/head", || get(head)),
+    ("get", "/metrics", || get(metrics)),
+    ("get", "/openapi.json", || get(openapi)),
+];
+/// What the metrics listener offers.
+pub const PUBLIC: &[Route] = &[("get", "/metrics", || get(metrics))];
 
 /// The routes of the local socket.
 pub fn socket(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/health", get(health))
-        .route("/v1/head", get(head))
-        .route("/metrics", get(metrics))
-        .route("/openapi.json", get(openapi))
-        .fallback(nothing)
-        .method_not_allowed_fallback(nothing)
-        .with_state(shared)
+    routes::router(SOCKET).fallback(nothing).method_not_allowed_fallback(nothing).with_state(shared)
 }
 
 /// The routes of the metrics listener.
 pub fn public(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .fallback(nothing)
-        .method_not_allowed_fallback(nothing)
-        .with_state(shared)
+    routes::router(PUBLIC).fallback(nothing).method_not_allowed_fallback(nothing).with_state(shared)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {

@@ -13,14 +13,17 @@
 mod answer;
 mod connection;
 mod daemon;
+mod deadline;
 mod device_routes;
 mod local_routes;
 mod metrics;
 mod notes;
 mod pairing_routes;
+mod per_device;
 mod refreshing;
 mod registry;
 mod renewal;
+mod routes;
 mod shared;
 mod socket;
 #[cfg(test)]
@@ -28,7 +31,7 @@ mod tests;
 
 pub use daemon::{Daemon, Listening, ServeError, ServeOptions};
 pub use metrics::Metrics;
-pub use socket::{Attend, SocketPeer};
+pub use socket::{Attend, BUSY, SocketPeer};
 
 /// The `OpenAPI` document of every route.
 pub const OPENAPI: &str = include_str!("openapi.json");

@@ -15,27 +15,28 @@ use crate::base::{DeviceName, limits};
 use crate::device::messages::{
     Base64, FinishMessage, GreetingMessage, HelloMessage, PollMessage, ReceiptMessage, StatusMessage,
 };
-use crate::engine::Hello;
+use crate::engine::{Error, Hello};
 use crate::event::identity::RefusalCause;
+use crate::identity::IdentityError;
 
 use super::answer::{self, Answer};
+use super::routes::{self, Route, nothing};
 use super::shared::Shared;
+
+/// All that this listener offers.
+pub const ROUTES: &[Route] = &[
+    ("post", "/v1/pairing/hello", || post(hello)),
+    ("post", "/v1/pairing/finish", || post(finish)),
+    ("post", "/v1/pairing/poll", || post(poll)),
+];
 
 /// The routes.
 pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/pairing/hello", post(hello))
-        .route("/v1/pairing/finish", post(finish))
-        .route("/v1/pairing/poll", post(poll))
+    routes::router(ROUTES)
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .layer(DefaultBodyLimit::max(limits::REQUEST_BODY_MAX))
         .with_state(shared)
-}
-
-/// What is not there.
-pub async fn nothing() -> Answer {
-    answer::failure(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
 }
 
 /// A request's JSON; what does not read is refused before it reaches the ledger.
@@ -139,7 +140,17 @@ async fn poll(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Sock
         Ok(message) => message,
         Err(answer) => return answer,
     };
-    let status = shared.blocking(move |shared| shared.ledger.identity().poll_request(message.request)).await;
+    let status = shared
+        .blocking(move |shared| {
+            let identity = shared.ledger.identity();
+            let found = identity.poll_request(message.request);
+            if matches!(found, Err(Error::Identity(IdentityError::NoRequest(_)))) {
+                shared.metrics.refused(RefusalCause::OutOfOrder);
+                identity.refuse_pairing(RefusalCause::OutOfOrder, None, &peer.to_string())?;
+            }
+            found
+        })
+        .await;
     match status {
         Ok(sealed) => answer::json(&StatusMessage { status: Base64(sealed) }),
         Err(answer) => answer,

@@ -4,22 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::base::{Timestamp, limits};
+use tokio::sync::mpsc;
+
+use crate::base::{Serial, Timestamp, limits};
 use crate::engine::{Error, Identity};
 use crate::event::identity::Der;
 use crate::pki::{LeafKey, ServerName};
 
 use super::daemon::ServeError;
 use super::metrics::Metrics;
-use super::shared::Shared;
+use super::shared::{Asking, Shared};
 
 /// Issues a certificate for a fresh key; the key lives in memory alone.
-pub fn issue(identity: &Identity, names: &[ServerName]) -> Result<(Der, LeafKey, Timestamp), ServeError> {
+pub fn issue(identity: &Identity, names: &[ServerName]) -> Result<(Serial, Der, LeafKey, Timestamp), ServeError> {
     let key = LeafKey::generate().map_err(Error::from)?;
     let public = key.public().map_err(Error::from)?;
     let (serial, certificate) = identity.issue_server(names, &public)?;
     let end = identity.certificate(serial)?.not_after;
-    Ok((certificate, key, end))
+    Ok((serial, certificate, key, end))
 }
 
 fn generation(shared: &Shared) -> Option<u32> {
@@ -28,38 +30,51 @@ fn generation(shared: &Shared) -> Option<u32> {
 
 /// Renews the daemon's certificate when a third of its life is left, when another generation of the CA
 /// issues, and when somebody asks. Connections that stand are not touched.
-pub async fn keep_certificate(shared: Arc<Shared>, names: Vec<ServerName>, mut end: Timestamp) {
+pub async fn keep_certificate(
+    shared: Arc<Shared>,
+    names: Vec<ServerName>,
+    mut end: Timestamp,
+    mut asked: mpsc::UnboundedReceiver<Asking>,
+) {
     let mut stop = shared.stop.clone();
     let mut changes = shared.tls.verifier().trust().watch();
     let mut issued_by = generation(&shared);
     loop {
-        let asked = tokio::select! {
+        let mut asking = None;
+        tokio::select! {
             _ = stop.changed() => return,
-            () = shared.renew.notified() => true,
-            told = changes.changed() => { if told.is_err() { return; } false }
-            () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => false,
-        };
+            who = asked.recv() => asking = who,
+            told = changes.changed() => if told.is_err() { return; },
+            () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => {}
+        }
         let left = end.as_millis().saturating_sub(shared.clock.now().as_millis());
-        if !asked && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
+        if asking.is_none() && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
             continue;
         }
         let (at, names) = (generation(&shared), names.clone());
         let worker = Arc::clone(&shared);
         let done = tokio::task::spawn_blocking(move || {
-            let (certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
+            let (serial, certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
             worker.tls.identity().replace(&certificate, &key)?;
-            Ok::<_, ServeError>(end)
+            Ok::<_, ServeError>((serial, end))
         });
-        match done.await {
-            Ok(Ok(next)) => {
+        let answer = match done.await {
+            Ok(Ok((serial, next))) => {
                 (end, issued_by) = (next, at);
                 Metrics::count(&shared.metrics.server_renewals);
                 shared.metrics.server_not_after.store(next.as_millis() / 1000, Ordering::Relaxed);
                 tracing::info!(end = %next, "the daemon renewed its certificate");
+                Ok(serial)
             }
             // The old one stays; the next tick tries again.
-            Ok(Err(error)) => tracing::error!(%error, "the daemon could not renew its certificate"),
-            Err(error) => tracing::error!(%error, "the daemon could not renew its certificate"),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &answer {
+            tracing::error!(error, "the daemon could not renew its certificate");
+        }
+        if let Some(asking) = asking {
+            let _ = asking.send(answer);
         }
     }
 }
@@ -78,6 +93,7 @@ pub async fn keep_records(shared: Arc<Shared>) {
                 record_seen(&shared).await;
                 // What is over is ended by an event within a minute, whether or not anybody asks.
                 let _ = shared.blocking(|shared| shared.ledger.identity().sweep()).await;
+                record_counted(&shared, false).await;
             }
             () = refusals(&shared, earliest) => {
                 record_refused(&shared).await;
@@ -97,6 +113,11 @@ async fn refusals(shared: &Shared, earliest: tokio::time::Instant) {
 pub async fn record_refused(shared: &Arc<Shared>) {
     let notes = shared.notes.take_refused();
     let _ = shared.blocking(move |shared| shared.ledger.identity().connections_refused(notes)).await;
+}
+
+/// Records how many pairing refusals were counted and not recorded: of windows that are over, or of all.
+pub async fn record_counted(shared: &Arc<Shared>, all: bool) {
+    let _ = shared.blocking(move |shared| shared.ledger.identity().record_counted_refusals(all)).await;
 }
 
 /// Records the sightings that wait.

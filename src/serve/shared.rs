@@ -1,14 +1,13 @@
 //! What every connection shares.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::base::{Caller, Clock, DeviceId, Random, limits};
+use crate::base::{Caller, Clock, DeviceId, Random, Serial, limits};
 use crate::engine::{Error, Ledger, PairingSession};
 use crate::event::identity::{Der, RefusalCause};
 use crate::tls::ServerTls;
@@ -16,6 +15,7 @@ use crate::tls::ServerTls;
 use super::answer::{self, Answer};
 use super::metrics::{Gauges, Metrics};
 use super::notes::Notes;
+use super::per_device::PerDevice;
 use super::registry::Registry;
 
 /// A pairing session between its two messages.
@@ -105,17 +105,28 @@ pub struct Shared {
     pub unfinished: Arc<Registry>,
     /// Connections of the pairing and metrics listeners.
     pub strangers: Arc<Registry>,
+    /// Connections of the local socket that run no command.
+    pub locals: Arc<Registry>,
+    /// Commands that may run for clients of the local socket.
+    pub clients: Arc<tokio::sync::Semaphore>,
     /// Devices that are connected.
     pub connected: tokio::sync::Semaphore,
-    /// The last revocation list.
-    pub list: tokio::sync::Mutex<Option<MadeList>>,
+    /// What each of them takes.
+    pub devices: Arc<PerDevice>,
+    /// The last revocation list of each generation.
+    pub lists: tokio::sync::Mutex<HashMap<u32, MadeList>>,
+    /// Tells that a write failed: somebody looks whether the ledger takes any more.
+    pub doubt: Notify,
     /// Whether the daemon stops.
     pub stop: watch::Receiver<bool>,
     /// Port of the device listener, 0 for none.
     pub device_port: AtomicU16,
     /// Asks for another certificate of the daemon.
-    pub renew: Notify,
+    pub renew: mpsc::UnboundedSender<Asking>,
 }
+
+/// Who asks for another certificate of the daemon, and is told what became of it.
+pub type Asking = oneshot::Sender<Result<Serial, String>>;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -125,7 +136,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     /// Notes a refusal: for the log, the metrics and the daemon's own messages.
-    pub fn refuse(&self, cause: RefusalCause, device: Option<DeviceId>, peer: SocketAddr) {
+    pub fn refuse(&self, cause: RefusalCause, device: Option<DeviceId>, peer: impl std::fmt::Display) {
         tracing::warn!(cause = cause.name(), device = device.map(|id| id.to_string()), %peer, "refused");
         self.metrics.refused(cause);
         self.notes.refused(cause, device, peer.to_string(), self.clock.now());
@@ -142,7 +153,12 @@ impl Shared {
     ) -> Result<T, Answer> {
         let shared = Arc::clone(self);
         match tokio::task::spawn_blocking(move || call(&shared)).await {
-            Ok(done) => done.map_err(|error| answer::error(&error)),
+            Ok(done) => done.map_err(|error| {
+                if matches!(error, Error::Dead { .. }) {
+                    self.doubt.notify_one();
+                }
+                answer::error(&error)
+            }),
             Err(_) => Err(answer::error(&Error::Closed)),
         }
     }

@@ -1,5 +1,6 @@
 //! The local socket: for the ledger's owner, by the kernel's word.
 
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub type Attend = Arc<dyn Fn(StdStream, SocketPeer) + Send + Sync>;
 
 /// First bytes of the command line's protocol. Everything else is HTTP.
 const COMMAND_LINE: &[u8; 4] = b"PLT1";
+/// Says in place of an exit code that as many commands run as may.
+pub const BUSY: u8 = 0xFF;
 
 /// Listens at a path. What a daemon that died left there is removed: the ledger's lock says that no other
 /// one lives.
@@ -56,31 +59,55 @@ pub async fn connection(shared: Arc<Shared>, router: Router, stream: UnixStream,
     let ours = rustix::process::geteuid().as_raw();
     let peer = match stream.peer_cred() {
         Ok(peer) if peer.uid() == ours || peer.uid() == 0 => peer,
-        _ => {
-            tracing::warn!("refused another user on the local socket");
-            shared.metrics.refused(RefusalCause::Untrusted);
+        other => {
+            let who = other.map_or_else(|_| "somebody".to_owned(), |peer| format!("uid {}", peer.uid()));
+            shared.refuse(RefusalCause::Untrusted, None, format_args!("socket, {who}"));
             return;
         }
     };
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let peer = SocketPeer { uid: peer.uid(), pid };
-    let begun = tokio::time::timeout(Duration::from_millis(limits::HANDSHAKE_MS), first_bytes(&stream)).await;
+    let (place, _) = shared.locals.enter();
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(Duration::from_millis(limits::HANDSHAKE_MS), first_bytes(&stream)) => begun,
+        () = place.evicted() => return,
+    };
     match (begun, attend) {
         (Ok(Some(first)), Some(attend)) if first == *COMMAND_LINE => {
-            if let Ok(stream) = stream.into_std()
-                && stream.set_nonblocking(false).is_ok()
-            {
-                let _ = tokio::task::spawn_blocking(move || attend(stream, peer)).await;
-            }
+            drop(place);
+            run(&shared, stream, peer, attend).await;
         }
         (Ok(Some(_)), _) => {
             let answer_to = |request: hyper::Request<Incoming>| {
                 let (shared, router) = (Arc::clone(&shared), router.clone());
                 async move { route(&shared, "socket", router, request).await }
             };
-            let _ = serve_http(&shared, stream, answer_to, std::future::pending()).await;
+            let _ = serve_http(&shared, stream, answer_to, place.evicted()).await;
         }
         _ => {}
+    }
+}
+
+/// Runs a client's command on a thread of its own: however long a client takes, the ledger's calls for
+/// devices find theirs. One too many is told so by [`BUSY`].
+async fn run(shared: &Shared, stream: UnixStream, peer: SocketPeer, attend: Attend) {
+    let Ok(stream) = stream.into_std() else { return };
+    let Ok(running) = Arc::clone(&shared.clients).try_acquire_owned() else {
+        tracing::warn!(pid = peer.pid, "too many commands run for clients of the local socket");
+        let _ = (&stream).write_all(&[BUSY]);
+        return;
+    };
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let started = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
+        // Both are given back however the command ends.
+        let _both = (running, ended);
+        if stream.set_nonblocking(false).is_ok() {
+            attend(stream, peer);
+        }
+    });
+    match started {
+        Ok(_) => _ = end.await,
+        Err(error) => tracing::error!(%error, "no thread for a client of the local socket"),
     }
 }
 

@@ -112,7 +112,7 @@ fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
         "--code",
         &code,
     ]);
-    assert_eq!(joined.status.code(), Some(13), "it waits for a person");
+    assert_eq!(joined.status.code(), Some(3), "it waits for a person");
     assert_eq!(home.json(&["pairing", "requests"])["requests"].as_array().unwrap().len(), 1);
     assert!(!dir.join("identity.pem").exists(), "nobody approved it");
     again.stop();

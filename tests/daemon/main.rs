@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attacks;
+mod bounds;
 mod clock;
+mod faults;
 mod local;
 mod namespaces;
+mod roll;
+mod seats;
+mod service;
 mod story;
 mod wire;
 
@@ -74,6 +79,13 @@ impl Home {
         wait(Duration::from_secs(20), || self.told().contains(wanted))
     }
 
+    /// What its daemon counts.
+    fn metrics(&self) -> String {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-m", "20", "--unix-socket"]).arg(self.path("home/serve.sock"));
+        String::from_utf8(command.arg("http://ledger/metrics").output().unwrap().stdout).unwrap()
+    }
+
     fn mint(&self, more: &[&str]) -> String {
         let mut words = vec!["pairing", "mint"];
         words.extend(more);
@@ -98,15 +110,36 @@ struct Daemon {
     child: Child,
     devices: SocketAddr,
     pairing: SocketAddr,
+    metrics_at: Option<SocketAddr>,
     messages: PathBuf,
 }
 
 impl Daemon {
     fn start(home: &Home, more: &[&str]) -> Self {
+        Self::start_by(home, &[], more)
+    }
+
+    /// Starts it through another program, which is given its words.
+    fn start_by(home: &Home, by: &[&str], more: &[&str]) -> Self {
+        Self::start_with(home, by, more, |_| {})
+    }
+
+    fn start_with(home: &Home, by: &[&str], more: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let messages = home.path("messages");
         let mut words = vec!["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"];
         words.extend(more);
         let mut command = home.command(&words);
+        if let Some((first, others)) = by.split_first() {
+            let mut wrapped = Command::new(first);
+            wrapped.args(others).arg(command.get_program()).args(command.get_args()).env_clear();
+            for (name, value) in command.get_envs() {
+                wrapped.env(name, value.unwrap());
+            }
+            wrapped.env("PATH", std::env::var_os("PATH").unwrap());
+            wrapped.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+            command = wrapped;
+        }
+        change(&mut command);
         command.stdout(Stdio::piped()).stderr(std::fs::File::create(&messages).unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -114,7 +147,8 @@ impl Daemon {
         let said: Value = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("{line:?} {}", std::fs::read_to_string(&messages).unwrap()));
         let at = |name: &str| said["listening"][name].as_str().unwrap().parse().unwrap();
-        Self { child, devices: at("devices"), pairing: at("pairing"), messages }
+        let metrics_at = said["listening"]["metrics"].as_str().map(|at| at.parse().unwrap());
+        Self { child, metrics_at, devices: at("devices"), pairing: at("pairing"), messages }
     }
 
     fn signal(&self, signal: rustix::process::Signal) {

@@ -1,6 +1,5 @@
 //! Where a secret's value comes from: never an argument, always bounded, never left in a buffer.
 
-use std::fs::File;
 use std::io::Read;
 
 use zeroize::Zeroizing;
@@ -22,7 +21,7 @@ pub fn read(invocation: &Invocation, source: &Source, target: &SecretRef, max: u
             };
             Failure::new(code, format!("cannot read {}: {error}", path.display()), "name a file that holds the value")
         };
-        bounded(File::open(invocation.seat.path(path)).map_err(failed)?, max).map_err(failed)?
+        bounded(invocation.seat.open(path).map_err(failed)?, max).map_err(failed)?
     } else if source.stdin {
         let failed =
             |error: std::io::Error| Failure::new(ExitCode::Io, format!("cannot read the standard input: {error}"), "");
