@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(checked.still_good(&shared, &scene.peer), Ok(()));
         scene.ledger.identity().prepare_ca().unwrap();
         assert_eq!(checked.still_good(&shared, &scene.peer), Ok(()), "more roots are no reason");
-        scene.ledger.identity().activate_ca(false).unwrap();
+        scene.ledger.identity().activate_ca(true).unwrap();
         scene.ledger.identity().taint_ca().unwrap();
         scene.ledger.identity().revoke_ca(true).unwrap();
         assert!(checked.still_good(&shared, &scene.peer).is_err());

@@ -774,7 +774,9 @@ impl World {
                 }
             }
             Step::Login => {
-                // Whoever refreshes the grant before is late with it.
+                // Whoever refreshes the grant before is late with it: what is not sent yet is of another grant.
+                let unsent = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.sent.is_none());
+                self.workers.iter_mut().filter(|worker| unsent(worker)).for_each(|worker| *worker = None);
                 let (access, refresh) = self.provider.login();
                 let ends = self.now() + HOUR;
                 auth.logged_in(&self.profile, LoginFlow::Code, &tokens(&access, Some(&refresh), Some(ends))).unwrap();

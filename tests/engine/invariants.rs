@@ -46,9 +46,11 @@ const ARROWS: [(&str, &[&str]); 18] = [
     (
         "testing",
         &[
+            "auth",
             "base",
             "device",
             "identity",
+            "oauth",
             "pki",
             "store",
             "event",
