@@ -146,16 +146,17 @@ fn is_this_machine(address: IpAddr) -> bool {
 /// (RFC 3056).
 fn canonical(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let [a, b, c, d, e, f, g, h] = v6.segments();
+    let segments = v6.segments();
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     };
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xFFFF) | (0x64, 0xFF9B, 0, 0, 0, 0) => v4(g, h),
+    match segments {
+        [0, 0, 0, 0, 0, 0xFFFF, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            v4(high, low)
+        }
         // IPv4-compatible, deprecated; ::1 and :: are no such.
-        (0, 0, 0, 0, 0, 0) if g != 0 => v4(g, h),
-        (0x2002, high, low, ..) => v4(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
         _ => address,
     }
 }
@@ -164,7 +165,7 @@ fn canonical(address: IpAddr) -> IpAddr {
 /// documentation or reserved (RFC 6890 and its registries).
 fn is_public(address: IpAddr) -> bool {
     const V4: [(Ipv4Addr, u8); 16] = [
-        (Ipv4Addr::new(0, 0, 0, 0), 8),
+        (Ipv4Addr::UNSPECIFIED, 8),
         (Ipv4Addr::new(10, 0, 0, 0), 8),
         (Ipv4Addr::new(100, 64, 0, 0), 10),
         (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -179,7 +180,7 @@ fn is_public(address: IpAddr) -> bool {
         (Ipv4Addr::new(203, 0, 113, 0), 24),
         (Ipv4Addr::new(224, 0, 0, 0), 4),
         (Ipv4Addr::new(240, 0, 0, 0), 4),
-        (Ipv4Addr::new(255, 255, 255, 255), 32),
+        (Ipv4Addr::BROADCAST, 32),
     ];
     match address {
         IpAddr::V4(v4) => !V4.iter().any(|(net, bits)| contains((IpAddr::V4(*net), *bits), v4.into())),
@@ -187,7 +188,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Global unicast (2000::/3) without what is set apart in it.
+/// Global unicast (`2000::/3`) without what is set apart in it.
 const fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     a & 0xE000 == 0x2000

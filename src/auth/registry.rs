@@ -218,7 +218,7 @@ impl Registry {
                                     known.replace(at, record.profile, provider);
                                 }
                                 Err(at) => {
-                                    known.profiles.insert(at, live(record.profile, provider, Runtime::default()))
+                                    known.profiles.insert(at, live(record.profile, provider, Runtime::default()));
                                 }
                             }
                         }

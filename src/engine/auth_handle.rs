@@ -128,13 +128,13 @@ fn still_wanted<'a>(state: &dyn StateRead, writes: &'a [Write<'a>]) -> Result<Ve
     Ok(wanted)
 }
 
-/// New versions of secrets, and what `stale` names deleted.
+/// New versions of secrets, and what `left_over` names deleted.
 fn puts(
     state: &dyn StateRead,
     context: &Context,
     writes: &[&Write<'_>],
     sealers: &[vault::Sealer],
-    stale: Option<&SecretRef>,
+    left_over: Option<&SecretRef>,
 ) -> Result<Vec<Event>, Error> {
     // An answer is bounded already; a token that a setting refused would be lost for good.
     let (max_bytes, expect) = (limits::VALUE_MAX_CEILING, Expect::Anything);
@@ -144,7 +144,7 @@ fn puts(
         let command = Put { target: write.place, value: write.value, max_bytes, expect, metadata: &metadata, sealer };
         events.extend(vault::decide_put(state, &command, context)?.events);
     }
-    if let Some(target) = stale {
+    if let Some(target) = left_over {
         match vault::decide_delete(state, &Select { target, versions: Versions::All, expect }) {
             Ok(decided) => events.extend(decided.events),
             Err(VaultError::NotFound { .. } | VaultError::Shredded { .. }) => {}
@@ -535,9 +535,9 @@ impl Auth {
             writes.push(write(place, token, None));
         }
         // What is left of the grant before must not be sent in the name of this one.
-        let stale = source.refresh.as_ref().filter(|_| refresh.is_none());
+        let left_over = source.refresh.as_ref().filter(|_| refresh.is_none());
         let table = self.core.table();
-        let number = self.queue_write(&table, &writes, stale, |state, _| {
+        let number = self.queue_write(&table, &writes, left_over, |state, _| {
             auth::decide_login(state, profile.clone(), flow, *expires_at)
         })?;
         self.core.wait(number)
@@ -592,13 +592,13 @@ impl Auth {
         self.core.carry_out_shreds(&table)
     }
 
-    /// Events of a decision and new versions of secrets, in one batch; its number. What `stale` names is deleted.
+    /// Events of a decision and new versions of secrets, in one batch; its number. What `left_over` names is deleted.
     /// The table is held until the batch is durable.
     fn queue_write(
         &self,
         table: &TableState,
         writes: &[Write<'_>],
-        stale: Option<&SecretRef>,
+        left_over: Option<&SecretRef>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
     ) -> Result<u64, Error> {
         loop {
@@ -612,9 +612,10 @@ impl Auth {
                 {
                     sealers.push(sealer);
                 }
-                let made = match sealers.len() == wanted.len() {
-                    true => puts(state, context, &wanted, &sealers, stale).map_err(Attempt::from),
-                    false => Err(Attempt::NoSlot),
+                let made = if sealers.len() == wanted.len() {
+                    puts(state, context, &wanted, &sealers, left_over).map_err(Attempt::from)
+                } else {
+                    Err(Attempt::NoSlot)
                 };
                 match made {
                     Ok(mut events) => {

@@ -23,7 +23,7 @@ const HEAD_MAX: usize = 16 * 1024;
 const CALLBACKS_AT_ONCE: usize = 32;
 const PAGE: &str = "<!doctype html><title>Palyra Ledger</title><p>Done. You may close this page.";
 
-/// What a provider says of its endpoints (RFC 8414; OpenID Connect Discovery).
+/// What a provider says of its endpoints (RFC 8414; `OpenID` Connect Discovery).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Discovered {
     /// The issuer: it must be the one that was asked.
@@ -85,7 +85,7 @@ impl CodeLogin {
         Self::begin_with(source, authorization_endpoint, port, &[]).await
     }
 
-    /// The same with more parameters for the provider's page: OpenID Connect asks for `prompt=consent` before
+    /// The same with more parameters for the provider's page: `OpenID` Connect asks for `prompt=consent` before
     /// it gives a refresh token, others want words of their own.
     ///
     /// # Errors
@@ -347,7 +347,7 @@ impl DeviceLogin {
                 }
                 // RFC 8628, section 3.5: after a lost connection, ask less often.
                 Err(ClientFault::Network { .. } | ClientFault::Refused(Refusal::Unavailable(_))) => {
-                    interval = (interval * 2).min(Duration::from_secs(60));
+                    interval = (interval * 2).min(Duration::from_mins(1));
                 }
                 Err(fault) => return Err(fault),
             }

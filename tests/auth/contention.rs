@@ -17,7 +17,7 @@ const WANTED: &str = "PALYRA_TEST_REFRESHES";
 const THREADS: usize = 8;
 
 fn open(home: &Path) -> Ledger {
-    Ledger::open(Config::new(home).lock_wait(Duration::from_secs(60))).unwrap()
+    Ledger::open(Config::new(home).lock_wait(Duration::from_mins(1))).unwrap()
 }
 
 fn ids(home: &Path) -> Vec<ProfileId> {
@@ -180,7 +180,9 @@ fn after_a_kill_the_grant_lives_or_the_profile_says_why_not() {
     let home = Home::new();
     home.settings("[auth]\nrefresh_lease_s = 2\n");
     let ids: Vec<String> = (0..8).map(|number| format!("p{number}")).collect();
-    ids.iter().for_each(|id| provider.profile(&home, id));
+    for id in &ids {
+        provider.profile(&home, id);
+    }
     provider.delay(50);
     let generation = |id: &str| home.show(id)["refresh_generation"].as_u64().unwrap();
     let (mut whole, mut doubted, mut lost) = (0, 0, 0);

@@ -186,7 +186,7 @@ fn a_token_that_the_provider_no_longer_takes_is_due() {
     assert_eq!(bench.auth.due().unwrap(), []);
     bench.auth.report_failure(&profile.id, FailureKind::AuthInvalid, None).unwrap();
     bench.auth.flush_usage().unwrap();
-    assert_eq!(bench.auth.due().unwrap(), [profile.id.clone()]);
+    assert_eq!(bench.auth.due().unwrap(), std::slice::from_ref(&profile.id));
     let ticket = bench.auth.begin_refresh(&profile.id, false).unwrap();
     bench.auth.renewed(&ticket.started, &bench.tokens("second", HOUR)).unwrap();
     assert_eq!((bench.auth.due().unwrap().len(), bench.health("p")), (0, Health::Healthy));
@@ -198,7 +198,7 @@ fn an_answer_that_is_lost_twice_waits_for_a_person() {
     let profile = bench.logged_in("p", 60_000);
     drop(bench.auth.begin_refresh(&profile.id, true).unwrap());
     bench.clock.advance(61_000);
-    assert_eq!(bench.auth.due().unwrap(), [profile.id.clone()]);
+    assert_eq!(bench.auth.due().unwrap(), std::slice::from_ref(&profile.id));
     drop(bench.auth.begin_refresh(&profile.id, false).unwrap());
     bench.clock.advance(61_000);
     let given_up = bench.auth.begin_refresh(&profile.id, false);
@@ -241,7 +241,7 @@ fn a_secret_that_is_not_there_yet_is_waited_for() {
     assert_eq!(bench.auth.due().unwrap(), [], "not at once");
     bench.put("global/auth/p/refresh", "given");
     bench.clock.advance(60_000);
-    assert_eq!(bench.auth.due().unwrap(), [profile.id.clone()]);
+    assert_eq!(bench.auth.due().unwrap(), std::slice::from_ref(&profile.id));
     let ticket = bench.auth.begin_refresh(&profile.id, false).unwrap();
     assert_eq!(ticket.refresh_token.expose(), b"given");
 }

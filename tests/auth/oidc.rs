@@ -1,4 +1,4 @@
-//! oidc-provider as a process: a certified OpenID provider with refresh-token rotation, where a token that is
+//! oidc-provider as a process: a certified `OpenID` provider with refresh-token rotation, where a token that is
 //! used twice kills its grant.
 
 use std::io::{BufRead, BufReader};
