@@ -72,6 +72,8 @@ impl From<ServeError> for Failure {
 fn messages(format: LogFormat) {
     let filter = EnvFilter::try_from_env("PALYRA_LEDGER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A message that cannot be written is lost; saying so on the same descriptor would end the thread.
+    let builder = builder.log_internal_errors(false);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

@@ -377,8 +377,9 @@ async fn watch_over(shared: Arc<Shared>, stop: watch::Sender<bool>) {
             () = tokio::time::sleep(Duration::from_millis(limits::ALIVE_TICK_MS)) => {}
         }
         if let Err(error) = shared.ledger.alive() {
-            tracing::error!(%error, "the ledger takes no writes: nothing is accepted any more");
+            // First what counts: the messages may lie on the same full disk.
             let _ = stop.send(true);
+            tracing::error!(%error, "the ledger takes no writes: nothing is accepted any more");
             return;
         }
     }

@@ -13,7 +13,7 @@ fn a_daemon_that_cannot_write_ends_and_says_so() {
     assert_eq!(device.curl(daemon.devices, "/v1/health", &[]).1, 200);
     // From here on no file may grow (RLIMIT_FSIZE): as a full disk.
     let pid = daemon.child.id().to_string();
-    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096"]).status().unwrap();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=1"]).status().unwrap();
     assert!(limited.success());
     let failed = home.run(&["devices", "revoke", &device.id, "--yes"]);
     assert_eq!(failed.status.code(), Some(18), "{}", String::from_utf8_lossy(&failed.stderr));
