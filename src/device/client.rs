@@ -258,7 +258,10 @@ async fn wait_and_write(
             });
         }
     };
-    files.write_roots(std::slice::from_ref(&asked.ca_certificate))?;
+    // Checks that key, certificate and root fit before anything is written.
+    let roots = std::slice::from_ref(&asked.ca_certificate);
+    client_config(roots, &certificate, key, Arc::new(crate::base::SystemClock))?;
+    files.write_roots(roots)?;
     files.write_identity(&certificate, key)?;
     files.write_note(&note)?;
     files.clear_pending()?;

@@ -155,11 +155,12 @@ impl Daemon {
         let (renew, asked) = mpsc::unbounded_channel();
         let for_names = names.clone();
         let starting = Arc::clone(&ledger);
-        let (tls, end) = blocking(move || {
+        let (tls, held, end) = blocking(move || {
             let identity = starting.identity();
-            let (_, certificate, key, end) = renewal::issue(&identity, &for_names)?;
+            let (serial, certificate, key, end) = renewal::issue(&identity, &for_names)?;
             let server = Arc::new(ServerIdentity::new(&certificate, &key)?);
-            Ok((ServerTls::new(identity.trust()?, identity.clock(), server)?, end))
+            let held = renewal::Held::new(serial, &certificate, end);
+            Ok((ServerTls::new(identity.trust()?, identity.clock(), server)?, held, end))
         })
         .await?;
         let shared = Arc::new(Shared {
@@ -211,7 +212,7 @@ impl Daemon {
         if let Some(listener) = local {
             daemon.spawn_socket(listener, options.attend, stopped);
         }
-        daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, end, asked));
+        daemon.keeping.get_mut().spawn(renewal::keep_certificate(Arc::clone(&daemon.shared), names, held, asked));
         daemon.keeping.get_mut().spawn(renewal::keep_records(Arc::clone(&daemon.shared)));
         daemon.keeping.get_mut().spawn(watch_over(Arc::clone(&daemon.shared), daemon.stop.clone()));
         if let Some(client) = options.tokens {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::base::{Serial, Timestamp, limits};
 use crate::engine::{Error, Identity};
 use crate::event::identity::Der;
-use crate::pki::{LeafKey, ServerName};
+use crate::pki::{Fingerprint, LeafKey, ServerName, fingerprint};
 
 use super::daemon::ServeError;
 use super::metrics::Metrics;
@@ -28,12 +28,27 @@ fn generation(shared: &Shared) -> Option<u32> {
     shared.tls.verifier().trust().roots().first().map(|root| root.generation)
 }
 
-/// Renews the daemon's certificate when a third of its life is left, when another generation of the CA
-/// issues, and when somebody asks. Connections that stand are not touched.
+/// The daemon's certificate, as the log knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    serial: Serial,
+    fingerprint: Fingerprint,
+    end: Timestamp,
+}
+
+impl Held {
+    /// Of a certificate that was issued.
+    pub fn new(serial: Serial, certificate: &Der, end: Timestamp) -> Self {
+        Self { serial, fingerprint: fingerprint(certificate.as_bytes()), end }
+    }
+}
+
+/// Renews the daemon's certificate when a third of its life is left, when it is revoked, when another generation
+/// of the CA issues, and when somebody asks. Connections that stand are not touched.
 pub async fn keep_certificate(
     shared: Arc<Shared>,
     names: Vec<ServerName>,
-    mut end: Timestamp,
+    mut held: Held,
     mut asked: mpsc::UnboundedReceiver<Asking>,
 ) {
     let mut stop = shared.stop.clone();
@@ -47,8 +62,9 @@ pub async fn keep_certificate(
             told = changes.changed() => if told.is_err() { return; },
             () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => {}
         }
-        let left = end.as_millis().saturating_sub(shared.clock.now().as_millis());
-        if asking.is_none() && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
+        let left = held.end.as_millis().saturating_sub(shared.clock.now().as_millis());
+        let good = shared.tls.verifier().trust().is_servers(held.serial, &held.fingerprint);
+        if asking.is_none() && good && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
             continue;
         }
         let (at, names) = (generation(&shared), names.clone());
@@ -56,15 +72,15 @@ pub async fn keep_certificate(
         let done = tokio::task::spawn_blocking(move || {
             let (serial, certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
             worker.tls.identity().replace(&certificate, &key)?;
-            Ok::<_, ServeError>((serial, end))
+            Ok::<_, ServeError>(Held::new(serial, &certificate, end))
         });
         let answer = match done.await {
-            Ok(Ok((serial, next))) => {
-                (end, issued_by) = (next, at);
+            Ok(Ok(next)) => {
+                (held, issued_by) = (next, at);
                 Metrics::count(&shared.metrics.server_renewals);
-                shared.metrics.server_not_after.store(next.as_millis() / 1000, Ordering::Relaxed);
-                tracing::info!(end = %next, "the daemon renewed its certificate");
-                Ok(serial)
+                shared.metrics.server_not_after.store(next.end.as_millis() / 1000, Ordering::Relaxed);
+                tracing::info!(end = %next.end, "the daemon renewed its certificate");
+                Ok(next.serial)
             }
             // The old one stays; the next tick tries again.
             Ok(Err(error)) => Err(error.to_string()),

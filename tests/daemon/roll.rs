@@ -137,6 +137,25 @@ fn one_certificate_is_revoked_and_its_connection_cut_within_a_second() {
 }
 
 #[test]
+fn a_daemon_whose_own_certificate_is_revoked_takes_another_at_once() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &[]);
+    let device = Device::pair(&home, &daemon, "device");
+    let own = || {
+        let listed = home.json(&["certs", "list"]);
+        let all = listed["certificates"].as_array().unwrap();
+        let own = all.iter().filter(|one| one["device"].is_null() && one["revoked_ms"].is_null());
+        own.map(|one| one["serial"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = own();
+    assert_eq!(before.len(), 1);
+    home.ok(&["certs", "revoke", &before[0], "--yes"]);
+    assert!(wait(Duration::from_secs(10), || own().len() == 1 && own() != before), "{:?}", own());
+    assert_eq!(device.curl(daemon.devices, "/v1/health", &[]).1, 200);
+    daemon.stop();
+}
+
+#[test]
 fn devices_and_certificates_are_shown_named_and_cleared() {
     let home = Home::new();
     let daemon = Daemon::start(&home, &[]);
