@@ -382,9 +382,18 @@ pub fn decide_login(
 /// # Errors
 /// [`AuthError`] where there is no such profile, it holds an API key, or it is being refreshed: the tokens
 /// that come would stay good.
-pub fn decide_logout(state: &dyn StateRead, context: &Context, id: &ProfileId, revoked: bool) -> Decision<OauthSource> {
+pub fn decide_logout(
+    state: &dyn StateRead,
+    context: &Context,
+    id: &ProfileId,
+    revoked: bool,
+    generation: Option<u64>,
+) -> Decision<OauthSource> {
     let (record, runtime) = existing(state, id)?;
     idle(context, id, &runtime)?;
+    if let Some(generation) = generation.filter(|generation| *generation != runtime.generation) {
+        return Err(AuthError::Superseded { profile: id.clone(), generation });
+    }
     let CredentialSource::Oauth(source) = record.profile.credential else { return Err(AuthError::Static(id.clone())) };
     Ok((vec![Event::ProfileLoggedOut(ProfileLoggedOut { profile: id.clone(), revoked })], *source))
 }

@@ -612,6 +612,13 @@ fn plan_profiles(
         }
         let mut refuse = |what: String| problems.push(Problem { file: PROFILES_FILE, line: *line, what });
         let id = &profile.id;
+        if moves_a_token(before, profile) {
+            refuse(
+                "its refresh token was given for another endpoint or client: log in, or use `auth profiles set`"
+                    .to_owned(),
+            );
+            continue;
+        }
         let known = before.profiles.get(id);
         let live = now.get(id);
         let same_source = known.is_some_and(|known| known.profile.credential.is_same_grant(&profile.credential));
@@ -642,6 +649,21 @@ fn plan_profiles(
         };
         edits.push(Edit::Set(Box::new(profile.clone()), end));
     }
+}
+
+/// Whether an edit would have a refresh token that the ledger holds sent somewhere else: by another endpoint or
+/// client in its own profile, or by another profile over the same token. That takes a person's own word.
+fn moves_a_token(before: &Before, profile: &Profile) -> bool {
+    let CredentialSource::Oauth(new) = &profile.credential else { return false };
+    let Some(token) = &new.refresh else { return false };
+    let to = |source: &OauthSource| {
+        (source.token_endpoint.clone(), source.revocation_endpoint.clone(), source.client_id.clone())
+    };
+    let of = before.profiles.values().filter_map(|known| match &known.profile.credential {
+        CredentialSource::Oauth(old) if old.written().any(|place| place == token) => Some(old),
+        _ => None,
+    });
+    of.into_iter().any(|old| to(old) != to(new))
 }
 
 fn plan_records(
@@ -680,6 +702,11 @@ fn plan_records(
             && let Some(field) = not_theirs(record, whole, profile, !same)
         {
             refuse(format!("{field} of profile {} is the ledger's alone", record.profile_id));
+            continue;
+        }
+        let waits = current.iter().find(|(record, _)| record.profile.id == profile.id);
+        if !same && waits.is_some_and(|(_, runtime)| runtime.terminal.is_some()) {
+            refuse(format!("profile {} needs a person: `auth login`, or `auth profiles clear`", record.profile_id));
             continue;
         }
         if !same && there.contains(record.profile_id.as_str()) {

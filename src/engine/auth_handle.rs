@@ -1,6 +1,7 @@
 //! Service credentials as an embedding program sees them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
@@ -93,6 +94,21 @@ pub struct Auth {
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Auth").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+/// Somebody waits for a provider's answer, to record it in this ledger: whoever is about to close it waits.
+pub struct Awaiting(Arc<Core>);
+
+impl std::fmt::Debug for Awaiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Awaiting(..)")
+    }
+}
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -195,7 +211,7 @@ impl Auth {
     /// The time, as health and selection see it: never behind the log.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let latest = self.core.latest.load(std::sync::atomic::Ordering::Acquire);
+        let latest = self.core.latest.load(Ordering::Acquire);
         self.core.clock.now().max(Timestamp::from_millis(latest))
     }
 
@@ -357,6 +373,19 @@ impl Auth {
             .collect();
         found.sort();
         Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Says that an answer is awaited, until what is given goes.
+    #[must_use]
+    pub fn awaiting(&self) -> Awaiting {
+        self.core.awaited.fetch_add(1, Ordering::AcqRel);
+        Awaiting(Arc::clone(&self.core))
+    }
+
+    /// Whether somebody waits for a provider's answer, to record it here.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.core.awaited.load(Ordering::Acquire) > 0
     }
 
     /// Every enabled profile that can be refreshed, due or not.
@@ -571,13 +600,26 @@ impl Auth {
     /// Records a logout and shreds the tokens, all versions of them. `revoked`: the provider confirmed it.
     ///
     /// # Errors
-    /// [`AuthError`] where there is no such profile or it holds an API key.
+    /// [`AuthError`] where there is no such profile, it holds an API key, or it is being refreshed.
     pub fn logged_out(&self, id: &ProfileId, revoked: bool) -> Result<(), Error> {
+        self.log_out(id, revoked, None)
+    }
+
+    /// The same, if no refresh was begun since the tokens were read that the provider was given: `generation` is
+    /// the number of the profile's last refresh then.
+    ///
+    /// # Errors
+    /// [`AuthError::Superseded`] where one was; otherwise as [`Auth::logged_out`].
+    pub fn logged_out_at(&self, id: &ProfileId, revoked: bool, generation: u64) -> Result<(), Error> {
+        self.log_out(id, revoked, Some(generation))
+    }
+
+    fn log_out(&self, id: &ProfileId, revoked: bool, generation: Option<u64>) -> Result<(), Error> {
         self.core.record_usage()?;
         // Held until the slots are overwritten: a root rotation must not carry them over.
         let table = self.core.table();
         self.core.execute(&self.caller, |state, context| {
-            let (mut events, source) = auth::decide_logout(state, context, id, revoked)?;
+            let (mut events, source) = auth::decide_logout(state, context, id, revoked, generation)?;
             for target in source.refresh.iter().chain([&source.access]) {
                 let command = Select { target, versions: Versions::All, expect: Expect::Anything };
                 match vault::decide_shred(state, &command) {
@@ -653,7 +695,7 @@ impl Auth {
         let last = self.core.journal.last();
         let Some(last) = last else { return Ok(None) };
         // The journal is ahead of the state while a batch is published.
-        let published = || self.core.visible.load(std::sync::atomic::Ordering::Acquire) == last.seq + 1;
+        let published = || self.core.visible.load(Ordering::Acquire) == last.seq + 1;
         if !published() {
             return Ok(None);
         }

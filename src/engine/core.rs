@@ -165,6 +165,8 @@ pub struct Core {
     pub latest: AtomicU64,
     /// The live view of profiles, once somebody chose among them.
     pub registry: OnceLock<Arc<crate::auth::Registry>>,
+    /// Who waits for a provider's answer, to record it here.
+    pub awaited: AtomicUsize,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// The journal.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 
 use crate::base::{Caller, LedgerId, StateRead, Timestamp, limits};
@@ -345,6 +345,7 @@ fn assemble(
         clock: Arc::clone(&config.clock),
         latest: AtomicU64::new(last.time.as_millis()),
         registry: OnceLock::new(),
+        awaited: AtomicUsize::new(0),
         random: Arc::clone(&config.random),
         head: head_file.map(|file| (file, mac_key)),
         ring: Mutex::new(ring),

@@ -58,12 +58,15 @@ impl From<Refusal> for ClientFault {
 impl ClientFault {
     /// What a fault means for a refresh.
     #[must_use]
-    pub fn of_refresh(self) -> RefreshResult {
+    pub fn of_refresh(&self) -> RefreshResult {
         match self {
-            Self::Refused(refusal) => refusal.of_refresh(),
-            Self::Network { what, sent, .. } => {
-                RefreshResult::Failed { failure: FailureKind::Transient, what, retry_after_ms: None, unanswered: sent }
-            }
+            Self::Refused(refusal) => refusal.clone().of_refresh(),
+            Self::Network { what, sent, .. } => RefreshResult::Failed {
+                failure: FailureKind::Transient,
+                what: what.clone(),
+                retry_after_ms: None,
+                unanswered: *sent,
+            },
             Self::Late => RefreshResult::Failed {
                 failure: FailureKind::Transient,
                 what: self.to_string(),

@@ -216,7 +216,7 @@ impl CodeLogin {
         let mut url = reqwest::Url::parse("http://127.0.0.1").ok()?;
         url.set_query(Some(query));
         let count = |name: &str| url.query_pairs().filter(|(key, _)| key == name).count();
-        if ["state", "code", "error"].into_iter().any(|name| count(name) > 1) {
+        if ["state", "code", "error", "iss"].into_iter().any(|name| count(name) > 1) {
             return None;
         }
         let one = |name: &str| {

@@ -69,7 +69,7 @@ pub fn settle(auth: &Auth, started: &Started, answer: Result<Tokens, ClientFault
 
 /// What an answer means: new tokens, or a failure.
 fn read(answer: Result<Tokens, ClientFault>) -> Result<NewTokens, RefreshResult> {
-    let tokens = answer.map_err(ClientFault::of_refresh)?;
+    let tokens = answer.map_err(|fault| fault.of_refresh())?;
     let expires_at = tokens.expires_at();
     Ok(NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at })
 }
@@ -149,6 +149,7 @@ impl Refresher {
         let mut under_way = tokio::task::JoinSet::new();
         let mut reports = Vec::with_capacity(due.len());
         let mut answers = Vec::new();
+        let mut fault = None;
         loop {
             if self.stopping.load(Ordering::Acquire) {
                 due.clear();
@@ -158,7 +159,15 @@ impl Refresher {
             let next: Vec<_> = next.filter_map(|id| Held::take(&self.under_way, &id)).collect();
             if !answers.is_empty() || !next.is_empty() {
                 let (refresher, ended) = (self.clone(), std::mem::take(&mut answers));
-                let (settled, begun) = apart(move || Ok(refresher.turn(ended, next))).await?;
+                let (settled, begun) = match apart(move || Ok(refresher.turn(ended, next))).await {
+                    Ok(turned) => turned,
+                    Err(error) => {
+                        // What is under way is finished all the same.
+                        due.clear();
+                        fault.get_or_insert(error);
+                        (Vec::new(), Vec::new())
+                    }
+                };
                 reports.extend(settled);
                 for (held, begun) in begun {
                     match begun {
@@ -181,6 +190,9 @@ impl Refresher {
             while let Some(answer) = under_way.try_join_next() {
                 answers.extend(answer);
             }
+        }
+        if let Some(error) = fault {
+            return Err(error);
         }
         let elsewhere = |report: &RefreshReport| {
             matches!(

@@ -159,7 +159,7 @@ impl Daemon {
             let identity = starting.identity();
             let (serial, certificate, key, end) = renewal::issue(&identity, &for_names)?;
             let server = Arc::new(ServerIdentity::new(&certificate, &key)?);
-            let held = renewal::Held::new(serial, &certificate, end);
+            let held = renewal::Held::new(serial, &certificate, end, identity.clock().now());
             Ok((ServerTls::new(identity.trust()?, identity.clock(), server)?, held, end))
         })
         .await?;
@@ -348,10 +348,18 @@ impl Daemon {
         }
         self.keeping.lock().await.shutdown().await;
         let mut finishing = self.finishing.lock().await;
-        let left = Duration::from_millis(limits::REFRESH_DRAIN_MS);
+        let drained = tokio::time::Instant::now() + Duration::from_millis(limits::REFRESH_DRAIN_MS);
         // What is cut here is in doubt, and taken up again by the next start.
-        let _ = tokio::time::timeout(left, async { while finishing.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout_at(drained, async { while finishing.join_next().await.is_some() {} }).await;
         finishing.shutdown().await;
+        // Commands of local clients may wait for answers, too.
+        let auth = self.shared.ledger.auth();
+        let quiet = async {
+            while auth.is_awaited() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout_at(drained, quiet).await;
         // Nothing is recorded in a ledger that takes no writes, and its storage may not even refuse them.
         let alive = self.alive().is_ok();
         if alive {

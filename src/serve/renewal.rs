@@ -34,12 +34,15 @@ pub struct Held {
     serial: Serial,
     fingerprint: Fingerprint,
     end: Timestamp,
+    /// Its whole life in milliseconds: a root that ends soon makes it short.
+    life_ms: u64,
 }
 
 impl Held {
     /// Of a certificate that was issued.
-    pub fn new(serial: Serial, certificate: &Der, end: Timestamp) -> Self {
-        Self { serial, fingerprint: fingerprint(certificate.as_bytes()), end }
+    pub fn new(serial: Serial, certificate: &Der, end: Timestamp, now: Timestamp) -> Self {
+        let life_ms = end.as_millis().saturating_sub(now.as_millis());
+        Self { serial, fingerprint: fingerprint(certificate.as_bytes()), end, life_ms }
     }
 }
 
@@ -64,7 +67,7 @@ pub async fn keep_certificate(
         }
         let left = held.end.as_millis().saturating_sub(shared.clock.now().as_millis());
         let good = shared.tls.verifier().trust().is_servers(held.serial, &held.fingerprint);
-        if asking.is_none() && good && left > limits::LEAF_LIFE_MS / 3 && generation(&shared) == issued_by {
+        if asking.is_none() && good && left > held.life_ms / 3 && generation(&shared) == issued_by {
             continue;
         }
         let (at, names) = (generation(&shared), names.clone());
@@ -72,7 +75,7 @@ pub async fn keep_certificate(
         let done = tokio::task::spawn_blocking(move || {
             let (serial, certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
             worker.tls.identity().replace(&certificate, &key)?;
-            Ok::<_, ServeError>(Held::new(serial, &certificate, end))
+            Ok::<_, ServeError>(Held::new(serial, &certificate, end, worker.clock.now()))
         });
         let answer = match done.await {
             Ok(Ok(next)) => {

@@ -368,3 +368,117 @@ fn tokens_that_come_while_a_daemon_takes_the_ledger_are_handed_to_it() {
     assert_eq!(provider.stats(), (2, 0, 0));
     home.ok(&["log", "verify", "--state"]);
 }
+
+#[test]
+fn one_answer_that_is_refused_loses_none_of_the_others() {
+    let Some(provider) = Oidc::start() else { return };
+    let home = Home::new();
+    for id in ["a", "b"] {
+        provider.profile(&home, id);
+    }
+    provider.delay(8000);
+    let words = ["--format", "json", "auth", "refresh", "--force"];
+    let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while provider.stats().0 < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    provider.delay(0);
+    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !home.path().join("serve.sock").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Another grant for the one: the answer of the one before is no longer taken.
+    super::story::logged_in(&provider, &home, "a");
+    let output = refresh.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(12), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |id: &str| {
+        said["refreshed"].as_array().unwrap().iter().find(|one| one["profile"] == id).unwrap()["result"].clone()
+    };
+    assert_eq!((of("a"), of("b")), ("skipped".into(), "renewed".into()));
+    for id in ["a", "b"] {
+        assert_eq!(home.show(id)["health"], "healthy");
+        home.ok(&["auth", "refresh", "--profile", id, "--force"]);
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(provider.stats(), (4, 0, 0));
+    home.ok(&["log", "verify", "--state"]);
+}
+
+#[test]
+fn a_daemon_that_stops_waits_for_the_answer_that_a_client_waits_for() {
+    let Some(provider) = Oidc::start() else { return };
+    let home = Home::new();
+    provider.profile(&home, "main");
+    // Its tokens are fresh: nothing is refreshed but what the client asks for.
+    home.ok(&["auth", "refresh", "--profile", "main"]);
+    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !home.path().join("serve.sock").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Longer than connections are waited for.
+    provider.delay(25_000);
+    let words = ["auth", "refresh", "--profile", "main", "--force"];
+    let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while provider.stats().0 < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = refresh.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(daemon.wait().unwrap().success());
+    provider.delay(0);
+    assert_eq!(home.show("main")["health"], "healthy");
+    home.ok(&["auth", "refresh", "--profile", "main", "--force"]);
+    assert_eq!(provider.stats(), (3, 0, 0));
+}
+
+#[test]
+fn a_logout_knows_of_tokens_that_came_after_it_asked() {
+    let bench = Bench::new();
+    let profile = bench.logged_in("p", 60_000);
+    let generation = bench.auth.profile(&profile.id).unwrap().1.generation;
+    let ticket = bench.auth.begin_refresh(&profile.id, true).unwrap();
+    bench.auth.renewed(&ticket.started, &bench.tokens("second", HOUR)).unwrap();
+    let late = bench.auth.logged_out_at(&profile.id, true, generation);
+    assert!(matches!(late, Err(Error::Auth(AuthError::Superseded { .. }))));
+    assert_eq!(bench.get("global/auth/p/refresh"), "refresh second");
+    bench.auth.logged_out_at(&profile.id, true, generation + 1).unwrap();
+}
+
+#[test]
+fn an_edit_of_the_documents_sends_no_token_to_another_endpoint() {
+    let bench = Bench::new();
+    let profile = bench.logged_in("p", HOUR);
+    let made = bench.auth.documents().unwrap().unwrap();
+    let refused = |edited: &palyra_ledger::auth::documents::Documents, why: &str| {
+        let problems = bench.auth.plan(edited, Some(&made)).unwrap().unwrap_err();
+        assert!(problems.iter().any(|problem| problem.what.contains(why)), "{problems:?}");
+    };
+    let moved = made.profiles.replace("https://auth.example/token", "https://elsewhere.example/token");
+    let with = |profiles: &str, runtime: &str| palyra_ledger::auth::documents::Documents {
+        profiles: profiles.to_owned(),
+        runtime: runtime.to_owned(),
+    };
+    refused(&with(&moved, &made.runtime), "another endpoint");
+    // Under another id.
+    let renamed = moved.replace("profile_id = \"p\"", "profile_id = \"p2\"");
+    refused(&with(&renamed, &made.runtime.replace("profile_id = \"p\"", "profile_id = \"p2\"")), "another endpoint");
+    // By a revocation endpoint of one's own.
+    let revoked =
+        made.profiles.replace("client_id =", "revocation_endpoint = \"https://elsewhere.example/\"\nclient_id =");
+    refused(&with(&revoked, &made.runtime), "another endpoint");
+    // What waits for a person is not cleared by an edit.
+    bench.auth.report_failure(&profile.id, FailureKind::Quota, None).unwrap();
+    let ticket = bench.auth.begin_refresh(&profile.id, true).unwrap();
+    let result = RefreshResult::Refused { failure: FailureKind::AuthInvalid, what: "invalid_grant".to_owned() };
+    bench.auth.refresh_failed(&ticket.started, &result).unwrap();
+    bench.auth.flush_usage().unwrap();
+    let made = bench.auth.documents().unwrap().unwrap();
+    let lines: Vec<_> = made.runtime.lines().filter(|line| !line.starts_with("cooldown_until_unix_ms")).collect();
+    let reset = lines.join("\n").replace("failure_count = 1", "failure_count = 0");
+    let problems = bench.auth.plan(&with(&made.profiles, &reset), Some(&made)).unwrap().unwrap_err();
+    assert!(problems.iter().any(|problem| problem.what.contains("needs a person")), "{problems:?}");
+}

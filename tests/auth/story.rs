@@ -92,7 +92,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     rest.split_once(to).unwrap().0
 }
 
-fn logged_in(provider: &Oidc, home: &Home, id: &str) {
+pub fn logged_in(provider: &Oidc, home: &Home, id: &str) {
     let mut login = Login::begin(home, provider, id, &[]);
     let page = Browser::new().open(&login.said("http://"), &[]);
     assert!(page.contains("You may close this page"), "{page}");

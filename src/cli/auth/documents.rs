@@ -170,6 +170,12 @@ fn apply(invocation: &Invocation, dir: &Path) -> Result<(), Failure> {
     let seq = ledger.log().head()?.seq;
     invocation.close(&ledger);
     let edits: Vec<_> = plan.edits.iter().map(ToString::to_string).collect();
-    let text = if edits.is_empty() { "nothing was changed".to_owned() } else { edits.join("\n") };
-    answer(invocation, &json!({"edits": edits, "seq": seq}), &text)
+    let out = &invocation.out;
+    if out.is_json() {
+        return out.json(&json!({"edits": edits, "seq": seq}));
+    }
+    if edits.is_empty() {
+        return out.line("nothing was changed");
+    }
+    edits.iter().try_for_each(|edit| out.line(edit))
 }

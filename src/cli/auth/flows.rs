@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::auth::{AuthError, RefreshResult};
-use crate::base::{ProfileId, ProfileScope, Provider, SecretBytes, SystemClock, limits};
+use crate::base::{Clock, ProfileId, ProfileScope, Provider, SecretBytes, SystemClock, limits};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::seat::Seat;
@@ -20,6 +20,7 @@ use crate::oauth::login::{CodeLogin, DeviceLogin, discover, revoke};
 use crate::oauth::{ClientFault, TokenClient, answer::Tokens, exchange};
 
 use super::profiles::{OauthArgs, existing, over};
+use super::settle::Became;
 use super::{answer, ms, settle};
 
 /// Arguments of `auth refresh`.
@@ -127,8 +128,13 @@ fn failed(fault: ClientFault) -> Failure {
 fn client(invocation: &Invocation) -> Result<TokenClient, Failure> {
     let ledger = invocation.open(Access::Read)?;
     let settings = ledger.status()?.settings.auth;
+    // Never behind the log, as leases are. A clock of a ledger that is closed goes on from there.
+    let clock: Arc<dyn Clock> = match &invocation.seat {
+        Seat::Client(_) => ledger.identity().clock(),
+        Seat::Own => Arc::new(SystemClock),
+    };
     invocation.close(&ledger);
-    TokenClient::new(&settings, Arc::new(SystemClock)).map_err(failed)
+    TokenClient::new(&settings, clock).map_err(failed)
 }
 
 /// Tasks go on while the main thread records: nothing waits for the slowest.
@@ -142,10 +148,20 @@ pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
     let client = client(invocation)?;
     let runtime = runtime()?;
     let stopped = watch_interrupt(invocation, &runtime);
-    let mut done: Vec<(ProfileId, Result<RefreshResult, Error>)> = Vec::new();
+    // A daemon that stops waits for what it is asked to record.
+    let _awaiting = match &invocation.seat {
+        Seat::Client(client) => Some(client.ledger.auth().awaiting()),
+        Seat::Own => None,
+    };
+    let mut done: Vec<(ProfileId, Became)> = Vec::new();
     let mut waiting: Option<Vec<ProfileId>> = args.profile.clone().map(|id| vec![id]);
     loop {
-        let ledger = invocation.open(Access::Write)?;
+        let ledger = match invocation.open(Access::Write) {
+            Ok(ledger) => ledger,
+            Err(failure) if done.is_empty() => return Err(failure),
+            // What was done is told all the same.
+            Err(failure) => return tell(invocation, done).and(Err(failure)),
+        };
         let auth = ledger.auth();
         let mut ids = match waiting.take() {
             Some(ids) => ids,
@@ -159,7 +175,7 @@ pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
                 Ok(ticket) => tickets.push(ticket),
                 // Another process was faster.
                 Err(Error::Auth(AuthError::Busy { .. } | AuthError::NotDue(_))) if args.profile.is_none() => {}
-                Err(error) => done.push((id, Err(error))),
+                Err(error) => done.push((id, Became::from(error))),
             }
         }
         drop(auth);
@@ -171,7 +187,7 @@ pub fn refresh(invocation: &Invocation, args: &Refresh) -> Result<(), Failure> {
             if answers.is_empty() {
                 break;
             }
-            done.extend(settle::refreshes(invocation, answers)?);
+            done.extend(settle::refreshes(invocation, answers));
         }
         let stop = stopped.load(Ordering::Acquire);
         if rest.is_empty() || stop {
@@ -226,24 +242,24 @@ async fn next_answers(running: &mut JoinSet<Answer>) -> Vec<Answer> {
     answers
 }
 
-fn tell(invocation: &Invocation, done: Vec<(ProfileId, Result<RefreshResult, Error>)>) -> Result<(), Failure> {
+fn tell(invocation: &Invocation, done: Vec<(ProfileId, Became)>) -> Result<(), Failure> {
     let out = &invocation.out;
     let mut shown: Vec<Value> = Vec::new();
     let mut fault = None;
-    for (id, outcome) in done {
-        let (result, what, expires_at, failure) = match outcome {
-            Ok(RefreshResult::Renewed { expires_at, .. }) => ("renewed", String::new(), expires_at, None),
-            Ok(RefreshResult::Refused { failure, what }) => {
+    for (id, became) in done {
+        let (result, what, expires_at, failure) = match became {
+            Became::Recorded(RefreshResult::Renewed { expires_at, .. }) => ("renewed", String::new(), expires_at, None),
+            Became::Recorded(RefreshResult::Refused { failure, what }) => {
                 let code = if failure == FailureKind::AuthInvalid { ExitCode::Expired } else { ExitCode::Denied };
                 let hint = format!("`palyra-ledger auth login --profile {id}`");
                 ("refused", what.clone(), None, Some(Failure::new(code, format!("{id}: {what}"), hint)))
             }
-            Ok(RefreshResult::Failed { what, .. }) => {
+            Became::Recorded(RefreshResult::Failed { what, .. }) => {
                 let failure = Failure::new(ExitCode::Io, format!("{id}: {what}"), "it is tried again when it may");
                 ("failed", what, None, Some(failure))
             }
-            Err(Error::Auth(AuthError::NotDue(_))) => ("not_due", String::new(), None, None),
-            Err(error) => ("skipped", error.to_string(), None, Some(Failure::from(error))),
+            Became::NotDue => ("not_due", String::new(), None, None),
+            Became::Failed(failure) => ("skipped", failure.what.clone(), None, Some(failure)),
         };
         if !out.is_json() {
             let until = expires_at.map(|end| format!(", good until {}", time::second(end))).unwrap_or_default();
@@ -374,17 +390,44 @@ pub fn logout(invocation: &Invocation, args: &Logout) -> Result<(), Failure> {
     let id = &args.profile;
     invocation.confirm(&format!("Revoke and destroy the tokens of profile {id}?"), args.yes)?;
     let client = client(invocation)?;
+    // A refresh that comes in between has tokens that the provider was not asked to revoke: once more then.
+    let mut tries = 3;
+    let revoked = loop {
+        tries -= 1;
+        let (revoked, done) = log_out(invocation, args, &client)?;
+        match done {
+            Err(Error::Auth(AuthError::Superseded { .. })) if tries > 0 => {}
+            other => {
+                other?;
+                break revoked;
+            }
+        }
+    };
+    let how = if revoked { "revoked and destroyed" } else { "destroyed" };
+    answer(
+        invocation,
+        &json!({"profile": id, "result": "logged_out", "revoked": revoked}),
+        &format!("the tokens of profile {id} are {how}"),
+    )
+}
+
+/// Revokes what is there, and records it; refused where a refresh came in between.
+fn log_out(invocation: &Invocation, args: &Logout, client: &TokenClient) -> Result<(bool, Result<(), Error>), Failure> {
+    let id = &args.profile;
     // For writing: what is read here is recorded, also where reads must be durable.
     let ledger = invocation.open(Access::Write)?;
     let auth = ledger.auth();
-    let (record, _) = auth.profile(id)?;
+    let (record, before) = auth.profile(id)?;
+    if let Some(lease) = before.lease.as_ref().filter(|lease| auth.now() < lease.until) {
+        return Err(Error::from(AuthError::Busy { profile: id.clone(), until: lease.until }).into());
+    }
     let (tokens, secret) = auth.tokens(id)?;
     invocation.close(&ledger);
     drop((auth, ledger));
     let CredentialSource::Oauth(source) = &record.profile.credential else {
         return Err(Error::from(AuthError::Static(id.clone())).into());
     };
-    let revoked = match runtime()?.block_on(revoke(&client, source, secret.as_ref(), &tokens)) {
+    let revoked = match runtime()?.block_on(revoke(client, source, secret.as_ref(), &tokens)) {
         Ok(revoked) => revoked,
         Err(fault) if args.force => {
             invocation.out.warn(&format!("the provider did not revoke the tokens: {fault}"));
@@ -396,12 +439,7 @@ pub fn logout(invocation: &Invocation, args: &Logout) -> Result<(), Failure> {
         invocation.out.warn("no revocation endpoint is known: the tokens stay good at the provider until they end");
     }
     let ledger = invocation.open(Access::Write)?;
-    ledger.auth().logged_out(id, revoked)?;
+    let done = ledger.auth().logged_out_at(id, revoked, before.generation);
     invocation.close(&ledger);
-    let how = if revoked { "revoked and destroyed" } else { "destroyed" };
-    answer(
-        invocation,
-        &json!({"profile": id, "result": "logged_out", "revoked": revoked}),
-        &format!("the tokens of profile {id} are {how}"),
-    )
+    Ok((revoked, done))
 }

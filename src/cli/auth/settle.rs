@@ -2,13 +2,14 @@
 //! old ones may be spent: recording waits for the ledger as long as it takes, and where a daemon took it
 //! meanwhile, the tokens are handed to that daemon.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::auth::RefreshResult;
+use crate::auth::{AuthError, RefreshResult};
 use crate::base::{ProfileId, SecretBytes, Timestamp, limits};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
@@ -20,6 +21,9 @@ use crate::oauth::{ClientFault, settle};
 
 /// How long recording waits for the ledger.
 const PATIENCE: Duration = Duration::from_mins(10);
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest hand-over in bytes: two tokens of an answer at its bound, escaped, and what stands around them.
+const HAND_OVER_MAX: usize = 4 * limits::TOKEN_ANSWER_MAX;
 
 /// What is handed to a daemon.
 #[derive(Serialize, Deserialize)]
@@ -75,8 +79,7 @@ enum Place {
 }
 
 /// Opens the ledger, however long others hold it.
-fn place(invocation: &Invocation) -> Result<Place, Failure> {
-    let begun = Instant::now();
+fn place(invocation: &Invocation, begun: Instant) -> Result<Place, Failure> {
     let mut said = false;
     loop {
         let failure = match invocation.open(Access::Write) {
@@ -93,53 +96,91 @@ fn place(invocation: &Invocation) -> Result<Place, Failure> {
             invocation.out.note("new tokens wait to be recorded: another process has the ledger");
             said = true;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(PAUSE);
     }
 }
 
-/// Records answers to refreshes; gives what became of each.
-///
-/// # Errors
-/// [`Failure`] where the ledger cannot be written.
+/// What became of a refresh.
+pub enum Became {
+    /// It was answered, and this is recorded.
+    Recorded(RefreshResult),
+    /// The token was not due.
+    NotDue,
+    /// It was not begun, or its answer could not be recorded.
+    Failed(Failure),
+}
+
+impl From<Error> for Became {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Auth(AuthError::NotDue(_)) => Self::NotDue,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+/// Records answers to refreshes, each by itself: what is refused for one loses none of the others.
 pub fn refreshes(
     invocation: &Invocation,
     answers: Vec<(RefreshTicket, Result<Tokens, ClientFault>)>,
-) -> Result<Vec<(ProfileId, Result<RefreshResult, Error>)>, Failure> {
-    match place(invocation)? {
-        Place::Here(ledger) => {
-            let auth = ledger.auth();
-            let record = |(ticket, answer): (RefreshTicket, _)| {
-                let id = ticket.started.profile.id.clone();
-                (id, settle(&auth, &ticket.started, answer))
-            };
-            let done = answers.into_iter().map(record).collect();
-            invocation.close(&ledger);
-            Ok(done)
-        }
-        Place::Daemon => {
-            let mut passed = Vec::with_capacity(answers.len());
-            let mut done = Vec::with_capacity(answers.len());
-            for (ticket, answer) in answers {
-                let (profile, generation) = (ticket.started.profile.id.clone(), ticket.started.generation);
-                let (tokens, failed) = match answer {
-                    Ok(tokens) => (Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at()), None),
-                    Err(fault) => (None, Some(fault.of_refresh())),
-                };
-                let result = match (&tokens, &failed) {
-                    (_, Some(failed)) => failed.clone(),
-                    (Some(Passed { refresh, expires_at, .. }), None) => {
-                        RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() }
-                    }
-                    (None, None) => continue,
-                };
-                done.push((profile.clone(), Ok(result)));
-                let refresh_version = ticket.started.refresh_version;
-                passed.push(HandOver::Refresh { profile, generation, refresh_version, tokens, failed });
+) -> Vec<(ProfileId, Became)> {
+    let begun = Instant::now();
+    let mut left = VecDeque::from(answers);
+    let mut done = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        match place(invocation, begun) {
+            Ok(Place::Here(ledger)) => {
+                let auth = ledger.auth();
+                done.extend(left.drain(..).map(|(ticket, answer)| {
+                    let id = ticket.started.profile.id.clone();
+                    (id, settle(&auth, &ticket.started, answer).map_or_else(Became::from, Became::Recorded))
+                }));
+                invocation.close(&ledger);
             }
-            hand_over(invocation, &passed)?;
-            Ok(done)
+            Ok(Place::Daemon) => {
+                while let Some((ticket, answer)) = left.pop_front() {
+                    let id = ticket.started.profile.id.clone();
+                    let (passed, result) = passed(&ticket, &answer);
+                    match hand_over(invocation, &passed) {
+                        Handed::Recorded => done.push((id, Became::Recorded(result))),
+                        Handed::Refused(failure) => done.push((id, Became::Failed(failure))),
+                        Handed::Gone => {
+                            // What was recorded already is refused the second time, and nothing is lost.
+                            left.push_front((ticket, answer));
+                            std::thread::sleep(PAUSE);
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(failure) => {
+                for (ticket, _) in left.drain(..) {
+                    let Failure { code, what, hint, .. } = &failure;
+                    let failure = Failure::new(*code, format!("an answer was not recorded: {what}"), hint.clone());
+                    done.push((ticket.started.profile.id, Became::Failed(failure)));
+                }
+            }
         }
     }
+    done
+}
+
+fn passed(ticket: &RefreshTicket, answer: &Result<Tokens, ClientFault>) -> (HandOver, RefreshResult) {
+    let started = &ticket.started;
+    let (tokens, failed, result) = match answer {
+        Ok(tokens) => {
+            let expires_at = tokens.expires_at();
+            let result = RefreshResult::Renewed { expires_at, rotated: tokens.refresh.is_some() };
+            (Passed::new(&tokens.access, tokens.refresh.as_ref(), expires_at), None, result)
+        }
+        Err(fault) => {
+            let result = fault.of_refresh();
+            (None, Some(result.clone()), result)
+        }
+    };
+    let (profile, generation) = (started.profile.id.clone(), started.generation);
+    let refresh_version = started.refresh_version;
+    (HandOver::Refresh { profile, generation, refresh_version, tokens, failed }, result)
 }
 
 /// Records a login. `profile` makes the profile that is recorded out of the ledger's own.
@@ -152,57 +193,67 @@ pub fn login(
     flow: LoginFlow,
     tokens: &NewTokens,
 ) -> Result<(), Failure> {
-    match place(invocation)? {
-        Place::Here(ledger) => {
-            let auth = ledger.auth();
-            auth.logged_in(&profile(Some(&auth))?, flow, tokens)?;
-            invocation.close(&ledger);
-            Ok(())
-        }
-        Place::Daemon => {
-            let passed = Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at);
-            let passed = passed.map(|tokens| Ok(HandOver::Login { profile: Box::new(profile(None)?), flow, tokens }));
-            hand_over(invocation, &passed.into_iter().collect::<Result<Vec<_>, Failure>>()?)
+    let begun = Instant::now();
+    loop {
+        match place(invocation, begun)? {
+            Place::Here(ledger) => {
+                let auth = ledger.auth();
+                auth.logged_in(&profile(Some(&auth))?, flow, tokens)?;
+                invocation.close(&ledger);
+                return Ok(());
+            }
+            Place::Daemon => {
+                let passed = Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at);
+                let passed = passed.ok_or_else(|| Failure::new(ExitCode::Internal, "a token is no text", ""))?;
+                let login = HandOver::Login { profile: Box::new(profile(None)?), flow, tokens: passed };
+                match hand_over(invocation, &login) {
+                    Handed::Recorded => return Ok(()),
+                    Handed::Refused(failure) => return Err(failure),
+                    Handed::Gone => std::thread::sleep(PAUSE),
+                }
+            }
         }
     }
 }
 
-fn hand_over(invocation: &Invocation, passed: &[HandOver]) -> Result<(), Failure> {
+enum Handed {
+    Recorded,
+    Refused(Failure),
+    /// The daemon went away: whether it recorded anything is not known.
+    Gone,
+}
+
+fn hand_over(invocation: &Invocation, passed: &HandOver) -> Handed {
     // Room for all of it from the start: a vector that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity((passed.len() + 1) * 2 * limits::TOKEN_ANSWER_MAX));
-    let broken = |what: String| Failure::new(ExitCode::Internal, what, "run `palyra-ledger auth health`");
-    serde_json::to_writer(&mut *text, passed)
-        .map_err(|error| broken(format!("tokens cannot be handed over: {error}")))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(HAND_OVER_MAX));
+    let refused = |code, what: String| {
+        Handed::Refused(Failure::new(code, what, "`palyra-ledger auth health` says what to do next"))
+    };
+    if let Err(error) = serde_json::to_writer(&mut *text, passed) {
+        return refused(ExitCode::Internal, format!("an answer cannot be handed over: {error}"));
+    }
     match remote::hand_over(invocation, &["auth", "settle"], &text) {
-        Some(Ok(ExitCode::Ok)) => Ok(()),
-        Some(Ok(code)) => Err(Failure::quiet(code)),
-        Some(Err(error)) => Err(broken(format!("the daemon went away while it was given new tokens: {error}"))),
-        None => Err(broken("the daemon went away before it was given new tokens".to_owned())),
+        Some(Ok(ExitCode::Ok)) => Handed::Recorded,
+        Some(Ok(code)) => refused(code, "the daemon refused to record an answer".to_owned()),
+        Some(Err(_)) | None => Handed::Gone,
     }
 }
 
 /// Takes what [`hand_over`] gives: `auth settle`, which only a daemon's clients send.
 ///
 /// # Errors
-/// [`Failure`] with the first thing that was refused; the others are recorded all the same.
+/// [`Failure`] where it does not read, or is refused.
 pub fn take(invocation: &Invocation) -> Result<(), Failure> {
-    let most = (limits::REFRESHES_AT_ONCE + 1) * 2 * limits::TOKEN_ANSWER_MAX;
-    let mut text = Zeroizing::new(Vec::with_capacity(most));
+    let mut text = Zeroizing::new(Vec::with_capacity(HAND_OVER_MAX));
     let unread = |what: String| Failure::usage(what, "this command is the program's own");
     let input = invocation.seat.stdin().map_err(|error| unread(error.to_string()))?;
-    input.take(most as u64).read_to_end(&mut text).map_err(|error| unread(error.to_string()))?;
-    let passed: Vec<HandOver> =
+    input.take(HAND_OVER_MAX as u64).read_to_end(&mut text).map_err(|error| unread(error.to_string()))?;
+    let passed: HandOver =
         serde_json::from_slice(&text).map_err(|_| unread("the input is no answer of a provider".to_owned()))?;
     let ledger = invocation.open(Access::Write)?;
-    let auth = ledger.auth();
-    let mut fault = None;
-    for one in passed {
-        if let Err(error) = record(&auth, one) {
-            fault.get_or_insert(error);
-        }
-    }
+    let done = record(&ledger.auth(), passed);
     invocation.close(&ledger);
-    fault.map_or(Ok(()), |error| Err(error.into()))
+    Ok(done?)
 }
 
 fn record(auth: &Auth, one: HandOver) -> Result<(), Error> {
