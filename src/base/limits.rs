@@ -153,6 +153,8 @@ pub const PAIRINGS_OPEN_MAX: u32 = 64;
 pub const PAIRING_WINDOW_MS: u64 = 60 * 1000;
 /// How long a request waits for a person, in milliseconds: an hour.
 pub const REQUEST_TTL_MS: u64 = 60 * 60 * 1000;
+/// Scopes of the vault that one device is granted beside its own: a list that a person still reads.
+pub const DEVICE_GRANTS_MAX: usize = 64;
 /// Requests that wait for a person at once, so that a list stays readable.
 pub const REQUESTS_OPEN_MAX: u32 = 256;
 /// How long the state keeps a pairing code or request that is over, in milliseconds: a week, as long as its

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::base::{DeviceId, DeviceName};
+use crate::base::{DeviceId, DeviceName, Scope};
 use crate::engine::{Identity, Ledger};
 use crate::identity::DeviceRecord;
 
@@ -28,6 +28,10 @@ pub enum DevicesCommand {
         /// The name
         name: String,
     },
+    /// Let a device read a scope of the vault beside its own principal:ID
+    Grant(Granted),
+    /// Let a device read a scope no more
+    Ungrant(Granted),
     /// Trust a device no more: its certificates are revoked and its connections cut
     Revoke(One),
     /// Let a revoked device ask to be paired again
@@ -37,6 +41,15 @@ pub enum DevicesCommand {
     },
     /// Take a device off the list; a revoked one must be cleared first
     Remove(One),
+}
+
+/// A device and a scope.
+#[derive(Debug, Args)]
+pub struct Granted {
+    /// The device's id
+    id: DeviceId,
+    /// The scope: global, principal:ID, channel:NAME:ACCOUNT, skill:ID
+    scope: Scope,
 }
 
 /// One device, and whether the answer to the question is yes.
@@ -57,6 +70,12 @@ pub fn run(invocation: &Invocation, command: DevicesCommand) -> Result<(), Failu
         DevicesCommand::Rename { id, name } => {
             let name = device_name(&name)?;
             change(invocation, id, "renamed", |identity| identity.rename(id, name))
+        }
+        DevicesCommand::Grant(Granted { id, scope }) => {
+            change(invocation, id, "granted", |identity| identity.grant(id, scope, true))
+        }
+        DevicesCommand::Ungrant(Granted { id, scope }) => {
+            change(invocation, id, "ungranted", |identity| identity.grant(id, scope, false))
         }
         DevicesCommand::Revoke(One { id, yes }) => {
             invocation.confirm(&format!("Revoke device {id} and every certificate of it?"), yes)?;
@@ -103,6 +122,7 @@ fn to_json(ledger: &Ledger, id: DeviceId, record: &DeviceRecord) -> Result<Value
         "paired_ms": record.paired.as_millis(),
         "last_seen_ms": seen.map(crate::base::Timestamp::as_millis),
         "certificate": record.certificate,
+        "grants": record.grants,
     }))
 }
 
@@ -162,6 +182,9 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
         ("last seen", seen),
     ] {
         out.line(&format!("{name:<13}{value}"))?;
+    }
+    for scope in &record.grants {
+        out.line(&format!("{:<13}{scope}", "may read"))?;
     }
     for serial in serials {
         out.line(&format!("{:<13}{serial}", "certificate"))?;

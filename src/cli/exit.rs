@@ -333,6 +333,7 @@ fn identity(error: &IdentityError) -> (ExitCode, String) {
         IdentityError::TooManyPairings { .. }
         | IdentityError::TooManyRequests { .. }
         | IdentityError::TooManyStarts { .. } => (ExitCode::Denied, "wait a minute, or end what is open"),
+        IdentityError::TooManyGrants(_) => (ExitCode::Conflict, "take back what it no longer needs"),
         IdentityError::Ttl { .. } => (ExitCode::Usage, "give another --ttl"),
         IdentityError::PairingEnded { .. }
         | IdentityError::PairingUsed { .. }

@@ -169,6 +169,10 @@ fn trust(event: &Event) -> String {
 
 fn daily(event: &Event) -> String {
     match event {
+        Event::DeviceGranted(event) if event.granted => {
+            format!("granted device {} the scope {}", event.device, event.scope)
+        }
+        Event::DeviceGranted(event) => format!("took the scope {} from device {}", event.scope, event.device),
         Event::DeviceRenamed(event) => format!("renamed device {} to \"{}\"", event.device, event.name),
         Event::DeviceRevoked(event) => format!("revoked device {}", event.device),
         Event::DeviceCleared(event) => format!("cleared device {}: it may ask to be paired again", event.device),

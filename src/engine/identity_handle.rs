@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
-use crate::base::{Caller, Clock, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, Timestamp, limits};
+use crate::base::{
+    Caller, Clock, DeviceId, DeviceName, PairingId, Reason, RequestId, Scope, Serial, Timestamp, limits,
+};
 use crate::event::Event;
 use crate::event::identity::{CaCertified, ClientKind, CodeMethod, CrlIssued, Der, EndCause};
 use crate::identity::{
@@ -366,6 +368,16 @@ impl Identity {
     /// [`Error::Identity`] where there is no such device.
     pub fn rename(&self, device: DeviceId, name: DeviceName) -> Result<(), Error> {
         let done = self.core.execute(&self.caller, |state, _| identity::decide_rename(state, device, name));
+        done.map(|_| ())
+    }
+
+    /// Grants a device a scope of the vault beside its own `principal:<id>`, or takes it back. A daemon goes by it
+    /// from the next request on.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where there is no such device, or it is revoked.
+    pub fn grant(&self, device: DeviceId, scope: Scope, granted: bool) -> Result<(), Error> {
+        let done = self.core.execute(&self.caller, |state, _| identity::decide_grant(state, device, scope, granted));
         done.map(|_| ())
     }
 

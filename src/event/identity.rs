@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::base::{DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, Timestamp};
+use crate::base::{DeviceId, DeviceName, PairingId, Reason, RequestId, Scope, Serial, Timestamp};
 use crate::crypto::Hash;
 
 /// Public bytes in DER: base64 text for people, bare bytes for storage.
@@ -377,6 +377,17 @@ pub struct DeviceRenamed {
     pub device: DeviceId,
     /// What people call it now.
     pub name: DeviceName,
+}
+
+/// A device may read a scope of the vault beside its own, or may no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceGranted {
+    /// The device.
+    pub device: DeviceId,
+    /// The scope.
+    pub scope: Scope,
+    /// Whether it may from here on.
+    pub granted: bool,
 }
 
 /// A device is no longer trusted, nor is any certificate of it.

@@ -149,6 +149,8 @@ kinds! {
     DaemonStopped = 87, "daemon_stopped";
     /// Nobody answered a pairing request in its time.
     RequestExpired = 88, "request_expired";
+    /// A device was granted a scope of the vault, or lost it.
+    DeviceGranted = 89, "device_granted";
     /// A credential profile was made or changed.
     ProfileSet = 96, "profile_set";
     /// A profile was enabled or disabled.
@@ -258,6 +260,7 @@ mod tests {
             (86, "daemon_started"),
             (87, "daemon_stopped"),
             (88, "request_expired"),
+            (89, "device_granted"),
             (96, "profile_set"),
             (97, "profile_enabled"),
             (98, "profile_deleted"),

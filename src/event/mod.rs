@@ -193,6 +193,8 @@ events! {
     DaemonStopped(identity::DaemonStopped) = DaemonStopped,
     /// See [`identity::RequestExpired`].
     RequestExpired(identity::RequestExpired) = RequestExpired,
+    /// See [`identity::DeviceGranted`].
+    DeviceGranted(identity::DeviceGranted) = DeviceGranted,
     /// See [`auth::ProfileSet`].
     ProfileSet(auth::ProfileSet) = ProfileSet,
     /// See [`auth::ProfileEnabled`].

@@ -3,12 +3,14 @@
 
 use std::ops::ControlFlow;
 
-use crate::base::{Context, DeviceId, DeviceName, PairingId, Reason, RequestId, Serial, StateRead, Timestamp, limits};
+use crate::base::{
+    Context, DeviceId, DeviceName, PairingId, Reason, RequestId, Scope, Serial, StateRead, Timestamp, limits,
+};
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::identity::{
-    CertificateIssued, CertificateRevoked, ClientKind, CodeMethod, CrlIssued, Der, DeviceCleared, DevicePaired,
-    DeviceRemoved, DeviceRenamed, DeviceRevoked, EndCause, IssueCause, PairingApproved, PairingAttempted,
+    CertificateIssued, CertificateRevoked, ClientKind, CodeMethod, CrlIssued, Der, DeviceCleared, DeviceGranted,
+    DevicePaired, DeviceRemoved, DeviceRenamed, DeviceRevoked, EndCause, IssueCause, PairingApproved, PairingAttempted,
     PairingDenied, PairingEnded, PairingMinted, PairingRequested, RequestExpired, Subject, Verifier,
 };
 
@@ -470,6 +472,24 @@ fn paired(state: &dyn StateRead, device: DeviceId) -> Result<DeviceRecord, Ident
 pub fn decide_rename(state: &dyn StateRead, device: DeviceId, name: DeviceName) -> Decision<()> {
     let changed = paired(state, device)?.name != name;
     Ok((Vec::from_iter(changed.then_some(Event::DeviceRenamed(DeviceRenamed { device, name }))), ()))
+}
+
+/// Decides to grant a device a scope beside its own, or to take it back. What stands so already is no refusal:
+/// it gives no event.
+///
+/// # Errors
+/// [`IdentityError::NoDevice`], [`IdentityError::DeviceRevoked`], [`IdentityError::TooManyGrants`].
+pub fn decide_grant(state: &dyn StateRead, device: DeviceId, scope: Scope, granted: bool) -> Decision<()> {
+    let record = paired(state, device)?;
+    if granted && record.state != DeviceState::Paired {
+        return Err(IdentityError::DeviceRevoked(device));
+    }
+    let stands = record.grants.contains(&scope);
+    if granted && !stands && record.grants.len() >= limits::DEVICE_GRANTS_MAX {
+        return Err(IdentityError::TooManyGrants(device));
+    }
+    let event = Event::DeviceGranted(DeviceGranted { device, scope, granted });
+    Ok((Vec::from_iter((stands != granted).then_some(event)), ()))
 }
 
 /// Decides a revocation of a device and all it holds. What is revoked already is no refusal: it gives no

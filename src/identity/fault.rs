@@ -1,6 +1,6 @@
 //! Why an event does not fit, and why a command is refused.
 
-use crate::base::{DeviceId, DeviceName, PairingId, RequestId, Serial, StateError};
+use crate::base::{DeviceId, DeviceName, PairingId, RequestId, Serial, StateError, limits};
 use crate::event::CodecError;
 use crate::event::identity::{ClientKind, EndCause, RefusalCause};
 
@@ -120,6 +120,9 @@ pub enum IdentityError {
     /// The request's time is over.
     #[error("pairing request {0} has expired")]
     RequestExpired(RequestId),
+    /// The device has as many scopes as it may have.
+    #[error("device {0} is granted {max} scopes already, the most there can be", max = limits::DEVICE_GRANTS_MAX)]
+    TooManyGrants(DeviceId),
     /// The short authentication string is another one.
     #[error("the short authentication string of pairing request {0} is another one")]
     OtherSas(RequestId),

@@ -17,8 +17,8 @@ mod trust;
 pub use code::{Code, CodeError};
 pub use decide::{
     Approval, Approve, Asked, Issue, Minted, Renewal, Sign, bounded, decide_approve, decide_attempt, decide_clear,
-    decide_crl, decide_deny, decide_end, decide_issue, decide_mint, decide_remove, decide_rename, decide_request,
-    decide_revoke, decide_revoke_certificate, decide_sweep, plan_crl, replaced_by,
+    decide_crl, decide_deny, decide_end, decide_grant, decide_issue, decide_mint, decide_remove, decide_rename,
+    decide_request, decide_revoke, decide_revoke_certificate, decide_sweep, plan_crl, replaced_by,
 };
 pub use fault::{ApplyFault, IdentityError};
 pub use pairing::{PairingRecord, PairingState, RequestRecord, RequestState};

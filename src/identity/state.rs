@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{
-    Change, Delta, DeviceId, DeviceName, PairingId, RequestId, Serial, StateRead, Timestamp, limits, prefix_end,
+    Change, Delta, DeviceId, DeviceName, PairingId, RequestId, Scope, Serial, StateRead, Timestamp, limits, prefix_end,
 };
 use crate::crypto::{Fingerprint, Hash, labels};
 use crate::event::identity::{
@@ -195,6 +195,8 @@ pub struct DeviceRecord {
     pub since: Timestamp,
     /// Its newest certificate.
     pub certificate: Option<Serial>,
+    /// Scopes that it may read beside its own, sorted.
+    pub grants: Vec<Scope>,
 }
 
 /// A certificate (stored in the state). Its bytes stand in the event of this sequence number.
@@ -531,6 +533,14 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
             record.name = event.name.clone();
             Ok(())
         }),
+        Event::DeviceGranted(event) => edit_device(state, event.device, |record| {
+            record.grants.retain(|scope| *scope != event.scope);
+            if event.granted {
+                record.grants.push(event.scope.clone());
+                record.grants.sort();
+            }
+            Ok(())
+        }),
         Event::DeviceRevoked(event) => {
             let mut delta = edit_device(state, event.device, |record| {
                 if record.state != DeviceState::Paired {
@@ -555,6 +565,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
                 return Err(ApplyFault::Order("device"));
             }
             (record.state, record.since) = (DeviceState::Cleared, time);
+            // Whatever is paired under this id next is granted anew, by a person.
+            record.grants.clear();
             Ok(())
         }),
         Event::DeviceRemoved(event) => apply_removed(state, time, event.device),
@@ -771,6 +783,7 @@ fn apply_paired(state: &dyn StateRead, time: Timestamp, event: &DevicePaired) ->
         state: DeviceState::Paired,
         since: time,
         certificate: None,
+        grants: Vec::new(),
     };
     delta.push(put(key(DEVICES, &[event.device.as_bytes()]), &record)?);
     delta.push(put(key_of_public(&event.public_key), &event.device)?);

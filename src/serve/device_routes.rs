@@ -33,7 +33,8 @@ pub const ROUTES: &[Route] = &[
     ("get", "/v1/crl/{generation}", || get(crl_of)),
     ("get", "/v1/secrets", || get(list)),
     ("get", "/v1/secrets/{*name}", || get(secret)),
-    ("get", "/v1/scopes/{scope}/secrets/{*name}", || get(others)),
+    ("get", "/v1/scopes/{scope}/secrets", || get(list_of_scope)),
+    ("get", "/v1/scopes/{scope}/secrets/{*name}", || get(secret_of_scope)),
 ];
 /// For one that has ended and is in its grace, too.
 pub const IN_GRACE: &[Route] = &[("post", "/v1/renew", || post(renew))];
@@ -123,7 +124,7 @@ async fn list_of(shared: &Arc<Shared>, generation: u32) -> Answer {
     answer::bytes("application/pkix-crl", der.as_bytes().to_vec())
 }
 
-/// The one scope that a device is granted: its own.
+/// The scope that a device always may read: its own.
 fn own(shared: &Shared, peer: &DevicePeer) -> Result<Vault, Answer> {
     let scope: Scope = format!("principal:{}", peer.shown.device)
         .parse()
@@ -132,10 +133,13 @@ fn own(shared: &Shared, peer: &DevicePeer) -> Result<Vault, Answer> {
 }
 
 async fn list(State(shared): State<Arc<Shared>>, Extension(peer): Extension<DevicePeer>) -> Answer {
-    let vault = match own(&shared, &peer) {
-        Ok(vault) => vault,
-        Err(answer) => return answer,
-    };
+    match own(&shared, &peer) {
+        Ok(vault) => names(&shared, vault).await,
+        Err(answer) => answer,
+    }
+}
+
+async fn names(shared: &Arc<Shared>, vault: Vault) -> Answer {
     match shared.blocking(move |_| vault.list(&ListOptions::new())).await {
         Ok(found) => {
             let names: Vec<_> =
@@ -151,12 +155,15 @@ async fn secret(
     Extension(peer): Extension<DevicePeer>,
     Path(name): Path<String>,
 ) -> Answer {
+    match own(&shared, &peer) {
+        Ok(vault) => value(&shared, vault, &name).await,
+        Err(answer) => answer,
+    }
+}
+
+async fn value(shared: &Arc<Shared>, vault: Vault, name: &str) -> Answer {
     let Ok(name) = name.parse::<SecretName>() else {
         return answer::failure(StatusCode::NOT_FOUND, "not_found", "this is no name of a secret");
-    };
-    let vault = match own(&shared, &peer) {
-        Ok(vault) => vault,
-        Err(answer) => return answer,
     };
     // The value itself, as it was put: no copy in base64 that nobody would wipe.
     match shared.blocking(move |_| vault.get_with(&name, GetOptions::default())).await {
@@ -174,10 +181,46 @@ impl AsRef<[u8]> for Value {
     }
 }
 
-/// Another scope than the device's own: refused and recorded, whether it exists or not.
-async fn others(State(shared): State<Arc<Shared>>, Extension(peer): Extension<DevicePeer>) -> Answer {
-    shared.refuse(RefusalCause::NotGranted, Some(peer.shown.device), peer.address);
-    answer::refused(RefusalCause::NotGranted, "a device sees the secrets of its own scope and no other")
+/// A scope by its name: the device's own, or one that it is granted at this moment. Any other is refused and
+/// recorded, whether it exists or not.
+async fn of_scope(shared: &Arc<Shared>, peer: &DevicePeer, scope: &str) -> Result<Vault, Answer> {
+    let device = peer.shown.device;
+    if let Ok(scope) = scope.parse::<Scope>() {
+        if scope.to_string() == format!("principal:{device}") {
+            return own(shared, peer);
+        }
+        let wanted = scope.clone();
+        let granted = shared
+            .blocking(move |shared| Ok(shared.ledger.identity().device(device)?.grants.contains(&wanted)))
+            .await?;
+        if granted {
+            return Ok(shared.ledger.vault(scope).for_caller(Shared::device_caller(device)));
+        }
+    }
+    shared.refuse(RefusalCause::NotGranted, Some(device), peer.address);
+    Err(answer::refused(RefusalCause::NotGranted, "this device is not granted this scope"))
+}
+
+async fn list_of_scope(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<DevicePeer>,
+    Path(scope): Path<String>,
+) -> Answer {
+    match of_scope(&shared, &peer, &scope).await {
+        Ok(vault) => names(&shared, vault).await,
+        Err(answer) => answer,
+    }
+}
+
+async fn secret_of_scope(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<DevicePeer>,
+    Path((scope, name)): Path<(String, String)>,
+) -> Answer {
+    match of_scope(&shared, &peer, &scope).await {
+        Ok(vault) => value(&shared, vault, &name).await,
+        Err(answer) => answer,
+    }
 }
 
 fn roots(shared: &Shared) -> Vec<Der> {

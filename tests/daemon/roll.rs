@@ -137,6 +137,41 @@ fn one_certificate_is_revoked_and_its_connection_cut_within_a_second() {
 }
 
 #[test]
+fn a_device_sees_what_it_is_granted_and_nothing_else() {
+    let home = Home::new();
+    for (reference, value) in [("global/api", "for all"), ("skill:mail/imap", "for mail")] {
+        assert!(home.with_input(&["secrets", "set", reference, "--stdin"], value.as_bytes()).status.success());
+    }
+    let daemon = Daemon::start(&home, &[]);
+    let device = Device::pair(&home, &daemon, "device");
+    let get = |path: &str| {
+        let (_, status, body) = device.curl(daemon.devices, path, &[]);
+        (status, String::from_utf8(body).unwrap())
+    };
+    assert_eq!(get("/v1/scopes/global/secrets/api").0, 403);
+    assert_eq!(get("/v1/scopes/global/secrets").0, 403);
+    home.ok(&["devices", "grant", &device.id, "global"]);
+    assert_eq!(get("/v1/scopes/global/secrets/api"), (200, "for all".to_owned()));
+    assert!(get("/v1/scopes/global/secrets").1.contains("\"name\":\"api\""));
+    assert_eq!(get("/v1/scopes/global/secrets/none").0, 404);
+    assert_eq!(get("/v1/scopes/skill:mail/secrets/imap").0, 403, "one scope is no other");
+    assert_eq!(get(&format!("/v1/scopes/principal:{}/secrets", device.id)).0, 200, "its own is always there");
+    assert_eq!(home.json(&["devices", "show", &device.id])["grants"], serde_json::json!(["global"]));
+    home.ok(&["devices", "ungrant", &device.id, "global"]);
+    assert_eq!(get("/v1/scopes/global/secrets/api").0, 403, "from the next request on");
+    // What a revoked device was granted is not what comes after it under its id.
+    home.ok(&["devices", "grant", &device.id, "skill:mail"]);
+    home.ok(&["devices", "revoke", &device.id, "--yes"]);
+    assert_eq!(home.run(&["devices", "grant", &device.id, "global"]).status.code(), Some(20));
+    home.ok(&["devices", "clear", &device.id]);
+    assert_eq!(home.json(&["devices", "show", &device.id])["grants"], serde_json::json!([]));
+    assert_eq!(home.run(&["devices", "grant", &"0".repeat(32), "global"]).status.code(), Some(10));
+    assert!(home.tells("is not granted") || home.tells("not_granted"));
+    daemon.stop();
+    home.ok(&["log", "verify", "--state"]);
+}
+
+#[test]
 fn a_daemon_whose_own_certificate_is_revoked_takes_another_at_once() {
     let home = Home::new();
     let daemon = Daemon::start(&home, &[]);

@@ -39,6 +39,9 @@ fn make() -> SimDisk {
     identity.deny(denied.request, Some(palyra_ledger::Reason::new("not ours").unwrap())).unwrap();
     identity.refuse_pairing(RefusalCause::UnknownCode, None, "192.0.2.9:1").unwrap();
     identity.rename(id(1), DeviceName::new("laptop").unwrap()).unwrap();
+    identity.grant(id(1), "skill:mail".parse().unwrap(), true).unwrap();
+    identity.grant(id(1), "global".parse().unwrap(), true).unwrap();
+    identity.grant(id(1), "skill:mail".parse().unwrap(), false).unwrap();
     identity.issue_server(&["ledger.example".parse().unwrap()], &key().public().unwrap()).unwrap();
     clock.advance(1000);
     identity.prepare_ca().unwrap();
