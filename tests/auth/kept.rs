@@ -350,16 +350,18 @@ fn tokens_that_come_while_a_daemon_takes_the_ledger_are_handed_to_it() {
     let Some(provider) = Oidc::start() else { return };
     let home = Home::new();
     provider.profile(&home, "main");
-    provider.delay(4000);
+    provider.delay(12_000);
     let words = ["--lock-wait", "0", "auth", "refresh", "--profile", "main", "--force"];
     let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while provider.stats().0 == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !home.path().join("serve.sock").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let output = refresh.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(home.path().join("serve.sock").exists(), "the daemon has the ledger");
     provider.delay(0);
     assert_eq!(home.show("main")["health"], "healthy");
     home.ok(&["auth", "refresh", "--profile", "main", "--force"]);
@@ -376,7 +378,7 @@ fn one_answer_that_is_refused_loses_none_of_the_others() {
     for id in ["a", "b"] {
         provider.profile(&home, id);
     }
-    provider.delay(8000);
+    provider.delay(16_000);
     let words = ["--format", "json", "auth", "refresh", "--force"];
     let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while provider.stats().0 < 2 {
