@@ -56,8 +56,8 @@ pub fn cpu_seconds() -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
-/// Seconds of processor time that this thread has used, to the nanosecond; on a busy machine they say more than
-/// the clock on the wall.
+/// Seconds of processor time that this thread has used, as of the kernel's last tick: for slices of many ticks. On a
+/// busy machine they say more than the clock on the wall.
 pub fn thread_seconds() -> Option<f64> {
     let stat = read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds: f64 = stat.split_whitespace().next()?.parse().ok()?;
