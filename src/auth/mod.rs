@@ -12,8 +12,6 @@ mod fault;
 mod health;
 mod registry;
 mod state;
-#[cfg(test)]
-mod tests;
 mod toml_text;
 
 pub use decide::{
