@@ -205,6 +205,8 @@ pub const CLIENT_REQUEST_MS: u64 = 30_000;
 pub const CLIENT_ANSWER_MAX: usize = 2 * VALUE_MAX_CEILING;
 /// How often a device asks what became of its request, in milliseconds.
 pub const CLIENT_POLL_MS: u64 = 500;
+/// How long a device waits before it asks the second time, in milliseconds; twice as long each time after that.
+pub const CLIENT_POLL_FIRST_MS: u64 = 20;
 /// Connections that may fail one after the other while a device waits: a daemon restarts within a minute.
 pub const CLIENT_POLL_FAILURES_MAX: u32 = 120;
 /// Highest bound on pairing starts within a minute that the configuration may set.

@@ -278,6 +278,8 @@ async fn wait_for_answer(
     let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
     let message = PollMessage { request: asked.request };
     let mut failures = 0;
+    // A program that approves does so at once, a person after seconds: soon at first, then less and less often.
+    let mut pause = Duration::from_millis(limits::CLIENT_POLL_FIRST_MS);
     loop {
         let status: Result<StatusMessage, _> = post(http, address, url.clone(), &message).await;
         match status {
@@ -299,7 +301,8 @@ async fn wait_for_answer(
                 "nobody answered the request yet; it stays open, join again without a code to go on waiting",
             ));
         }
-        tokio::time::sleep(Duration::from_millis(limits::CLIENT_POLL_MS)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(limits::CLIENT_POLL_MS));
     }
 }
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use palyra_ledger::auth::RefreshResult;
 use palyra_ledger::oauth::{TokenClient, exchange, settle};
 use palyra_ledger::{Config, Error, Ledger, ProfileId, SystemClock};
 
-use super::Home;
 use super::oidc::Oidc;
+use super::{Home, wait};
 
 const CHILD: &str = "PALYRA_TEST_REFRESH_HOME";
 const WANTED: &str = "PALYRA_TEST_REFRESHES";
@@ -128,7 +128,7 @@ fn eight_clients_of_one_daemon_spend_no_token_twice() {
     let Some(provider) = Oidc::start() else { return };
     let home = Home::new();
     provider.profile(&home, "main");
-    let mut daemon = home.command(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut daemon = home.command(&super::SERVE).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let socket = home.path().join("serve.sock");
     assert!(wait(|| socket.exists()));
     let outcomes: Vec<i32> = std::thread::scope(|scope| {
@@ -152,17 +152,6 @@ fn eight_clients_of_one_daemon_spend_no_token_twice() {
     daemon.wait().unwrap();
     home.ok(&["auth", "refresh", "--profile", "main", "--force"]);
     home.ok(&["log", "verify", "--state"]);
-}
-
-fn wait(mut done: impl FnMut() -> bool) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(20) {
-        if done() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    false
 }
 
 fn random(bound: u64) -> u64 {

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use palyra_ledger::auth::{AuthError, Health, RefreshResult, standing};
 use palyra_ledger::event::auth::{CredentialSource, FailureKind, LoginFlow, OauthSource, Profile};
@@ -13,6 +12,16 @@ use super::Home;
 use super::oidc::Oidc;
 
 const HOUR: u64 = 3_600_000;
+
+/// Waits until a daemon has the ledger.
+fn await_socket(home: &Home) {
+    assert!(super::wait(|| home.path().join("serve.sock").exists()), "the daemon does not serve");
+}
+
+/// Waits until the provider has been asked so often for tokens.
+fn asked(provider: &Oidc, times: u64) {
+    assert!(super::wait(|| provider.stats().0 >= times), "nobody asks the provider");
+}
 
 struct Bench {
     disk: SimDisk,
@@ -353,13 +362,9 @@ fn tokens_that_come_while_a_daemon_takes_the_ledger_are_handed_to_it() {
     provider.delay(12_000);
     let words = ["--lock-wait", "0", "auth", "refresh", "--profile", "main", "--force"];
     let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while provider.stats().0 == 0 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while !home.path().join("serve.sock").exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    asked(&provider, 1);
+    let mut daemon = home.command(&super::SERVE).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    await_socket(&home);
     let output = refresh.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     provider.delay(0);
@@ -381,14 +386,10 @@ fn one_answer_that_is_refused_loses_none_of_the_others() {
     provider.delay(16_000);
     let words = ["--format", "json", "auth", "refresh", "--force"];
     let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while provider.stats().0 < 2 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    asked(&provider, 2);
     provider.delay(0);
-    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while !home.path().join("serve.sock").exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut daemon = home.command(&super::SERVE).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    await_socket(&home);
     // Another grant for the one: the answer of the one before is no longer taken.
     super::story::logged_in(&provider, &home, "a");
     let output = refresh.wait_with_output().unwrap();
@@ -415,17 +416,13 @@ fn a_daemon_that_stops_waits_for_the_answer_that_a_client_waits_for() {
     provider.profile(&home, "main");
     // Its tokens are fresh: nothing is refreshed but what the client asks for.
     home.ok(&["auth", "refresh", "--profile", "main"]);
-    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while !home.path().join("serve.sock").exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut daemon = home.command(&super::SERVE).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    await_socket(&home);
     // Longer than connections are waited for.
     provider.delay(25_000);
     let words = ["auth", "refresh", "--profile", "main", "--force"];
     let refresh = home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while provider.stats().0 < 2 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    asked(&provider, 2);
     let pid = rustix::process::Pid::from_child(&daemon);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = refresh.wait_with_output().unwrap();

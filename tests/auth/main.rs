@@ -20,8 +20,24 @@ mod story;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// A daemon for local clients alone: many of them run at once.
+const SERVE: [&str; 7] = ["serve", "--listen", "off", "--pairing-listen", "off", "--metrics-listen", "off"];
+
+/// Waits for something to become true.
+fn wait(mut done: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(30) {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
 
 /// A ledger in a folder of its own, and the program on it.
 struct Home {

@@ -200,7 +200,7 @@ fn the_daemon_refreshes_what_is_due_by_itself() {
     let Some(provider) = Oidc::start() else { return };
     let home = Home::new();
     provider.profile(&home, "due");
-    let mut daemon = home.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut daemon = home.command(&super::SERVE).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     while provider.stats().0 == 0 && begun.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(100));
