@@ -170,6 +170,9 @@ pub enum SettingsError {
     /// A network is none.
     #[error("`auth.allow_private`: {0:?} is no network of the form ADDRESS/BITS")]
     Network(String),
+    /// The proxy is no URL, or holds a user or password: settings are shown, and are no place for a secret.
+    #[error("`auth.proxy` must be a URL without user and password")]
+    Proxy,
     /// It does not parse.
     #[error("it does not parse: {0}")]
     Parse(#[from] Box<toml::de::Error>),
@@ -210,6 +213,12 @@ impl Settings {
         range("log.segment_bytes", settings.log.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         let starts = u64::from(settings.serve.pairing_starts_per_minute);
         range("auth.refresh_window_s", settings.auth.refresh_window_s, 1, 86_400)?;
+        let open = |proxy: &String| {
+            reqwest::Url::parse(proxy).is_ok_and(|url| url.username().is_empty() && url.password().is_none())
+        };
+        if !settings.auth.proxy.as_ref().is_none_or(open) {
+            return Err(SettingsError::Proxy);
+        }
         range("auth.refresh_lease_s", settings.auth.refresh_lease_s, 2, 600)?;
         settings.auth.networks().map_err(SettingsError::Network)?;
         range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
@@ -394,5 +403,22 @@ impl Config {
     pub const fn argon_cost(mut self, cost: ArgonCost) -> Self {
         self.argon_cost = cost;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_names_a_place_and_holds_no_secret() {
+        let of = |proxy: &str| Settings::parse(&format!("[auth]\nproxy = \"{proxy}\"\n"));
+        assert_eq!(of("http://proxy.example:3128").unwrap().auth.proxy.as_deref(), Some("http://proxy.example:3128"));
+        for bad in
+            ["", "proxy", "http://ana@proxy.example", "http://ana:CANARY@proxy.example", "http://:CANARY@p.example"]
+        {
+            let error = of(bad).unwrap_err();
+            assert!(matches!(error, SettingsError::Proxy) && !format!("{error} {error:?}").contains("CANARY"), "{bad}");
+        }
     }
 }
