@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{ProfileId, ProfileScope, Provider, SecretRef, StateRead, Timestamp, limits};
+use crate::base::{ProfileId, ProfileScope, Provider, SecretPath, StateRead, Timestamp, limits};
 use crate::crypto::Hash;
 use crate::event::auth::{CredentialSource, CredentialType, FailureKind, OauthSource, Profile};
 
@@ -213,7 +213,7 @@ pub fn render(
 
 fn profile_doc((record, runtime): &(ProfileRecord, Runtime)) -> ProfileDoc {
     let profile = &record.profile;
-    let text = |reference: &SecretRef| reference.to_string();
+    let text = |reference: &SecretPath| reference.to_string();
     let empty = CredentialDoc {
         kind: profile.credential.kind().name().to_owned(),
         api_key_vault_ref: None,
@@ -599,7 +599,7 @@ fn plan_profiles(
     }
     let kept = current.iter().map(|(record, _)| &record.profile);
     let kept = kept.filter(|profile| named.contains(&profile.id) || !before.profiles.contains_key(&profile.id));
-    let mut owners: HashMap<&SecretRef, &ProfileId> =
+    let mut owners: HashMap<&SecretPath, &ProfileId> =
         kept.flat_map(|profile| profile.credential.written().map(|place| (place, &profile.id))).collect();
     for Wanted { profile, expires_at, refresh, line } in wanted {
         // As it will be carried out: one profile after the other.
@@ -901,7 +901,7 @@ fn read_profile(entry: ProfileDoc) -> Result<Profile, String> {
 }
 
 fn read_credential(entry: CredentialDoc) -> Result<CredentialSource, String> {
-    let reference = |field: &str, text: String| -> Result<SecretRef, String> {
+    let reference = |field: &str, text: String| -> Result<SecretPath, String> {
         // What was pasted where a reference belongs may be the secret itself: it is not repeated.
         text.parse().map_err(|_| format!("{field} is no reference of the form <scope>/<name>"))
     };

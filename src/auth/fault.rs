@@ -1,6 +1,6 @@
 //! Why an event does not fit, and why a command is refused.
 
-use crate::base::{ProfileId, SecretRef, StateError, Timestamp, limits};
+use crate::base::{ProfileId, SecretPath, StateError, Timestamp, limits};
 use crate::event::CodecError;
 
 use super::registry::Skipped;
@@ -89,7 +89,7 @@ pub enum AuthError {
     #[error("{place} holds the token of profile {owner}: two profiles would spend it against each other")]
     Shared {
         /// The secret.
-        place: Box<SecretRef>,
+        place: Box<SecretPath>,
         /// The profile that has it.
         owner: ProfileId,
     },

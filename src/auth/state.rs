@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Change, Delta, ProfileId, ProfileScope, Provider, SecretRef, StateRead, Timestamp, prefix_end};
+use crate::base::{Change, Delta, ProfileId, ProfileScope, Provider, SecretPath, StateRead, Timestamp, prefix_end};
 use crate::event::auth::{CredentialSource, FailureKind, Profile, RefreshCause, UsageNote};
 use crate::event::{Event, codec};
 
@@ -153,7 +153,7 @@ pub fn find_profile(state: &dyn StateRead, id: &ProfileId) -> Result<Option<Prof
 ///
 /// # Errors
 /// As [`profile_count`].
-pub fn find_writer(state: &dyn StateRead, reference: &SecretRef) -> Result<Option<ProfileId>, ApplyFault> {
+pub fn find_writer(state: &dyn StateRead, reference: &SecretPath) -> Result<Option<ProfileId>, ApplyFault> {
     read(state, &key(WRITERS, &[&reference.to_string()]))
 }
 

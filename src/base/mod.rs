@@ -20,7 +20,7 @@ pub use ids::{CorrelationId, DeviceId, IdError, LedgerId, PairingId, RequestId, 
 pub(crate) use ids::{bytes_or_hex, hex_array};
 pub use profile::{AgentId, ProfileError, ProfileId, ProfileScope, Provider};
 pub use random::{OsRandom, Random, RandomError};
-pub use refs::{RefError, Scope, ScopePrefix, SecretName, SecretRef};
+pub use refs::{RefError, Scope, ScopePrefix, SecretName, SecretPath};
 pub use secret::SecretBytes;
 pub use state::{Change, Delta, StateError, StateRead, Visit, prefix_end};
 pub use time::{Clock, SystemClock, TimeError, Timestamp};

@@ -180,21 +180,21 @@ impl FromStr for SecretName {
 /// A reference to one secret: `<scope>/<name>`.
 ///
 /// ```
-/// use palyra_ledger::SecretRef;
-/// let reference: SecretRef = "principal:user-7/github_token".parse()?;
+/// use palyra_ledger::SecretPath;
+/// let reference: SecretPath = "principal:user-7/github_token".parse()?;
 /// assert_eq!(reference.scope.as_str(), "principal:user-7");
 /// assert_eq!(reference.name.as_str(), "github_token");
 /// # Ok::<(), palyra_ledger::RefError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SecretRef {
+pub struct SecretPath {
     /// Whose it is.
     pub scope: Scope,
     /// What it is called there.
     pub name: SecretName,
 }
 
-impl FromStr for SecretRef {
+impl FromStr for SecretPath {
     type Err = RefError;
 
     fn from_str(text: &str) -> Result<Self, RefError> {
@@ -203,7 +203,7 @@ impl FromStr for SecretRef {
     }
 }
 
-impl fmt::Display for SecretRef {
+impl fmt::Display for SecretPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.scope, self.name)
     }

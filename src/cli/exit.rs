@@ -391,7 +391,7 @@ fn vault(error: &VaultError) -> (ExitCode, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::SecretRef;
+    use crate::base::SecretPath;
     use crate::store::StoreOp;
     use std::path::{Path, PathBuf};
 
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn errors_have_the_code_that_a_script_acts_on() {
-        let target = || Box::new("global/a".parse::<SecretRef>().unwrap());
+        let target = || Box::new("global/a".parse::<SecretPath>().unwrap());
         let slot = crate::base::SlotId::from_bytes([1; 4]);
         let io = |kind: std::io::ErrorKind| StoreError::new(StoreOp::Read, Path::new("x"), kind.into());
         let cases = [

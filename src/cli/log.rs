@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::base::SecretRef;
+use crate::base::SecretPath;
 use crate::engine::{Entry, Ledger};
 
 use super::exit::{ExitCode, Failure};
@@ -48,7 +48,7 @@ pub struct ShowArgs {
     kind: Vec<String>,
     /// Only events about this secret
     #[arg(long = "ref", value_name = "REF")]
-    reference: Option<SecretRef>,
+    reference: Option<SecretPath>,
     /// Only events since then: RFC 3339, a date, or an age such as 2h
     #[arg(long, value_name = "TIME")]
     since: Option<String>,

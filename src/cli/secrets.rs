@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::base::{Scope, ScopePrefix, SecretRef, Timestamp};
+use crate::base::{Scope, ScopePrefix, SecretPath, Timestamp};
 use crate::engine::{Error, GetOptions, Ledger, ListOptions, PutOptions, Receipt, Secret, SecretInfo};
 use crate::event::vault::Versions;
 use crate::vault::{Metadata, VaultError, VersionState};
@@ -112,7 +112,7 @@ fn expiry(args: &Expiry) -> Result<Option<Timestamp>, Failure> {
 /// Opens for writing, changes, closes.
 fn change(
     invocation: &Invocation,
-    reference: &SecretRef,
+    reference: &SecretPath,
     act: impl FnOnce(&Ledger) -> Result<Receipt, Error>,
 ) -> Result<Receipt, Failure> {
     let ledger = invocation.open(Access::Write)?;
@@ -122,7 +122,7 @@ fn change(
 }
 
 /// A lost compare-and-set says what to compare with now.
-fn with_hint(error: Error, reference: &SecretRef) -> Failure {
+fn with_hint(error: Error, reference: &SecretPath) -> Failure {
     let found = match &error {
         Error::Vault(VaultError::Conflict { found, .. }) => Some(*found),
         _ => None,
@@ -135,14 +135,14 @@ fn with_hint(error: Error, reference: &SecretRef) -> Failure {
     failure
 }
 
-fn receipt_json(reference: &SecretRef, done: Receipt) -> Value {
+fn receipt_json(reference: &SecretPath, done: Receipt) -> Value {
     json!({"ref": reference.to_string(), "version": done.version, "seq": done.seq})
 }
 
 fn receipt(
     invocation: &Invocation,
     verb: &str,
-    reference: &SecretRef,
+    reference: &SecretPath,
     version: Option<u32>,
     done: Receipt,
 ) -> Result<(), Failure> {
@@ -220,7 +220,7 @@ fn get(invocation: &Invocation, args: &Get) -> Result<(), Failure> {
 
 /// The raw value alone. Where reads must be durable first, or wait to be folded in, the ledger is
 /// opened for writing.
-fn reveal(invocation: &Invocation, reference: &SecretRef, options: GetOptions) -> Result<(), Failure> {
+fn reveal(invocation: &Invocation, reference: &SecretPath, options: GetOptions) -> Result<(), Failure> {
     let read = |access| -> Result<Result<Secret, Error>, Failure> {
         let ledger = invocation.open(access)?;
         let secret = ledger.vault(reference.scope.clone()).get_with(&reference.name, options);
@@ -341,7 +341,7 @@ fn list_row(info: &SecretInfo, now: Timestamp) -> Vec<String> {
     ]
 }
 
-fn history(invocation: &Invocation, reference: &SecretRef) -> Result<(), Failure> {
+fn history(invocation: &Invocation, reference: &SecretPath) -> Result<(), Failure> {
     let ledger = invocation.open(Access::Read)?;
     let history = ledger.vault(reference.scope.clone()).history(&reference.name)?;
     invocation.close(&ledger);

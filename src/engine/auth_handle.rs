@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
 use crate::base::{
-    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretRef, StateRead, Timestamp, limits,
+    Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretPath, StateRead, Timestamp, limits,
 };
 use crate::event::Event;
 use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, UsageReported};
@@ -114,7 +114,7 @@ impl Drop for Awaiting {
 
 /// A secret that is written in one batch with an event.
 struct Write<'a> {
-    place: &'a SecretRef,
+    place: &'a SecretPath,
     value: &'a SecretBytes,
     expires_at: Option<Timestamp>,
     /// Only over this version: whoever wrote another one meanwhile meant it.
@@ -150,7 +150,7 @@ fn puts(
     context: &Context,
     writes: &[&Write<'_>],
     sealers: &[vault::Sealer],
-    left_over: Option<&SecretRef>,
+    left_over: Option<&SecretPath>,
 ) -> Result<Vec<Event>, Error> {
     // An answer is bounded already; a token that a setting refused would be lost for good.
     let (max_bytes, expect) = (limits::VALUE_MAX_CEILING, Expect::Anything);
@@ -436,7 +436,7 @@ impl Auth {
     fn ticket(&self, mut started: Started) -> Result<RefreshTicket, Error> {
         let id = &started.profile.id;
         let wanted = started.source.refresh.as_ref().ok_or_else(|| AuthError::NoRefreshToken(id.clone()))?;
-        let read = |reference: &SecretRef| self.read(reference);
+        let read = |reference: &SecretPath| self.read(reference);
         let secrets = read(wanted).and_then(|refresh| {
             let secret = started.source.client_secret.as_ref().map(read).transpose()?;
             Ok((refresh, secret))
@@ -475,7 +475,7 @@ impl Auth {
     }
 
     /// A secret and its version.
-    fn read(&self, reference: &SecretRef) -> Result<(SecretBytes, u32), Error> {
+    fn read(&self, reference: &SecretPath) -> Result<(SecretBytes, u32), Error> {
         let vault =
             super::vault_handle::Vault::new(Arc::clone(&self.core), reference.scope.clone(), self.caller.clone());
         let secret = vault.get_with(&reference.name, GetOptions::current())?;
@@ -582,7 +582,7 @@ impl Auth {
         let CredentialSource::Oauth(source) = record.profile.credential else {
             return Err(AuthError::Static(id.clone()).into());
         };
-        let readable = |reference: &SecretRef| match self.read(reference) {
+        let readable = |reference: &SecretPath| match self.read(reference) {
             Ok((value, _)) => Ok(Some(value)),
             Err(Error::Vault(
                 VaultError::NotFound { .. } | VaultError::Deleted { .. } | VaultError::Shredded { .. },
@@ -640,7 +640,7 @@ impl Auth {
         &self,
         table: &TableState,
         writes: &[Write<'_>],
-        left_over: Option<&SecretRef>,
+        left_over: Option<&SecretPath>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
     ) -> Result<u64, Error> {
         loop {

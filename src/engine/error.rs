@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::auth::AuthError;
-use crate::base::{RandomError, SecretRef, StateError, Timestamp};
+use crate::base::{RandomError, SecretPath, StateError, Timestamp};
 use crate::crypto::OpenError;
 use crate::event::CodecError;
 use crate::keys::KeysError;
@@ -163,7 +163,7 @@ pub enum Error {
     #[error("version {version} of {target}: {source}")]
     Envelope {
         /// Which secret.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// Which version.
         version: u32,
         /// Why.
@@ -173,7 +173,7 @@ pub enum Error {
     #[error("event {seq} does not hold version {version} of {target}: the index does not match the log")]
     Misplaced {
         /// Which secret.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// Which version.
         version: u32,
         /// The event.
@@ -183,7 +183,7 @@ pub enum Error {
     #[error("the key of version {version} of {target} is missing from slot {slot} although no event shredded it")]
     KeyMissing {
         /// Which secret.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// Which version.
         version: u32,
         /// The slot.

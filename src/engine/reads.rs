@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::{Caller, LedgerId, Random, SecretRef, Timestamp, limits};
+use crate::base::{Caller, LedgerId, Random, SecretPath, Timestamp, limits};
 use crate::crypto::{Key, Opener, labels, open_sealed, seal_sealed};
 use crate::event::vault::{ReadNote, SecretsRead};
 use crate::event::{self, Event};
@@ -17,7 +17,7 @@ use crate::store::Medium;
 
 use super::error::Error;
 
-type Place = (SecretRef, u32);
+type Place = (SecretPath, u32);
 
 /// How full the buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ struct Waiting {
 
 impl ReadBuffer {
     /// Adds a read; says how full the buffer is.
-    pub fn add(&self, caller: &Caller, target: SecretRef, version: u32, now: Timestamp) -> Fill {
+    pub fn add(&self, caller: &Caller, target: SecretPath, version: u32, now: Timestamp) -> Fill {
         let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.first.get_or_insert(now);
         let at = waiting.by_caller.iter().position(|(other, _)| other == caller).unwrap_or_else(|| {
@@ -54,7 +54,7 @@ impl ReadBuffer {
         });
         let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return Fill::Room };
         let before = reads.len();
-        let SecretRef { scope, name } = target.clone();
+        let SecretPath { scope, name } = target.clone();
         let note = reads.entry((target, version)).or_insert_with(|| ReadNote {
             scope,
             name,

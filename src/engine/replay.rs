@@ -153,7 +153,7 @@ impl Replay {
     pub fn secrets(
         &self,
         scopes: &ScopePrefix,
-        visit: &mut dyn FnMut(crate::base::SecretRef, vault::Head) -> std::ops::ControlFlow<()>,
+        visit: &mut dyn FnMut(crate::base::SecretPath, vault::Head) -> std::ops::ControlFlow<()>,
     ) -> Result<(), Error> {
         let mut from = vault::scope_prefix(&Scope::global());
         from.truncate(1);

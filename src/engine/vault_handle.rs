@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::{
-    Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretRef, StateRead, Timestamp, limits, prefix_end,
+    Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits, prefix_end,
 };
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretPut, SecretsRead, Versions};
@@ -22,7 +22,7 @@ use super::reads::{self, Fill};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretInfo {
     /// Which secret.
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// Which version the rest is about.
     pub version: u32,
     /// What became of that version.
@@ -46,7 +46,7 @@ pub struct SecretInfo {
 }
 
 impl SecretInfo {
-    fn new(reference: SecretRef, head: &Head, record: &VersionRecord, last_read_at: Option<Timestamp>) -> Self {
+    fn new(reference: SecretPath, head: &Head, record: &VersionRecord, last_read_at: Option<Timestamp>) -> Self {
         Self {
             reference,
             version: record.version,
@@ -101,7 +101,7 @@ pub struct VersionInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// Which secret.
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// Its versions.
     pub versions: Vec<VersionInfo>,
 }
@@ -194,7 +194,7 @@ impl GetOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListOptions {
     prefix: String,
-    after: Option<SecretRef>,
+    after: Option<SecretPath>,
     limit: Option<usize>,
     all: bool,
 }
@@ -215,7 +215,7 @@ impl ListOptions {
 
     /// Only what comes after this reference: the next page.
     #[must_use]
-    pub fn after(mut self, reference: SecretRef) -> Self {
+    pub fn after(mut self, reference: SecretPath) -> Self {
         self.after = Some(reference);
         self
     }
@@ -292,8 +292,8 @@ impl Vault {
         Self { core: Arc::clone(&self.core), scope: self.scope.clone(), caller }
     }
 
-    fn target(&self, name: &SecretName) -> SecretRef {
-        SecretRef { scope: self.scope.clone(), name: name.clone() }
+    fn target(&self, name: &SecretName) -> SecretPath {
+        SecretPath { scope: self.scope.clone(), name: name.clone() }
     }
 
     /// Writes a new version; on return it is durable.
@@ -387,7 +387,7 @@ impl Vault {
     fn run(
         &self,
         command: &'static str,
-        target: &SecretRef,
+        target: &SecretPath,
         decide: impl FnOnce(&dyn StateRead) -> Result<vault::Decided, VaultError>,
     ) -> Result<Receipt, Error> {
         let attempt =
@@ -400,7 +400,7 @@ impl Vault {
     }
 
     /// Records a refusal; the caller gets the refusal itself, even where it could not be recorded.
-    fn refused(&self, command: &'static str, target: &SecretRef, error: VaultError) -> Error {
+    fn refused(&self, command: &'static str, target: &SecretPath, error: VaultError) -> Error {
         if let Some(code) = error.code() {
             let _ = self.core.record_refusal(&self.caller, command, Some(target.to_string()), code, error.to_string());
         }
@@ -443,7 +443,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::ScopeDenied`] for another scope, which is recorded; otherwise as [`Vault::get_with`].
-    pub fn get_ref(&self, reference: &SecretRef, options: GetOptions) -> Result<Secret, Error> {
+    pub fn get_ref(&self, reference: &SecretPath, options: GetOptions) -> Result<Secret, Error> {
         if reference.scope != self.scope {
             let error = VaultError::ScopeDenied { bound: Box::new(self.scope.clone()) };
             return Err(self.denied_read(reference, error));
@@ -451,7 +451,7 @@ impl Vault {
         self.get_with(&reference.name, options)
     }
 
-    fn denied_read(&self, target: &SecretRef, error: VaultError) -> Error {
+    fn denied_read(&self, target: &SecretPath, error: VaultError) -> Error {
         if self.core.read_only {
             // Reading processes leave refusals to the spool, as they do reads.
             if let Some(code) = error.code() {
@@ -468,7 +468,7 @@ impl Vault {
         self.refused("secrets get", target, error)
     }
 
-    fn find(&self, target: &SecretRef, version: Option<u32>) -> Result<(Head, VersionRecord), Error> {
+    fn find(&self, target: &SecretPath, version: Option<u32>) -> Result<(Head, VersionRecord), Error> {
         self.core.open_still()?;
         let missing = || VaultError::NotFound { target: Box::new(target.clone()) };
         let head = vault::find_head(&self.core.index, &target.scope, &target.name)
@@ -570,14 +570,14 @@ impl Core {
         })
         .map_err(VaultError::from)?;
         for info in &mut found {
-            let SecretRef { scope, name } = &info.reference;
+            let SecretPath { scope, name } = &info.reference;
             info.last_read_at = vault::last_read(&self.index, scope, name).map_err(VaultError::from)?;
         }
         Ok(found)
     }
 
     /// Reads, checks and opens the envelope of a live version.
-    fn open_value(&self, target: &SecretRef, record: &VersionRecord) -> Result<SecretBytes, Error> {
+    fn open_value(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
         let mut buffer = Vec::new();
         self.journal.read(record.seq, &mut buffer)?;
         let frame = crate::log::Frame::parse_checked(&buffer)
@@ -603,10 +603,10 @@ impl Core {
     }
 
     /// Records a read as the settings say.
-    fn note_read(&self, caller: &Caller, target: &SecretRef, version: u32) -> Result<(), Error> {
+    fn note_read(&self, caller: &Caller, target: &SecretPath, version: u32) -> Result<(), Error> {
         let now = self.clock.now();
         let event = || {
-            let SecretRef { scope, name } = target.clone();
+            let SecretPath { scope, name } = target.clone();
             Event::SecretsRead(SecretsRead {
                 reads: vec![ReadNote { scope, name, version, count: 1, first: now, last: now }],
             })
@@ -637,7 +637,7 @@ impl Core {
     }
 }
 
-fn holds(event: &SecretPut, target: &SecretRef, record: &VersionRecord) -> bool {
+fn holds(event: &SecretPut, target: &SecretPath, record: &VersionRecord) -> bool {
     event.scope == target.scope
         && event.name == target.name
         && event.version == record.version

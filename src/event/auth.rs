@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{ProfileId, ProfileScope, Provider, SecretRef, Timestamp};
+use crate::base::{ProfileId, ProfileScope, Provider, SecretPath, Timestamp};
 
 words! {
     /// What kind of credential a profile holds (stored: numbered by place, never reordered).
@@ -62,7 +62,7 @@ words! {
 #[serde(rename_all = "snake_case")]
 pub enum CredentialSource {
     /// An API key.
-    ApiKey(SecretRef),
+    ApiKey(SecretPath),
     /// OAuth tokens.
     Oauth(Box<OauthSource>),
 }
@@ -76,7 +76,7 @@ impl OauthSource {
     }
 
     /// The places that a refresh or login writes.
-    pub fn written(&self) -> impl Iterator<Item = &SecretRef> {
+    pub fn written(&self) -> impl Iterator<Item = &SecretPath> {
         self.refresh.iter().chain([&self.access])
     }
 }
@@ -92,7 +92,7 @@ impl CredentialSource {
     }
 
     /// The places that a refresh or login writes: none for an API key.
-    pub fn written(&self) -> impl Iterator<Item = &SecretRef> {
+    pub fn written(&self) -> impl Iterator<Item = &SecretPath> {
         let source = match self {
             Self::Oauth(source) => Some(source),
             Self::ApiKey(_) => None,
@@ -114,11 +114,11 @@ impl CredentialSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OauthSource {
     /// The access token's place.
-    pub access: SecretRef,
+    pub access: SecretPath,
     /// The refresh token's place.
-    pub refresh: Option<SecretRef>,
+    pub refresh: Option<SecretPath>,
     /// The client secret's place, where the client has one.
-    pub client_secret: Option<SecretRef>,
+    pub client_secret: Option<SecretPath>,
     /// The token endpoint's URL.
     pub token_endpoint: String,
     /// The revocation endpoint's URL (RFC 7009), where there is one.

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretRef};
+use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretPath};
 use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
 use crate::engine::{self, Settings};
 use crate::event;
@@ -206,7 +206,7 @@ pub fn reference(bytes: &[u8]) {
     if let Ok(name) = text.parse::<SecretName>() {
         assert_eq!(name.as_str(), text);
     }
-    if let Ok(reference) = text.parse::<SecretRef>() {
+    if let Ok(reference) = text.parse::<SecretPath>() {
         assert_eq!(reference.to_string(), text);
         assert_eq!(format!("{}/{}", reference.scope, reference.name), text);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{SecretBytes, SecretRef, Timestamp, limits};
+use crate::base::{SecretBytes, SecretPath, Timestamp, limits};
 use crate::event::vault::Versions;
 
 use super::Sealer;
@@ -93,7 +93,7 @@ impl Metadata {
 #[derive(Debug)]
 pub struct Put<'a> {
     /// Which secret.
-    pub target: &'a SecretRef,
+    pub target: &'a SecretPath,
     /// Its value.
     pub value: &'a SecretBytes,
     /// Bound on the value in bytes.
@@ -110,7 +110,7 @@ pub struct Put<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Select<'a> {
     /// Which secret.
-    pub target: &'a SecretRef,
+    pub target: &'a SecretPath,
     /// Which versions.
     pub versions: Versions,
     /// What must hold before.
@@ -121,7 +121,7 @@ pub struct Select<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Describe<'a> {
     /// Which secret.
-    pub target: &'a SecretRef,
+    pub target: &'a SecretPath,
     /// What changes.
     pub metadata: &'a Metadata,
     /// What must hold before.

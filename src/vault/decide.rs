@@ -1,6 +1,6 @@
 //! Decisions: a command against the state gives events or a refusal, without any I/O.
 
-use crate::base::{Context, SecretRef, StateRead, limits};
+use crate::base::{Context, SecretPath, StateRead, limits};
 use crate::event::Event;
 use crate::event::vault::{SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, Versions};
 
@@ -24,13 +24,13 @@ pub enum VaultError {
     #[error("{target} does not exist")]
     NotFound {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
     },
     /// No such version.
     #[error("{target} has no version {version}")]
     NoVersion {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// The version asked for.
         version: u32,
     },
@@ -38,13 +38,13 @@ pub enum VaultError {
     #[error("{target} is deleted")]
     Deleted {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
     },
     /// The version is destroyed.
     #[error("version {version} of {target} is shredded")]
     Shredded {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// The version.
         version: u32,
     },
@@ -52,7 +52,7 @@ pub enum VaultError {
     #[error("{target} is at version {found}, not at version {expected}")]
     Conflict {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// What the caller expected; 0: that it does not exist.
         expected: u32,
         /// What it is.
@@ -62,13 +62,13 @@ pub enum VaultError {
     #[error("the value for {target} is empty")]
     EmptyValue {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
     },
     /// The value is too large.
     #[error("the value for {target} has {bytes} bytes, more than {max}")]
     ValueTooLarge {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
         /// Its length.
         bytes: usize,
         /// The bound.
@@ -78,7 +78,7 @@ pub enum VaultError {
     #[error("{target} has {} versions, the most there can be", limits::VERSIONS_MAX)]
     TooManyVersions {
         /// Which.
-        target: Box<SecretRef>,
+        target: Box<SecretPath>,
     },
     /// Description or labels exceed a bound.
     #[error("{0}")]
@@ -114,11 +114,11 @@ impl VaultError {
     }
 }
 
-fn boxed(target: &SecretRef) -> Box<SecretRef> {
+fn boxed(target: &SecretPath) -> Box<SecretPath> {
     Box::new(target.clone())
 }
 
-fn check_expect(target: &SecretRef, expect: Expect, found: u32) -> Result<(), VaultError> {
+fn check_expect(target: &SecretPath, expect: Expect, found: u32) -> Result<(), VaultError> {
     match expect {
         Expect::Version(expected) if expected != found => {
             Err(VaultError::Conflict { target: boxed(target), expected, found })
@@ -133,7 +133,7 @@ fn current(head: Option<&Head>) -> u32 {
     head.map_or(0, |head| head.current.version)
 }
 
-fn existing(state: &dyn StateRead, target: &SecretRef, expect: Expect) -> Result<Head, VaultError> {
+fn existing(state: &dyn StateRead, target: &SecretPath, expect: Expect) -> Result<Head, VaultError> {
     let head = find_head(state, &target.scope, &target.name)?;
     check_expect(target, expect, current(head.as_ref()))?;
     head.ok_or_else(|| VaultError::NotFound { target: boxed(target) })
@@ -198,12 +198,17 @@ pub fn decide_describe(state: &dyn StateRead, command: &Describe<'_>) -> Result<
     let head = existing(state, command.target, command.expect)?;
     let (description, labels) = merged(Some(&head), command.metadata);
     let expires_at = command.metadata.expires_at.unwrap_or(head.current.expires_at);
-    let SecretRef { scope, name } = command.target.clone();
+    let SecretPath { scope, name } = command.target.clone();
     let event = SecretDescribed { scope, name, expires_at, description, labels };
     Ok(Decided { events: vec![Event::SecretDescribed(event)], version: head.current.version })
 }
 
-fn selected(state: &dyn StateRead, target: &SecretRef, head: &Head, version: u32) -> Result<VersionRecord, VaultError> {
+fn selected(
+    state: &dyn StateRead,
+    target: &SecretPath,
+    head: &Head,
+    version: u32,
+) -> Result<VersionRecord, VaultError> {
     find_version(state, target, head, version)?.ok_or_else(|| VaultError::NoVersion { target: boxed(target), version })
 }
 
@@ -222,7 +227,7 @@ pub fn decide_delete(state: &dyn StateRead, command: &Select<'_>) -> Result<Deci
             VersionState::Shredded => return Err(VaultError::Shredded { target: boxed(target), version }),
         },
     };
-    let SecretRef { scope, name } = target.clone();
+    let SecretPath { scope, name } = target.clone();
     let event = Event::SecretDeleted(SecretDeleted { scope, name, versions: command.versions });
     Ok(Decided { events: Vec::from_iter(needed.then_some(event)), version: head.current.version })
 }
@@ -250,7 +255,7 @@ pub fn decide_undelete(state: &dyn StateRead, command: &Select<'_>) -> Result<De
             VersionState::Shredded => return Err(VaultError::Shredded { target: boxed(target), version }),
         },
     };
-    let SecretRef { scope, name } = target.clone();
+    let SecretPath { scope, name } = target.clone();
     let event = Event::SecretUndeleted(SecretUndeleted { scope, name, versions: command.versions });
     Ok(Decided { events: Vec::from_iter(needed.then_some(event)), version: head.current.version })
 }
@@ -278,7 +283,7 @@ pub fn decide_shred(state: &dyn StateRead, command: &Select<'_>) -> Result<Decid
     let events = doomed
         .chunks(SHREDS_PER_EVENT)
         .map(|versions| {
-            let SecretRef { scope, name } = target.clone();
+            let SecretPath { scope, name } = target.clone();
             Event::SecretShredded(SecretShredded { scope, name, versions: versions.to_vec() })
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::base::{LedgerId, SecretBytes, SecretRef};
+use crate::base::{LedgerId, SecretBytes, SecretPath};
 use crate::crypto::{Hash, Key, NONCE_LEN, OpenError, Opener, labels, open_sealed, seal_sealed};
 
 /// Why an envelope did not open.
@@ -30,7 +30,7 @@ pub struct Sealer {
 impl Sealer {
     /// The envelope of a value: nonce (24), key commitment (32), ciphertext, tag (16).
     #[must_use]
-    pub fn seal(&self, target: &SecretRef, version: u32, nonce: &[u8; NONCE_LEN], value: &SecretBytes) -> Vec<u8> {
+    pub fn seal(&self, target: &SecretPath, version: u32, nonce: &[u8; NONCE_LEN], value: &SecretBytes) -> Vec<u8> {
         let place = Place::new(self.ledger_id, target, version);
         seal_sealed(&place.dek(&self.slot_key), nonce, &place.0, value.expose())
     }
@@ -43,7 +43,7 @@ impl Sealer {
 pub fn open(
     ledger_id: LedgerId,
     slot_key: &Key,
-    target: &SecretRef,
+    target: &SecretPath,
     version: u32,
     envelope: &[u8],
 ) -> Result<SecretBytes, EnvelopeError> {
@@ -62,7 +62,7 @@ pub fn digest(envelope: &[u8]) -> Hash {
 struct Place(Vec<u8>);
 
 impl Place {
-    fn new(ledger_id: LedgerId, target: &SecretRef, version: u32) -> Self {
+    fn new(ledger_id: LedgerId, target: &SecretPath, version: u32) -> Self {
         let (scope, name) = (target.scope.as_str().as_bytes(), target.name.as_str().as_bytes());
         let mut bytes = Vec::with_capacity(16 + 4 + scope.len() + 4 + name.len() + 4);
         bytes.extend_from_slice(ledger_id.as_bytes());
@@ -91,7 +91,7 @@ mod tests {
             slot: 0,
             slot_key: Key::from_bytes(&mut [byte; 32]),
         };
-        let target: SecretRef = "global/a".parse().unwrap();
+        let target: SecretPath = "global/a".parse().unwrap();
         let value = SecretBytes::new(b"value".to_vec());
         let envelope = sealer(9).seal(&target, 1, &[3; 24], &value);
         let key = &sealer(9).slot_key;

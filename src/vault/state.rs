@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Change, Delta, Scope, SecretName, SecretRef, StateError, StateRead, Timestamp, prefix_end};
+use crate::base::{Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end};
 use crate::event::vault::{
     ReadNote, SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, SecretsRead, Versions,
 };
@@ -220,7 +220,7 @@ pub fn find_head(state: &dyn StateRead, scope: &Scope, name: &SecretName) -> Res
 /// [`ApplyFault::State`] or [`ApplyFault::Record`].
 pub fn find_version(
     state: &dyn StateRead,
-    target: &SecretRef,
+    target: &SecretPath,
     head: &Head,
     version: u32,
 ) -> Result<Option<VersionRecord>, ApplyFault> {
@@ -234,7 +234,11 @@ pub fn find_version(
 ///
 /// # Errors
 /// [`ApplyFault::State`] or [`ApplyFault::Record`].
-pub fn list_versions(state: &dyn StateRead, target: &SecretRef, head: &Head) -> Result<Vec<VersionRecord>, ApplyFault> {
+pub fn list_versions(
+    state: &dyn StateRead,
+    target: &SecretPath,
+    head: &Head,
+) -> Result<Vec<VersionRecord>, ApplyFault> {
     let prefix = versions_prefix(&target.scope, &target.name);
     let mut found = Vec::new();
     let mut fault = None;
@@ -263,7 +267,7 @@ pub fn list_heads(
     state: &dyn StateRead,
     from: &[u8],
     end: &[u8],
-    visit: &mut dyn FnMut(SecretRef, Head) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(SecretPath, Head) -> ControlFlow<()>,
 ) -> Result<(), ApplyFault> {
     let mut fault = None;
     state.scan(from, end, &mut |key, value| {
@@ -285,10 +289,10 @@ pub fn list_heads(
     fault.map_or(Ok(()), Err)
 }
 
-fn split_head_key(key: &[u8]) -> Option<SecretRef> {
+fn split_head_key(key: &[u8]) -> Option<SecretPath> {
     let text = std::str::from_utf8(key.strip_prefix(&[HEADS])?).ok()?;
     let (scope, name) = text.split_once('\0')?;
-    Some(SecretRef { scope: scope.parse().ok()?, name: name.parse().ok()? })
+    Some(SecretPath { scope: scope.parse().ok()?, name: name.parse().ok()? })
 }
 
 /// Shred events after `after`, with the key slots that each destroys.
@@ -419,7 +423,7 @@ fn show_all(
     head: &mut Head,
     delta: &mut Delta,
 ) -> Result<(), ApplyFault> {
-    let target = SecretRef { scope: scope.clone(), name: name.clone() };
+    let target = SecretPath { scope: scope.clone(), name: name.clone() };
     for mut record in list_versions(state, &target, head)? {
         if record.deleted && record.version != head.current.version {
             record.deleted = false;
@@ -444,7 +448,7 @@ fn split_deleted_range(
     if deleted || version > head.deleted_through {
         return Ok(());
     }
-    let target = SecretRef { scope: scope.clone(), name: name.clone() };
+    let target = SecretPath { scope: scope.clone(), name: name.clone() };
     for mut record in list_versions(state, &target, head)? {
         if record.version == version || record.version > head.deleted_through || record.deleted {
             continue;
@@ -461,7 +465,7 @@ fn split_deleted_range(
 }
 
 fn apply_shred(state: &dyn StateRead, seq: u64, time: Timestamp, event: &SecretShredded) -> Result<Delta, ApplyFault> {
-    let target = SecretRef { scope: event.scope.clone(), name: event.name.clone() };
+    let target = SecretPath { scope: event.scope.clone(), name: event.name.clone() };
     let mut head = find_head(state, &event.scope, &event.name)?.ok_or(ApplyFault::Missing)?;
     let mut totals = counters(state)?;
     let mut delta = Vec::new();

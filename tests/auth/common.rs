@@ -6,7 +6,7 @@ use std::sync::Arc;
 use palyra_ledger::event::auth::{CredentialSource, OauthSource, Profile};
 use palyra_ledger::testing::{ManualClock, SeededRandom, SimDisk};
 use palyra_ledger::{
-    ArgonCost, Config, Error, Ledger, NewSlot, NewTokens, ProfileId, PutOptions, SecretBytes, SecretRef, Settings,
+    ArgonCost, Config, Error, Ledger, NewSlot, NewTokens, ProfileId, PutOptions, SecretBytes, SecretPath, Settings,
     Timestamp, auth::AuthError,
 };
 use proptest::test_runner::{Config as PropConfig, RngSeed};
@@ -97,15 +97,15 @@ pub fn source(name: &str) -> OauthSource {
     }
 }
 
-pub fn place(name: &str, what: &str) -> SecretRef {
+pub fn place(name: &str, what: &str) -> SecretPath {
     format!("global/auth/{name}/{what}").parse().unwrap()
 }
 
-pub fn put(ledger: &Ledger, reference: &SecretRef, value: &str) {
+pub fn put(ledger: &Ledger, reference: &SecretPath, value: &str) {
     ledger.vault(reference.scope.clone()).put(&reference.name, &bytes(value), PutOptions::new()).unwrap();
 }
 
-pub fn secret(ledger: &Ledger, reference: &SecretRef) -> Option<String> {
+pub fn secret(ledger: &Ledger, reference: &SecretPath) -> Option<String> {
     let found = ledger.vault(reference.scope.clone()).get(&reference.name).ok()?;
     Some(String::from_utf8(found.value.expose().to_vec()).unwrap())
 }

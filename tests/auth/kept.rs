@@ -6,7 +6,7 @@ use std::sync::Arc;
 use palyra_ledger::auth::{AuthError, Health, RefreshResult, standing};
 use palyra_ledger::event::auth::{CredentialSource, FailureKind, LoginFlow, OauthSource, Profile};
 use palyra_ledger::testing::{ManualClock, SeededRandom, SimDisk};
-use palyra_ledger::{Auth, Config, Error, Ledger, NewSlot, NewTokens, PutOptions, SecretBytes, SecretRef, Settings};
+use palyra_ledger::{Auth, Config, Error, Ledger, NewSlot, NewTokens, PutOptions, SecretBytes, SecretPath, Settings};
 
 use super::Home;
 use super::oidc::Oidc;
@@ -84,12 +84,12 @@ impl Bench {
     }
 
     fn put(&self, reference: &str, value: &str) {
-        let reference: SecretRef = reference.parse().unwrap();
+        let reference: SecretPath = reference.parse().unwrap();
         self.ledger.vault(reference.scope.clone()).put(&reference.name, &bytes(value), PutOptions::new()).unwrap();
     }
 
     fn get(&self, reference: &str) -> String {
-        let reference: SecretRef = reference.parse().unwrap();
+        let reference: SecretPath = reference.parse().unwrap();
         let value = self.ledger.vault(reference.scope.clone()).get(&reference.name).unwrap().value;
         String::from_utf8(value.expose().to_vec()).unwrap()
     }

@@ -6,7 +6,7 @@ use palyra_ledger::crypto::{Hash, Hasher, Key, NONCE_LEN, SEALED_OVERHEAD, label
 use palyra_ledger::event::{self, Event, vault::SecretPut};
 use palyra_ledger::log::frame::FRAME_OVERHEAD;
 use palyra_ledger::vault::Sealer;
-use palyra_ledger::{Caller, LedgerId, OsRandom, Random, Scope, SecretBytes, SecretName, SecretRef};
+use palyra_ledger::{Caller, LedgerId, OsRandom, Random, Scope, SecretBytes, SecretName, SecretPath};
 
 use crate::Fault;
 
@@ -71,7 +71,7 @@ impl Sealed {
     pub fn envelope(&self, name: &SecretName, version: u32, value: &[u8]) -> Result<Vec<u8>, Fault> {
         let mut nonce = [0; NONCE_LEN];
         OsRandom.fill(&mut nonce)?;
-        let target = SecretRef { scope: Scope::global(), name: name.clone() };
+        let target = SecretPath { scope: Scope::global(), name: name.clone() };
         Ok(self.sealer.seal(&target, version, &nonce, &SecretBytes::from(value)))
     }
 

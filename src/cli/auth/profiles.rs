@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::auth::{ProfileRecord, Runtime};
-use crate::base::{ProfileId, ProfileScope, Provider, SecretRef, Timestamp};
+use crate::base::{ProfileId, ProfileScope, Provider, SecretPath, Timestamp};
 use crate::cli::exit::Failure;
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::time;
@@ -89,7 +89,7 @@ pub struct Set {
     scope: Option<ProfileScope>,
     /// Where the API key lies in the vault
     #[arg(long, value_name = "REF", conflicts_with_all = ["access_ref", "token_endpoint", "client_id"])]
-    api_key_ref: Option<SecretRef>,
+    api_key_ref: Option<SecretPath>,
     #[command(flatten)]
     oauth: OauthArgs,
     /// When the access token in the vault ends: Unix milliseconds, RFC 3339, or 1h from now
@@ -102,13 +102,13 @@ pub struct Set {
 pub struct OauthArgs {
     /// Where the access token lies in the vault
     #[arg(long, value_name = "REF")]
-    access_ref: Option<SecretRef>,
+    access_ref: Option<SecretPath>,
     /// Where the refresh token lies in the vault
     #[arg(long, value_name = "REF")]
-    refresh_ref: Option<SecretRef>,
+    refresh_ref: Option<SecretPath>,
     /// Where the client secret lies in the vault, if the client has one
     #[arg(long, value_name = "REF")]
-    client_secret_ref: Option<SecretRef>,
+    client_secret_ref: Option<SecretPath>,
     /// The provider's token endpoint
     #[arg(long, value_name = "URL")]
     pub token_endpoint: Option<String>,
@@ -147,12 +147,12 @@ impl OauthArgs {
     pub fn over(self, id: &ProfileId, before: Option<&OauthSource>) -> Result<OauthSource, Failure> {
         let place = |name: &str| {
             let text = format!("global/auth/{id}/{name}");
-            text.parse::<SecretRef>().map_err(|_| {
+            text.parse::<SecretPath>().map_err(|_| {
                 Failure::usage("the profile's id is too long to name its tokens", "give --access-ref and --refresh-ref")
             })
         };
         let missing = |what: &str| Failure::usage(format!("{what} is missing"), format!("give --{what}"));
-        let kept = |new: Option<SecretRef>, old: Option<SecretRef>, name: &str| match new.or(old) {
+        let kept = |new: Option<SecretPath>, old: Option<SecretPath>, name: &str| match new.or(old) {
             Some(reference) => Ok(reference),
             None => place(name),
         };

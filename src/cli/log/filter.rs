@@ -1,6 +1,6 @@
 //! Which events are shown.
 
-use crate::base::{SecretRef, Timestamp};
+use crate::base::{SecretPath, Timestamp};
 use crate::cli::exit::Failure;
 use crate::engine::{Entry, Error, Ledger};
 use crate::event::Kind;
@@ -15,7 +15,7 @@ pub struct Filter {
 
 impl Filter {
     /// A filter by kind names, secret and actor.
-    pub fn new(kinds: &[String], reference: Option<SecretRef>, actor: Option<String>) -> Result<Self, Failure> {
+    pub fn new(kinds: &[String], reference: Option<SecretPath>, actor: Option<String>) -> Result<Self, Failure> {
         let kinds = kinds.iter().map(|name| {
             Kind::from_name(name).map(Kind::number).ok_or_else(|| {
                 let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();

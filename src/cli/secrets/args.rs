@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::base::SecretRef;
+use crate::base::SecretPath;
 
 /// What `secrets` does.
 #[derive(Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub enum SecretsCommand {
     History {
         /// The secret: SCOPE/NAME, for example `global/openai_api_key`
         #[arg(value_name = "REF")]
-        reference: SecretRef,
+        reference: SecretPath,
     },
     /// Change description, labels or expiry without a new version
     Describe(Describe),
@@ -40,7 +40,7 @@ pub enum SecretsCommand {
 pub struct Set {
     /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// Catches a value given as an argument, so that it is refused without being repeated.
     #[arg(hide = true)]
     pub extra: Vec<std::ffi::OsString>,
@@ -90,7 +90,7 @@ pub struct Expiry {
 pub struct Get {
     /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// Print the value alone: its bytes and nothing else, in every format
     #[arg(long)]
     pub reveal: bool,
@@ -118,7 +118,7 @@ pub struct List {
     pub limit: Option<usize>,
     /// Only what comes after this secret: the next page
     #[arg(long, value_name = "REF")]
-    pub after: Option<SecretRef>,
+    pub after: Option<SecretPath>,
 }
 
 /// Arguments of `secrets describe`.
@@ -126,7 +126,7 @@ pub struct List {
 pub struct Describe {
     /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// Only if the current version has this number
     #[arg(long, value_name = "N")]
     pub if_version: Option<u32>,
@@ -152,7 +152,7 @@ pub struct Describe {
 pub struct Select {
     /// The secret: SCOPE/NAME, for example `global/openai_api_key`
     #[arg(value_name = "REF")]
-    pub reference: SecretRef,
+    pub reference: SecretPath,
     /// This version alone; otherwise all of them
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,

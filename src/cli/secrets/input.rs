@@ -4,14 +4,14 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use crate::base::{SecretBytes, SecretRef};
+use crate::base::{SecretBytes, SecretPath};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::Invocation;
 
 use super::args::Source;
 
 /// Reads a value of 1 to `max` bytes.
-pub fn read(invocation: &Invocation, source: &Source, target: &SecretRef, max: usize) -> Result<SecretBytes, Failure> {
+pub fn read(invocation: &Invocation, source: &Source, target: &SecretPath, max: usize) -> Result<SecretBytes, Failure> {
     let value = if let Some(path) = &source.file {
         let failed = |error: std::io::Error| {
             let code = match error.kind() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{AuthError, Health, Query, RefreshResult, Skip, standing};
-use crate::base::{ProfileId, ProfileScope, SecretRef, SystemClock};
+use crate::base::{ProfileId, ProfileScope, SecretPath, SystemClock};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::time;
 use crate::engine::{Auth, AuthSettings, Error, GetOptions, Ledger, NewTokens, PutOptions, ReplayPoint};
@@ -66,7 +66,7 @@ impl<'a> Stage<'a> {
     async fn start(ledger: &'a Ledger) -> Result<Self, Failure> {
         let provider = Provider::start(SHORT_S).await.map_err(internal)?;
         let client = TokenClient::new(&AuthSettings::default(), Arc::new(SystemClock)).map_err(internal)?;
-        let place = |text: &str| text.parse::<SecretRef>().map_err(internal);
+        let place = |text: &str| text.parse::<SecretPath>().map_err(internal);
         let source = OauthSource {
             access: place("global/corp_access")?,
             refresh: Some(place("global/corp_refresh")?),
@@ -92,7 +92,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The value of one of the profile's tokens in the vault.
-    fn held(&self, place: &SecretRef) -> Result<String, Error> {
+    fn held(&self, place: &SecretPath) -> Result<String, Error> {
         let read = self.ledger.vault(place.scope.clone()).get_with(&place.name, GetOptions::current())?;
         Ok(String::from_utf8_lossy(read.value.expose()).into_owned())
     }
@@ -156,7 +156,7 @@ impl<'a> Stage<'a> {
         tour.check("both tokens lie in the vault, and the profile only names them", self.in_step())?;
         let key = name("corp_api_key")?;
         self.ledger.vault(scope("global")?).put(&key, &bytes(SPARE_KEY), PutOptions::new())?;
-        let key: SecretRef = "global/corp_api_key".parse().map_err(internal)?;
+        let key: SecretPath = "global/corp_api_key".parse().map_err(internal)?;
         self.auth.set(profile(&self.spare, CredentialSource::ApiKey(key))?, None)?;
         self.prefer()?;
         let chosen = self.auth.select(&query()?, true)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{ScopePrefix, SecretRef};
+use crate::base::{ScopePrefix, SecretPath};
 use crate::cli::exit::Failure;
 use crate::cli::time;
 use crate::engine::{Error, GetOptions, Ledger, ListOptions, PutOptions};
@@ -13,8 +13,8 @@ use super::{FIRST_VALUE, SECOND_VALUE, TOKEN_VALUE, Tour, bytes, name, scope};
 
 const KEY: &str = "openai_api_key";
 
-fn key() -> Result<SecretRef, Failure> {
-    Ok(SecretRef { scope: scope("global")?, name: name(KEY)? })
+fn key() -> Result<SecretPath, Failure> {
+    Ok(SecretPath { scope: scope("global")?, name: name(KEY)? })
 }
 
 /// Writes two secrets and reads one back.
