@@ -259,3 +259,25 @@ pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
 pub const CA_KEYS_MAX: usize = 8;
+
+/// Longest reference to a secret in bytes, as its canonical text: a program with its arguments fits.
+pub const REFERENCE_MAX: usize = 16 * 1024;
+/// Longest name of an environment variable in a reference, in bytes.
+pub const ENV_NAME_MAX: usize = 256;
+/// Longest path in a reference in bytes: Linux takes no longer one.
+pub const PATH_MAX: usize = 4096;
+/// Longest part of a path in a reference in bytes: Linux takes no longer one.
+pub const PATH_PART_MAX: usize = 255;
+/// Longest name or JSON pointer of a field in a reference, in bytes.
+pub const FIELD_MAX: usize = 512;
+/// Most arguments of a program in a reference.
+pub const EXEC_ARGS_MAX: usize = 64;
+/// Default bound on a resolved value in bytes: that of a secret.
+pub const RESOLVE_BYTES_DEFAULT: u32 = 64 * 1024;
+/// Highest bound on a resolved value that a reference or the configuration may set, in bytes.
+pub const RESOLVE_BYTES_CEILING: u32 = 1024 * 1024;
+/// Default time in milliseconds that one resolution may take: a program may have to ask its server.
+pub const RESOLVE_MS_DEFAULT: u32 = 10_000;
+/// Highest time in milliseconds that a reference or the configuration may set: ten minutes, for a program
+/// that asks a person.
+pub const RESOLVE_MS_CEILING: u32 = 600_000;

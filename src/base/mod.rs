@@ -11,6 +11,7 @@ mod profile;
 mod random;
 mod refs;
 mod secret;
+mod secret_ref;
 mod state;
 mod time;
 
@@ -22,5 +23,8 @@ pub use profile::{AgentId, ProfileError, ProfileId, ProfileScope, Provider};
 pub use random::{OsRandom, Random, RandomError};
 pub use refs::{RefError, Scope, ScopePrefix, SecretName, SecretPath};
 pub use secret::SecretBytes;
+pub use secret_ref::{
+    AbsolutePath, EnvName, Field, ReferenceTable, SecretRef, SecretRefError, SecretSource, SourceKind,
+};
 pub use state::{Change, Delta, StateError, StateRead, Visit, prefix_end};
 pub use time::{Clock, SystemClock, TimeError, Timestamp};

@@ -177,7 +177,7 @@ impl FromStr for SecretName {
     }
 }
 
-/// A reference to one secret: `<scope>/<name>`.
+/// Where one secret is in the vault: `<scope>/<name>`.
 ///
 /// ```
 /// use palyra_ledger::SecretPath;
