@@ -47,7 +47,8 @@ pub fn resolve(plan: &Plan) -> Result<Section, Fault> {
          record.",
         figure(f64::from(plan.few))
     );
-    let mut section = Section::new("Resolving a reference", note, &["", "per second (median)", "cost by that of a get"]);
+    let mut section =
+        Section::new("Resolving a reference", note, &["", "per second (median)", "cost by that of a get"]);
     if let [get, resolve] = rates.as_slice() {
         section.row(&[get.name.clone(), figure(get.median()), ratio(1.0)]);
         let (least, most) = get.ratio_range(resolve);
