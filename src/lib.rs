@@ -53,7 +53,7 @@
 //!
 //! # Rooms
 //!
-//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
+//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`], [`event`], [`log`],
 //! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
@@ -70,6 +70,7 @@
 )]
 
 pub mod auth;
+pub mod backend;
 pub mod base;
 #[doc(hidden)]
 pub mod cli;
@@ -83,6 +84,7 @@ pub mod keys;
 pub mod log;
 pub mod oauth;
 pub mod pki;
+pub mod platform;
 pub mod projection;
 pub mod serve;
 pub mod store;

@@ -259,3 +259,20 @@ pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
 pub const CA_KEYS_MAX: usize = 8;
+/// How long one call of the system's keystore may take, in milliseconds: it answers within a few, but for a
+/// prompt, and nobody may be there to answer that.
+pub const KEYSTORE_MS: u64 = 10_000;
+/// Longest file of an `encrypted_file` object in bytes: the largest envelope in base64, and what stands around it.
+pub const OBJECT_BYTES_MAX: u64 = (VALUE_MAX_CEILING as u64 + 1024) * 4 / 3 + 1024;
+/// Bytes of envelopes that one event carries back into the log: far below a body's bound.
+pub const MOVED_BYTES_MAX: usize = 512 * 1024;
+/// Envelopes that one event carries back into the log.
+pub const MOVED_MAX: usize = 1024;
+/// Rounds in which a migration copies what was written meanwhile before it makes writers wait for the rest.
+pub const MIGRATION_ROUNDS: usize = 8;
+/// Envelopes that a migration copies while writers wait, unless its rounds are used up.
+pub const MIGRATION_LAST_ROUND: usize = 64;
+/// How often a write to a backend outside the log is tried again because the state changed under it.
+pub const OUTSIDE_TRIES: usize = 64;
+/// Versions of secrets that are looked at in one stride over all of them.
+pub const VERSIONS_STRIDE: usize = 512;

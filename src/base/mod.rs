@@ -2,6 +2,7 @@
 //!
 //! Every other room may use this one; it uses none of them.
 
+mod backend;
 pub(crate) mod bytes;
 mod context;
 mod files;
@@ -14,6 +15,7 @@ mod secret;
 mod state;
 mod time;
 
+pub use backend::{BackendKind, UnknownBackend};
 pub use context::{Actor, ActorError, Caller, Context, DeviceName, Origin, Reason};
 pub use files::write_whole;
 pub use ids::{CorrelationId, DeviceId, IdError, LedgerId, PairingId, RequestId, Serial, SlotId};
