@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::base::SlotId;
+use crate::base::{BackendKind, SlotId};
 use crate::engine::Ledger;
 use crate::keys::{KeySlot, NewSlot};
 
@@ -21,6 +21,9 @@ pub struct InitArgs {
     /// File whose first line is the passphrase of the first slot
     #[arg(long, value_name = "FILE", requires = "passphrase")]
     new_passphrase_file: Option<PathBuf>,
+    /// Where sealed values are kept; it can be changed later with `secrets migrate-backend`
+    #[arg(long, value_name = "KIND", default_value = "ledger")]
+    backend: BackendKind,
     /// What to call the first key slot
     #[arg(long, default_value = "first")]
     label: String,
@@ -34,7 +37,7 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
     } else {
         NewSlot::file(&args.label)
     };
-    let ledger = Ledger::init(invocation.config()?, first)?;
+    let ledger = Ledger::init_on(invocation.config()?, first, args.backend)?;
     let head = ledger.log().head()?;
     let (slots, pinned) = ledger.keys().slots();
     let home = std::path::absolute(invocation.home()?).unwrap_or_default();
@@ -44,6 +47,7 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
         out.json(&json!({
             "ledger_id": ledger.id(),
             "home": home.to_string_lossy(),
+            "backend": args.backend.name(),
             "slots": slots,
             "head": {"seq": head.seq, "hash": head.hash},
         }))?;

@@ -158,7 +158,12 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::SecretUndeleted(_)
         | Event::SecretShredded(_)
         | Event::SecretDescribed(_)
-        | Event::SecretsRead(_) => Ok(vault::apply(state, seq, time, event)?),
+        | Event::SecretsRead(_)
+        | Event::BackendMigrationStarted(_)
+        | Event::EnvelopesMoved(_)
+        | Event::BackendSwitched(_)
+        | Event::BackendMigrationFinished(_)
+        | Event::BackendMigrationAborted(_) => Ok(vault::apply(state, seq, time, event)?),
         Event::CaPrepared(prepared) => both(change(&|system| {
             system.keyring = prepared.keyring;
             Ok(())
