@@ -260,7 +260,7 @@ fn keystore(error: &KeystoreError) -> (ExitCode, String) {
             (ExitCode::Io, "start one, for example gnome-keyring-daemon or KeePassXC with its Secret Service")
         }
         KeystoreError::Absent(Absence::Collection) => {
-            (ExitCode::Io, "make a default keyring first, for example by logging in once or with Seahorse")
+            (ExitCode::Io, "make a default keyring first: log in to the desktop once, or run `gnome-keyring-daemon --replace --unlock`")
         }
         KeystoreError::Silent { .. } => {
             (ExitCode::Io, "it may wait for a person: unlock it, or start it anew, then run the command again")
@@ -327,6 +327,18 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::NeedsKeyFile { .. } => {
             (ExitCode::Locked, "leave --passphrase-file away, or name the passphrase slot with --slot ID")
         }
+        KeysError::NeedsKeystore { .. } => {
+            (ExitCode::Locked, "leave --passphrase-file and --key-file away, or name another slot with --slot ID")
+        }
+        KeysError::Keystore { source, .. } | KeysError::KeystorePut(source) => {
+            let (code, hint) = keystore(source);
+            return (code, format!("{hint}; or open another slot with --slot ID"));
+        }
+        KeysError::KeystoreItem { .. } => (
+            ExitCode::Locked,
+            "the item may be another user's or another machine's, or was removed: open another slot with --slot ID",
+        ),
+        KeysError::WrongKeystoreItem { .. } => (ExitCode::DecryptFailed, "open another slot with --slot ID"),
         KeysError::WrongPassphrase { .. } => {
             (ExitCode::DecryptFailed, "try again, or open another slot with --slot ID")
         }

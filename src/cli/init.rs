@@ -18,6 +18,9 @@ pub struct InitArgs {
     /// Open it by a passphrase instead of a key file in the home
     #[arg(long)]
     passphrase: bool,
+    /// Open it by the operating system's keystore instead of a key file in the home
+    #[arg(long, conflicts_with = "passphrase")]
+    os_keystore: bool,
     /// File whose first line is the passphrase of the first slot
     #[arg(long, value_name = "FILE", requires = "passphrase")]
     new_passphrase_file: Option<PathBuf>,
@@ -34,6 +37,8 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
     let first = if args.passphrase {
         let file = args.new_passphrase_file.as_deref().or(invocation.global.passphrase_file.as_deref());
         invocation.new_passphrase_slot(&args.label, file)?
+    } else if args.os_keystore {
+        NewSlot::os_keystore(&args.label)
     } else {
         NewSlot::file(&args.label)
     };
@@ -57,7 +62,9 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
             out.line(&format!("key slot {} ({}, {:?})", slot.id(), slot.kind().name(), slot.label()))?;
         }
         out.line(&format!("head {} {}", head.seq, head.hash))?;
-        if !args.passphrase {
+        if args.os_keystore {
+            out.note("it opens with this user's keystore alone: add a passphrase slot too, for the day that it is lost");
+        } else if !args.passphrase {
             out.note("its key lies in the home: add a passphrase slot too (`palyra-ledger keys add-slot passphrase`)");
         }
     }

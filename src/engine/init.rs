@@ -74,6 +74,8 @@ fn build(config: &Config, layout: &Layout, first: &NewSlot) -> Result<(), Error>
     let settings = toml::to_string(&config.settings.clone().unwrap_or_default()).unwrap_or_default();
     medium.write_atomic(&layout.config(), settings.as_bytes())?;
     medium.write_atomic(&layout.backend(), home::marker(BackendKind::Ledger).as_bytes())?;
+    // Late, so that little is left that could fail and leave an item behind.
+    files.keep(&*config.keystore).map_err(keys::KeysError::KeystorePut)?;
     // The marker comes last: without it a folder is no ledger.
     medium.write_atomic(&layout.format(), home::FORMAT.as_bytes())?;
     for folder in [&layout.keys(), &layout.index(), &layout.quarantine(), &layout.home] {

@@ -117,7 +117,7 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
 fn unlock_ring(config: &Config, layout: &Layout) -> Result<(KeyRing, Unlocked), Error> {
     let (medium, dir) = (&*config.medium, layout.keys());
     let (current, next) = keys::read(medium, &dir)?;
-    let unlock = |ring: &KeyRing| ring.unlock(medium, &dir, config.slot, &config.credential);
+    let unlock = |ring: &KeyRing| ring.unlock_with(medium, &dir, &*config.keystore, config.slot, &config.credential);
     if let Some(next) = next
         && let Ok(unlocked) = unlock(&next)
     {
@@ -446,7 +446,9 @@ fn settle_ring(
     match settled {
         Some(settled) if settled.digest() == ring.digest() => Ok((ring, unlocked)),
         Some(settled) => {
-            let unlocked = settled.unlock(medium, &layout.keys(), config.slot, &config.credential)?;
+            let keystore = &*config.keystore;
+            let unlocked =
+                settled.unlock_with(medium, &layout.keys(), keystore, config.slot, &config.credential)?;
             Ok((settled, unlocked))
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),
@@ -475,6 +477,7 @@ fn recover(
     if !events.is_empty() {
         core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
     }
+    core.sweep_keystore();
     fold_in_spool(core)?;
     pin_opened_slot(config, core)?;
     let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());
