@@ -3,8 +3,8 @@
 //! 256 folders keep each of them short; a put writes one new file and renames it, and touches no other.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{BackendKind, LedgerId, limits};
 use crate::store::Medium;

@@ -51,10 +51,8 @@ impl BlobBackend for KeystoreBackend {
     fn list(&self) -> Result<Option<Vec<u64>>, BackendError> {
         let Some(names) = self.keystore.list(&self.group)? else { return Ok(None) };
         // A name that is no slot's is not ours to judge.
-        let mut slots: Vec<u64> = names
-            .iter()
-            .filter_map(|name| name.parse::<u64>().ok().filter(|slot| slot.to_string() == *name))
-            .collect();
+        let mut slots: Vec<u64> =
+            names.iter().filter_map(|name| name.parse::<u64>().ok().filter(|slot| slot.to_string() == *name)).collect();
         slots.sort_unstable();
         Ok(Some(slots))
     }

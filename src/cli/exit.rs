@@ -259,9 +259,10 @@ fn keystore(error: &KeystoreError) -> (ExitCode, String) {
         KeystoreError::Absent(Absence::Service) => {
             (ExitCode::Io, "start one, for example gnome-keyring-daemon or KeePassXC with its Secret Service")
         }
-        KeystoreError::Absent(Absence::Collection) => {
-            (ExitCode::Io, "make a default keyring first: log in to the desktop once, or run `gnome-keyring-daemon --replace --unlock`")
-        }
+        KeystoreError::Absent(Absence::Collection) => (
+            ExitCode::Io,
+            "make a default keyring first: log in to the desktop once, or run `gnome-keyring-daemon --replace --unlock`",
+        ),
         KeystoreError::Silent { .. } => {
             (ExitCode::Io, "it may wait for a person: unlock it, or start it anew, then run the command again")
         }

@@ -63,7 +63,9 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
         }
         out.line(&format!("head {} {}", head.seq, head.hash))?;
         if args.os_keystore {
-            out.note("it opens with this user's keystore alone: add a passphrase slot too, for the day that it is lost");
+            out.note(
+                "it opens with this user's keystore alone: add a passphrase slot too, for the day that it is lost",
+            );
         } else if !args.passphrase {
             out.note("its key lies in the home: add a passphrase slot too (`palyra-ledger keys add-slot passphrase`)");
         }

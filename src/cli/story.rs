@@ -31,7 +31,9 @@ pub fn summary(event: &Event) -> String {
             text
         }
         Event::SecretsRead(event) => read(&event.reads),
-        Event::BackendMigrationStarted(event) => format!("began to move sealed values from {} to {}", event.from, event.to),
+        Event::BackendMigrationStarted(event) => {
+            format!("began to move sealed values from {} to {}", event.from, event.to)
+        }
         Event::EnvelopesMoved(event) => {
             format!("brought {} back into the log", count(event.envelopes.len() as u64, "sealed value"))
         }

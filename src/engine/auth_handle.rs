@@ -428,8 +428,7 @@ impl Auth {
                 }
             }),
         };
-        let queued: Vec<_> =
-            ids.iter().map(|id| check().and_then(|()| self.queue_refresh(id, force))).collect();
+        let queued: Vec<_> = ids.iter().map(|id| check().and_then(|()| self.queue_refresh(id, force))).collect();
         let begun = |queued: Result<(u64, Started), Error>| {
             let (number, started) = queued?;
             self.core.wait(number)?;

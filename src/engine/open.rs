@@ -447,8 +447,7 @@ fn settle_ring(
         Some(settled) if settled.digest() == ring.digest() => Ok((ring, unlocked)),
         Some(settled) => {
             let keystore = &*config.keystore;
-            let unlocked =
-                settled.unlock_with(medium, &layout.keys(), keystore, config.slot, &config.credential)?;
+            let unlocked = settled.unlock_with(medium, &layout.keys(), keystore, config.slot, &config.credential)?;
             Ok((settled, unlocked))
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),

@@ -176,11 +176,7 @@ impl Core {
     pub(super) fn put_event(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretPut, Error> {
         match self.event(record.seq)? {
             Event::SecretPut(event) if holds(&event, target, record) => Ok(event),
-            _ => Err(Error::Misplaced {
-                target: Box::new(target.clone()),
-                version: record.version,
-                seq: record.seq,
-            }),
+            _ => Err(Error::Misplaced { target: Box::new(target.clone()), version: record.version, seq: record.seq }),
         }
     }
 
@@ -208,11 +204,7 @@ impl Core {
             },
         };
         let envelope = found.ok_or_else(|| away(Away::Lost))?;
-        if vault::envelope_digest(&envelope) == event.envelope_digest {
-            Ok(envelope)
-        } else {
-            Err(away(Away::Other))
-        }
+        if vault::envelope_digest(&envelope) == event.envelope_digest { Ok(envelope) } else { Err(away(Away::Other)) }
     }
 
     /// An envelope that an event brought back into the log.

@@ -5,12 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::{
-    BackendKind, Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits, prefix_end,
+    BackendKind, Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits,
+    prefix_end,
 };
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretsRead, Versions};
 use crate::keys::SlotError;
-use crate::vault::{self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState};
+use crate::vault::{
+    self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
+};
 
 use super::config::AuditReads;
 use super::core::{Core, TableState};
@@ -610,9 +613,8 @@ impl Core {
             }
         })?;
         drop(table);
-        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &envelope).map_err(|source| {
-            Error::Envelope { target: Box::new(target.clone()), version: record.version, source }
-        })
+        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &envelope)
+            .map_err(|source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source })
     }
 
     /// Records a read as the settings say.

@@ -69,9 +69,14 @@ impl Core {
         }
         if let Some(other) = state.other {
             let what = if state.switched {
-                format!("what is left in backend `{other}` was not removed yet; `palyra-ledger secrets migrate-backend {}` goes on", state.kind)
+                format!(
+                    "what is left in backend `{other}` was not removed yet; `palyra-ledger secrets migrate-backend {}` goes on",
+                    state.kind
+                )
             } else {
-                format!("envelopes are on their way to backend `{other}`; `palyra-ledger secrets migrate-backend {other}` goes on")
+                format!(
+                    "envelopes are on their way to backend `{other}`; `palyra-ledger secrets migrate-backend {other}` goes on"
+                )
             };
             report.add(FindingCode::MoveUnfinished, None, what);
         }
@@ -96,9 +101,7 @@ impl Core {
                 Some((other, number)) if other == target => {
                     (FindingCode::EnvelopeStale, format!("that of version {number}"))
                 }
-                Some((other, number)) => {
-                    (FindingCode::EnvelopeSwapped, format!("that of version {number} of {other}"))
-                }
+                Some((other, number)) => (FindingCode::EnvelopeSwapped, format!("that of version {number} of {other}")),
                 None => (FindingCode::EnvelopeDamaged, "one that the log does not know".to_owned()),
             };
             let what = format!("in place of the envelope of version {version} of {target} stands {whose}");

@@ -4,8 +4,8 @@ use crate::base::{BackendKind, Context, SecretPath, StateRead, limits};
 use crate::event::Event;
 use crate::event::vault::{SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, Versions};
 
-use super::envelope::digest;
 use super::backend::backend;
+use super::envelope::digest;
 use super::state::{ApplyFault, Head, VersionRecord, VersionState, counters, find_head, find_version, list_versions};
 use super::{Describe, Expect, Material, Metadata, MetadataError, Put, Select};
 
@@ -182,8 +182,7 @@ pub fn check_put(
 /// was sealed beforehand does not fit any more.
 pub fn decide_put(state: &dyn StateRead, command: &Put<'_>, context: &Context) -> Result<Decided, VaultError> {
     let (target, bytes) = (command.target, command.value.len());
-    let (head, version) =
-        check_put(state, target, bytes, command.max_bytes, command.expect, command.metadata)?;
+    let (head, version) = check_put(state, target, bytes, command.max_bytes, command.expect, command.metadata)?;
     let kind = backend(state)?.kind;
     let (slot, digest, envelope) = match command.material {
         Material::Seal(sealer) if kind == BackendKind::Ledger => {

@@ -19,7 +19,9 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{BackendKind, Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end};
+use crate::base::{
+    BackendKind, Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end,
+};
 use crate::event::vault::{
     ReadNote, SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, SecretsRead, Versions,
 };
