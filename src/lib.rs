@@ -53,9 +53,9 @@
 //!
 //! # Rooms
 //!
-//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
-//! test reads the sources and holds the arrows.
+//! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
+//! [`event`], [`log`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`resolve`],
+//! [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -70,6 +70,7 @@
 )]
 
 pub mod auth;
+pub mod backend;
 pub mod base;
 #[doc(hidden)]
 pub mod cli;
@@ -83,6 +84,7 @@ pub mod keys;
 pub mod log;
 pub mod oauth;
 pub mod pki;
+pub mod platform;
 pub mod projection;
 pub mod resolve;
 pub mod serve;

@@ -296,3 +296,20 @@ pub const RESOLVE_MS_DEFAULT: u32 = 10_000;
 /// Highest time in milliseconds that a reference or the configuration may set: ten minutes, for a program
 /// that asks a person.
 pub const RESOLVE_MS_CEILING: u32 = 600_000;
+/// How long one call of the system's keystore may take, in milliseconds: it answers within a few, but for a
+/// prompt, and nobody may be there to answer that.
+pub const KEYSTORE_MS: u64 = 10_000;
+/// Longest file of an `encrypted_file` object in bytes: the largest envelope in base64, and what stands around it.
+pub const OBJECT_BYTES_MAX: u64 = (VALUE_MAX_CEILING as u64 + 1024) * 4 / 3 + 1024;
+/// Bytes of envelopes that one event carries back into the log: far below a body's bound.
+pub const MOVED_BYTES_MAX: usize = 512 * 1024;
+/// Envelopes that one event carries back into the log.
+pub const MOVED_MAX: usize = 1024;
+/// Rounds in which a migration copies what was written meanwhile before it makes writers wait for the rest.
+pub const MIGRATION_ROUNDS: usize = 8;
+/// Envelopes that a migration copies while writers wait, unless its rounds are used up.
+pub const MIGRATION_LAST_ROUND: usize = 64;
+/// How often a write to a backend outside the log is tried again because the state changed under it.
+pub const OUTSIDE_TRIES: usize = 64;
+/// Versions of secrets that are looked at in one stride over all of them.
+pub const VERSIONS_STRIDE: usize = 512;

@@ -2,6 +2,7 @@
 //!
 //! Every other room may use this one; it uses none of them.
 
+mod backend;
 pub(crate) mod bytes;
 mod context;
 mod files;
@@ -15,6 +16,7 @@ mod secret_ref;
 mod state;
 mod time;
 
+pub use backend::{BackendKind, UnknownBackend};
 pub use context::{Actor, ActorError, Caller, Context, DeviceName, Origin, Reason};
 pub use files::write_whole;
 pub use ids::{CorrelationId, DeviceId, IdError, KeyedPrint, LedgerId, PairingId, RequestId, Serial, SlotId};

@@ -3,11 +3,13 @@
 mod resolution;
 
 use crate::auth::AuthError;
+use crate::backend::BackendError;
 use crate::engine::{Error, LockError};
 use crate::identity::IdentityError;
 use crate::keys::{KeysError, SlotError};
 use crate::log::{HeadError, JournalError};
 use crate::pki::SignError;
+use crate::platform::{Absence, KeystoreError};
 use crate::projection::IndexError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
@@ -164,7 +166,24 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         }
         Error::HomeOwner { .. } => (ExitCode::Denied, "run the command as the home's owner"),
         Error::Format { .. } => (ExitCode::Usage, "use the program version that made this ledger, or a newer one"),
-        Error::Backend { .. } => (ExitCode::Usage, "name the backend that the ledger was made with"),
+        Error::Marker { .. } => (ExitCode::Usage, "use the program version that made this ledger, or a newer one"),
+        Error::BackendDiffers { log, .. } => {
+            return (
+                ExitCode::Integrity,
+                format!("the log decides: put `{log}` back into that file, or restore the home from a backup"),
+            );
+        }
+        Error::Backend(error) => return backend(error),
+        Error::Away { .. } => (
+            ExitCode::Integrity,
+            "run `palyra-ledger log verify --backend` to see what is missing, then bring it back from a backup",
+        ),
+        Error::MoveUnfinished { from, to } => {
+            return (
+                ExitCode::Conflict,
+                format!("`palyra-ledger secrets migrate-backend {to}` goes on with it, `{from}` gives it up"),
+            );
+        }
         Error::Settings { .. } => (ExitCode::Usage, "mend that file; removing it brings back the defaults"),
         Error::Lock(LockError::InUse { .. }) => {
             (ExitCode::InUse, "wait for that process, or give more time with --lock-wait SECONDS")
@@ -192,6 +211,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         }
         Error::Pake(_) => (ExitCode::Denied, "ask for a new pairing code"),
         Error::State(_)
+        | Error::VaultState(_)
         | Error::Fold { .. }
         | Error::Codec { .. }
         | Error::Misplaced { .. }
@@ -212,6 +232,45 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
 
 fn store(error: &StoreError) -> (ExitCode, String) {
     system(&error.source)
+}
+
+fn backend(error: &BackendError) -> (ExitCode, String) {
+    let (code, hint) = match error {
+        BackendError::Store(error) => return store(error),
+        BackendError::Keystore(error) => return keystore(error),
+        BackendError::Damaged { .. } => (ExitCode::Integrity, "bring the file back from a backup"),
+        BackendError::OtherSystem { .. } | BackendError::NoDpapi => {
+            (ExitCode::Usage, "`encrypted_file` works on every system")
+        }
+        BackendError::NotKept { .. } => (ExitCode::Io, "look at that keystore or disk, then run the command again"),
+    };
+    (code, hint.to_owned())
+}
+
+/// What to do about a keystore, on a desktop and without one.
+fn keystore(error: &KeystoreError) -> (ExitCode, String) {
+    let (code, hint) = match error {
+        KeystoreError::Locked => {
+            (ExitCode::Locked, "unlock it: log in to the desktop, or start its daemon with the password")
+        }
+        KeystoreError::Absent(Absence::System) => (ExitCode::Usage, "use another way: it works on Linux and macOS"),
+        KeystoreError::Absent(Absence::Bus) => (
+            ExitCode::Io,
+            "run it in a desktop session or under `dbus-run-session`; DBUS_SESSION_BUS_ADDRESS names the bus, and a daemon needs it in its own environment",
+        ),
+        KeystoreError::Absent(Absence::Service) => {
+            (ExitCode::Io, "start one, for example gnome-keyring-daemon or KeePassXC with its Secret Service")
+        }
+        KeystoreError::Absent(Absence::Collection) => (
+            ExitCode::Io,
+            "make a default keyring first: log in to the desktop once, or run `gnome-keyring-daemon --replace --unlock`",
+        ),
+        KeystoreError::Silent { .. } => {
+            (ExitCode::Io, "it may wait for a person: unlock it, or start it anew, then run the command again")
+        }
+        KeystoreError::Failed(_) => (ExitCode::Io, "look at the keystore's own messages, then run the command again"),
+    };
+    (code, hint.to_owned())
 }
 
 fn system(error: &std::io::Error) -> (ExitCode, String) {
@@ -271,6 +330,18 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::NeedsKeyFile { .. } => {
             (ExitCode::Locked, "leave --passphrase-file away, or name the passphrase slot with --slot ID")
         }
+        KeysError::NeedsKeystore { .. } => {
+            (ExitCode::Locked, "leave --passphrase-file and --key-file away, or name another slot with --slot ID")
+        }
+        KeysError::Keystore { source, .. } | KeysError::KeystorePut(source) => {
+            let (code, hint) = keystore(source);
+            return (code, format!("{hint}; or open another slot with --slot ID"));
+        }
+        KeysError::KeystoreItem { .. } => (
+            ExitCode::Locked,
+            "the item may be another user's or another machine's, or was removed: open another slot with --slot ID",
+        ),
+        KeysError::WrongKeystoreItem { .. } => (ExitCode::DecryptFailed, "open another slot with --slot ID"),
         KeysError::WrongPassphrase { .. } => {
             (ExitCode::DecryptFailed, "try again, or open another slot with --slot ID")
         }
@@ -385,6 +456,7 @@ fn vault(error: &VaultError) -> (ExitCode, String) {
         VaultError::TooManyVersions { .. } => (ExitCode::Usage, "write it under a new name"),
         VaultError::Metadata(_) => (ExitCode::Usage, "shorten it"),
         VaultError::ScopeDenied { .. } => (ExitCode::Denied, "open a handle for that scope"),
+        VaultError::Overtaken { .. } => (ExitCode::Conflict, "others write to it all the time: try again"),
         VaultError::State(_) => (ExitCode::Integrity, REPAIR),
     };
     (code, hint.to_owned())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::base::SlotId;
+use crate::base::{BackendKind, SlotId};
 use crate::engine::Ledger;
 use crate::keys::{KeySlot, NewSlot};
 
@@ -18,9 +18,15 @@ pub struct InitArgs {
     /// Open it by a passphrase instead of a key file in the home
     #[arg(long)]
     passphrase: bool,
+    /// Open it by the operating system's keystore instead of a key file in the home
+    #[arg(long, conflicts_with = "passphrase")]
+    os_keystore: bool,
     /// File whose first line is the passphrase of the first slot
     #[arg(long, value_name = "FILE", requires = "passphrase")]
     new_passphrase_file: Option<PathBuf>,
+    /// Where sealed values are kept; it can be changed later with `secrets migrate-backend`
+    #[arg(long, value_name = "KIND", default_value = "ledger")]
+    backend: BackendKind,
     /// What to call the first key slot
     #[arg(long, default_value = "first")]
     label: String,
@@ -31,10 +37,12 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
     let first = if args.passphrase {
         let file = args.new_passphrase_file.as_deref().or(invocation.global.passphrase_file.as_deref());
         invocation.new_passphrase_slot(&args.label, file)?
+    } else if args.os_keystore {
+        NewSlot::os_keystore(&args.label)
     } else {
         NewSlot::file(&args.label)
     };
-    let ledger = Ledger::init(invocation.config()?, first)?;
+    let ledger = Ledger::init_on(invocation.config()?, first, args.backend)?;
     let head = ledger.log().head()?;
     let (slots, pinned) = ledger.keys().slots();
     let home = std::path::absolute(invocation.home()?).unwrap_or_default();
@@ -44,6 +52,7 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
         out.json(&json!({
             "ledger_id": ledger.id(),
             "home": home.to_string_lossy(),
+            "backend": args.backend.name(),
             "slots": slots,
             "head": {"seq": head.seq, "hash": head.hash},
         }))?;
@@ -53,7 +62,11 @@ pub fn run(invocation: &Invocation, args: &InitArgs) -> Result<(), Failure> {
             out.line(&format!("key slot {} ({}, {:?})", slot.id(), slot.kind().name(), slot.label()))?;
         }
         out.line(&format!("head {} {}", head.seq, head.hash))?;
-        if !args.passphrase {
+        if args.os_keystore {
+            out.note(
+                "it opens with this user's keystore alone: add a passphrase slot too, for the day that it is lost",
+            );
+        } else if !args.passphrase {
             out.note("its key lies in the home: add a passphrase slot too (`palyra-ledger keys add-slot passphrase`)");
         }
     }

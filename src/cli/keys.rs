@@ -36,6 +36,12 @@ pub enum AddSlot {
         #[arg(long, default_value = "file")]
         label: String,
     },
+    /// Opened by the operating system's keystore, without a prompt as long as that is unlocked
+    OsKeystore {
+        /// What to call it
+        #[arg(long, default_value = "os-keystore")]
+        label: String,
+    },
     /// Opened by a passphrase
     Passphrase {
         /// What to call it
@@ -115,6 +121,7 @@ fn row(slot: &KeySlot, pinned: SlotId) -> Vec<String> {
 fn add(invocation: &Invocation, slot: AddSlot) -> Result<(), Failure> {
     let new = match slot {
         AddSlot::File { label } => NewSlot::file(label),
+        AddSlot::OsKeystore { label } => NewSlot::os_keystore(label),
         AddSlot::Passphrase { label, new_passphrase_file } => {
             invocation.new_passphrase_slot(&label, new_passphrase_file.as_deref())?
         }

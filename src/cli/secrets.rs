@@ -2,6 +2,7 @@
 
 mod args;
 mod input;
+mod migrate;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +49,7 @@ pub fn run(invocation: &Invocation, command: SecretsCommand) -> Result<(), Failu
             receipt(invocation, "brought back", &args.reference, args.version, done)
         }
         SecretsCommand::Shred(args) => shred(invocation, &args),
+        SecretsCommand::MigrateBackend(args) => migrate::run(invocation, &args),
     }
 }
 

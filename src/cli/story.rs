@@ -32,6 +32,22 @@ pub fn summary(event: &Event) -> String {
         }
         Event::SecretsRead(event) => read(&event.reads),
         Event::ReferencesResolved(event) => resolved(&event.notes),
+        Event::BackendMigrationStarted(event) => {
+            format!("began to move sealed values from {} to {}", event.from, event.to)
+        }
+        Event::EnvelopesMoved(event) => {
+            format!("brought {} back into the log", count(event.envelopes.len() as u64, "sealed value"))
+        }
+        Event::BackendSwitched(event) => {
+            let held = count(event.envelopes, "sealed value");
+            format!("keeps secrets in {} instead of {} from here on ({held}, each compared)", event.to, event.from)
+        }
+        Event::BackendMigrationFinished(event) => {
+            format!("removed {} from {}", count(event.removed, "former object"), event.from)
+        }
+        Event::BackendMigrationAborted(event) => {
+            format!("gave the move to {} up and removed {}", event.to, count(event.removed, "object"))
+        }
         other => system(other),
     }
 }

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
 use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
+use crate::backend::BackendError;
 use crate::base::{
     Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretPath, StateRead, Timestamp, limits,
 };
 use crate::event::Event;
 use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, UsageReported};
 use crate::event::vault::Versions;
-use crate::vault::{self, Expect, Metadata, Put, Select, VaultError};
+use crate::vault::{self, Expect, Material, Metadata, Put, Select, VaultError};
 
 use super::core::{Core, TableState};
 use super::error::Error;
@@ -133,12 +134,12 @@ impl From<Error> for Attempt {
 }
 
 /// What is to be written, but for what somebody else wrote meanwhile.
-fn still_wanted<'a>(state: &dyn StateRead, writes: &'a [Write<'a>]) -> Result<Vec<&'a Write<'a>>, Error> {
+fn still_wanted<'a>(state: &dyn StateRead, writes: &'a [Write<'a>]) -> Result<Vec<(usize, &'a Write<'a>)>, Error> {
     let mut wanted = Vec::with_capacity(writes.len());
-    for write in writes {
+    for (at, write) in writes.iter().enumerate() {
         let head = vault::find_head(state, &write.place.scope, &write.place.name).map_err(VaultError::from)?;
         if write.over.is_none_or(|over| head.is_none_or(|head| head.current.version == over)) {
-            wanted.push(write);
+            wanted.push((at, write));
         }
     }
     Ok(wanted)
@@ -148,16 +149,16 @@ fn still_wanted<'a>(state: &dyn StateRead, writes: &'a [Write<'a>]) -> Result<Ve
 fn puts(
     state: &dyn StateRead,
     context: &Context,
-    writes: &[&Write<'_>],
-    sealers: &[vault::Sealer],
+    writes: &[(&Write<'_>, Material<'_>)],
     left_over: Option<&SecretPath>,
 ) -> Result<Vec<Event>, Error> {
     // An answer is bounded already; a token that a setting refused would be lost for good.
     let (max_bytes, expect) = (limits::VALUE_MAX_CEILING, Expect::Anything);
     let mut events = Vec::new();
-    for (write, sealer) in writes.iter().zip(sealers) {
+    for (write, material) in writes {
+        let material = *material;
         let metadata = Metadata { expires_at: Some(write.expires_at), ..Metadata::default() };
-        let command = Put { target: write.place, value: write.value, max_bytes, expect, metadata: &metadata, sealer };
+        let command = Put { target: write.place, value: write.value, max_bytes, expect, metadata: &metadata, material };
         events.extend(vault::decide_put(state, &command, context)?.events);
     }
     if let Some(target) = left_over {
@@ -408,6 +409,8 @@ impl Auth {
     /// [`AuthError`] where it may not begin; [`Error::Vault`] where a secret that it needs is not there,
     /// which is recorded as its failure.
     pub fn begin_refresh(&self, id: &ProfileId, force: bool) -> Result<RefreshTicket, Error> {
+        // A token that may be spent once is not sent while its successor could not be kept.
+        self.core.check_outside()?;
         let (number, started) = self.queue_refresh(id, force)?;
         self.core.wait(number)?;
         self.ticket(started)
@@ -415,7 +418,17 @@ impl Auth {
 
     /// Begins many refreshes, durable together; each as [`Auth::begin_refresh`], in the order of the ids.
     pub fn begin_refreshes(&self, ids: &[ProfileId], force: bool) -> Vec<Result<RefreshTicket, Error>> {
-        let queued: Vec<_> = ids.iter().map(|id| self.queue_refresh(id, force)).collect();
+        // Asked once: a keystore that does not answer takes its time to do so.
+        let mut obstacle = None;
+        let mut check = || match &obstacle {
+            Some(error) => Err(BackendError::Keystore(Clone::clone(error)).into()),
+            None => self.core.check_outside().inspect_err(|error| {
+                if let Error::Backend(BackendError::Keystore(error)) = error {
+                    obstacle = Some(error.clone());
+                }
+            }),
+        };
+        let queued: Vec<_> = ids.iter().map(|id| check().and_then(|()| self.queue_refresh(id, force))).collect();
         let begun = |queued: Result<(u64, Started), Error>| {
             let (number, started) = queued?;
             self.core.wait(number)?;
@@ -643,39 +656,67 @@ impl Auth {
         left_over: Option<&SecretPath>,
         decide: impl Fn(&dyn StateRead, &Context) -> Result<(Vec<Event>, ()), AuthError>,
     ) -> Result<u64, Error> {
+        let values: Vec<_> = writes.iter().map(|write| (write.place, write.value)).collect();
+        let mut tries = 0;
         loop {
             self.core.ready_slots(table)?;
+            let kept = self.core.keep_outside(table, &values)?;
+            let mut named = Vec::new();
             let attempt = self.core.enqueue_as(&self.caller, |state, context| {
                 let (decided, ()) = decide(state, context).map_err(Error::from)?;
                 let wanted = still_wanted(state, writes)?;
-                let mut sealers = Vec::with_capacity(wanted.len());
-                while sealers.len() < wanted.len()
-                    && let Some(sealer) = self.core.take_slot(table)
-                {
-                    sealers.push(sealer);
-                }
-                let made = if sealers.len() == wanted.len() {
-                    puts(state, context, &wanted, &sealers, left_over).map_err(Attempt::from)
-                } else {
-                    Err(Attempt::NoSlot)
+                let mut events = match &kept {
+                    Some(kept) => {
+                        let pair = |(at, write): &(usize, _)| Some((*write, Material::Sealed(kept.sealed.get(*at)?)));
+                        let pairs: Vec<_> = wanted.iter().filter_map(pair).collect();
+                        puts(state, context, &pairs, left_over)?
+                    }
+                    None => self.seal_now(table, state, context, &wanted, left_over)?,
                 };
-                match made {
-                    Ok(mut events) => {
-                        events.extend(decided);
-                        Ok((events, ()))
-                    }
-                    Err(error) => {
-                        sealers.into_iter().rev().for_each(|sealer| Core::return_slot(table, sealer));
-                        Err(error)
-                    }
-                }
+                named.extend(wanted.iter().map(|(at, _)| *at));
+                events.extend(decided);
+                Ok((events, ()))
             });
+            if let Some(kept) = &kept {
+                kept.discard(|at| attempt.is_ok() && named.contains(&at));
+            }
             match attempt {
                 Ok((ticket, ())) => return Ok(ticket.number()),
                 Err(Attempt::NoSlot) => {}
+                Err(Attempt::Failed(Error::Vault(VaultError::Overtaken { .. }))) if tries < limits::OUTSIDE_TRIES => {
+                    tries += 1;
+                }
                 Err(Attempt::Failed(error)) => return Err(error),
             }
         }
+    }
+
+    /// New versions whose envelopes stand in their events.
+    fn seal_now(
+        &self,
+        table: &TableState,
+        state: &dyn StateRead,
+        context: &Context,
+        wanted: &[(usize, &Write<'_>)],
+        left_over: Option<&SecretPath>,
+    ) -> Result<Vec<Event>, Attempt> {
+        let mut sealers = Vec::with_capacity(wanted.len());
+        while sealers.len() < wanted.len()
+            && let Some(sealer) = self.core.take_slot(table)
+        {
+            sealers.push(sealer);
+        }
+        let made = if sealers.len() == wanted.len() {
+            let pairs: Vec<_> =
+                wanted.iter().zip(&sealers).map(|((_, write), sealer)| (*write, Material::Seal(sealer))).collect();
+            puts(state, context, &pairs, left_over).map_err(Attempt::from)
+        } else {
+            Err(Attempt::NoSlot)
+        };
+        if made.is_err() {
+            sealers.into_iter().rev().for_each(|sealer| Core::return_slot(table, sealer));
+        }
+        made
     }
 
     /// What an edit of the documents asks for, or what is wrong with it by file and line. `base` is what the

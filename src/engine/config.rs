@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Actor, Caller, Clock, OsRandom, Random, SlotId, SystemClock, limits};
 use crate::keys::{ArgonCost, Credential};
+use crate::platform::{self, Keystore};
 use crate::store::{Medium, RealMedium};
 
 pub use super::resolve_settings::ResolveSettings;
@@ -266,6 +267,7 @@ pub struct Config {
     pub(crate) medium: Arc<dyn Medium>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) keystore: Arc<dyn Keystore>,
     pub(crate) lock: bool,
     pub(crate) witness: bool,
     pub(crate) background: bool,
@@ -295,6 +297,7 @@ impl Config {
             medium: Arc::new(RealMedium),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
+            keystore: platform::system(),
             lock: true,
             witness: true,
             background: true,
@@ -381,6 +384,13 @@ impl Config {
         self.medium = medium;
         self.lock = false;
         self.witness = false;
+        self
+    }
+
+    /// Which keystore holds what is kept there, instead of the system's: for tests.
+    #[must_use]
+    pub fn keystore(mut self, keystore: Arc<dyn Keystore>) -> Self {
+        self.keystore = keystore;
         self
     }
 

@@ -61,6 +61,10 @@ impl Layout {
     pub fn format(&self) -> PathBuf {
         self.home.join("format")
     }
+    /// Envelopes of the `encrypted_file` backend.
+    pub fn objects(&self) -> PathBuf {
+        self.home.join("objects")
+    }
     /// The backend marker.
     pub fn backend(&self) -> PathBuf {
         self.home.join("backend.kind")
@@ -193,6 +197,8 @@ pub struct Core {
     pub chain: Mutex<Hash>,
     /// Last sequence number that is durable and visible, plus one.
     pub visible: AtomicU64,
+    /// Backends outside the log.
+    pub outside: super::outside::Outside,
     /// Reads that wait to be recorded.
     pub reads: ReadBuffer,
     /// Pairing refusals of the present minute.

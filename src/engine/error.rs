@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::auth::AuthError;
-use crate::base::{RandomError, SecretPath, StateError, Timestamp};
+use crate::backend::BackendError;
+use crate::base::{BackendKind, RandomError, SecretPath, StateError, Timestamp};
 use crate::crypto::OpenError;
 use crate::event::CodecError;
 use crate::keys::KeysError;
@@ -66,13 +67,46 @@ pub enum Error {
         /// What it says.
         found: String,
     },
-    /// The pinned storage backend is not the one this program was told to use.
-    #[error("the ledger's secrets are kept in backend `{found}`, not in `{wanted}`")]
-    Backend {
-        /// What the marker says.
+    /// The backend marker names no backend that this program knows.
+    #[error("{} names backend `{found}`, which this program does not know", path.display())]
+    Marker {
+        /// The marker file.
+        path: PathBuf,
+        /// What it says.
         found: String,
-        /// What was asked for.
-        wanted: String,
+    },
+    /// The backend marker and the log name different backends.
+    #[error("{} names backend `{marker}`, but the log says `{log}`", path.display())]
+    BackendDiffers {
+        /// The marker file.
+        path: PathBuf,
+        /// What it says.
+        marker: BackendKind,
+        /// What the log says.
+        log: BackendKind,
+    },
+    /// A storage backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A backend does not hold the envelope that the log knows.
+    #[error("backend `{kind}` {what} version {version} of {target}")]
+    Away {
+        /// Which secret.
+        target: Box<SecretPath>,
+        /// Which version.
+        version: u32,
+        /// The backend.
+        kind: BackendKind,
+        /// What is wrong.
+        what: Away,
+    },
+    /// Another move of envelopes is unfinished.
+    #[error("envelopes are on their way from backend `{from}` to `{to}`")]
+    MoveUnfinished {
+        /// Where they are.
+        from: BackendKind,
+        /// Where they go.
+        to: BackendKind,
     },
     /// `config.toml` was refused.
     #[error("{}: {source}", path.display())]
@@ -120,6 +154,9 @@ pub enum Error {
     /// The vault refused.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The vault's part of the state could not be read.
+    #[error(transparent)]
+    VaultState(#[from] crate::vault::ApplyFault),
     /// A command about service credentials was refused.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -235,12 +272,34 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
+/// What is wrong with an envelope in a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// It is not there.
+    Lost,
+    /// Another envelope stands in its place.
+    Other,
+    /// What stands there is no envelope.
+    Damaged,
+}
+
+impl std::fmt::Display for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "does not hold the envelope of",
+            Self::Other => "holds another envelope in place of that of",
+            Self::Damaged => "holds a damaged object in place of the envelope of",
+        })
+    }
+}
+
 impl Error {
     /// Whether this is a fault of the storage, after which nothing more may be written (invariant I8).
     pub(super) const fn is_storage_fault(&self) -> bool {
         matches!(
             self,
             Self::Store(_)
+                | Self::Backend(BackendError::Store(_))
                 | Self::Keys(KeysError::Store(_) | KeysError::TableDead)
                 | Self::Index(IndexError::Store(_))
                 | Self::Head(HeadError::Store(_) | HeadError::Dead { .. })

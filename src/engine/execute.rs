@@ -116,6 +116,12 @@ impl Core {
         }
     }
 
+    /// Looks at the state with the queued batches on top.
+    pub(super) fn consult<T>(&self, look: impl FnOnce(&dyn StateRead) -> T) -> T {
+        let queue = self.queue();
+        look(&queue.overlay.on(&self.index))
+    }
+
     fn context(&self, queue: &Queue, caller: &Caller) -> Result<(Context, Timestamp), Error> {
         let observed = self.clock.now();
         let now = observed.max(queue.last_time);

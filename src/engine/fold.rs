@@ -159,7 +159,12 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::SecretShredded(_)
         | Event::SecretDescribed(_)
         | Event::SecretsRead(_)
-        | Event::ReferencesResolved(_) => Ok(vault::apply(state, seq, time, event)?),
+        | Event::ReferencesResolved(_)
+        | Event::BackendMigrationStarted(_)
+        | Event::EnvelopesMoved(_)
+        | Event::BackendSwitched(_)
+        | Event::BackendMigrationFinished(_)
+        | Event::BackendMigrationAborted(_) => Ok(vault::apply(state, seq, time, event)?),
         Event::CaPrepared(prepared) => both(change(&|system| {
             system.keyring = prepared.keyring;
             Ok(())

@@ -6,13 +6,15 @@ use std::path::Path;
 use super::config::{Settings, SettingsError};
 use super::core::Layout;
 use super::error::Error;
-use crate::base::limits;
+use crate::base::{BackendKind, limits};
 use crate::store::{Medium, StoreError, StoreOp};
 
 /// The marker of the format that this program writes.
 pub const FORMAT: &str = "palyra-ledger 1\n";
-/// The default storage backend, pinned in its marker.
-pub const BACKEND: &str = "ledger\n";
+/// The text of the marker that pins a storage backend.
+pub fn marker(kind: BackendKind) -> String {
+    format!("{kind}\n")
+}
 
 /// Refuses a home that is a link, belongs to another user, or that others may enter.
 pub fn check(home: &Path) -> Result<(), Error> {
@@ -75,8 +77,8 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))
 }
 
-/// Checks the marker files of an existing home.
-pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<(), Error> {
+/// Checks the marker files of an existing home; the backend that they name.
+pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<BackendKind, Error> {
     let path = layout.format();
     let found = match medium.read_all(&path, 256) {
         Ok(bytes) => bytes,
@@ -87,11 +89,11 @@ pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<(), Error> 
         return Err(Error::Format { path, found: String::from_utf8_lossy(&found).trim().chars().take(64).collect() });
     }
     let found = medium.read_all(&layout.backend(), 256)?;
-    if found != BACKEND.as_bytes() {
-        let found = String::from_utf8_lossy(&found).trim().chars().take(64).collect();
-        return Err(Error::Backend { found, wanted: BACKEND.trim().to_owned() });
-    }
-    Ok(())
+    let known = BackendKind::ALL.into_iter().find(|kind| marker(*kind).as_bytes() == found);
+    known.ok_or_else(|| Error::Marker {
+        path: layout.backend(),
+        found: String::from_utf8_lossy(&found).trim().chars().take(64).collect(),
+    })
 }
 
 /// Reads `config.toml`; a missing one means the defaults.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::base::{LedgerId, Timestamp, limits};
+use crate::base::{BackendKind, LedgerId, Timestamp, limits};
 use crate::crypto::labels;
 use crate::event::system::{LedgerCreated, SlotNote};
 use crate::event::{self, Event};
@@ -73,7 +73,9 @@ fn build(config: &Config, layout: &Layout, first: &NewSlot) -> Result<(), Error>
     HeadFile::create(medium, &layout.head(), ledger_id, &mac_key, &head)?;
     let settings = toml::to_string(&config.settings.clone().unwrap_or_default()).unwrap_or_default();
     medium.write_atomic(&layout.config(), settings.as_bytes())?;
-    medium.write_atomic(&layout.backend(), home::BACKEND.as_bytes())?;
+    medium.write_atomic(&layout.backend(), home::marker(BackendKind::Ledger).as_bytes())?;
+    // Late, so that little is left that could fail and leave an item behind.
+    files.keep(&*config.keystore).map_err(keys::KeysError::KeystorePut)?;
     // The marker comes last: without it a folder is no ledger.
     medium.write_atomic(&layout.format(), home::FORMAT.as_bytes())?;
     for folder in [&layout.keys(), &layout.index(), &layout.quarantine(), &layout.home] {

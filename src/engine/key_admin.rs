@@ -11,7 +11,7 @@ use crate::base::{Caller, SecretBytes, SlotId, limits};
 use crate::crypto::{Hash, Key};
 use crate::event::Event;
 use crate::event::system::{EpochCause, EpochStarted, KeySlotAdded, KeySlotRemoved, RootRotated};
-use crate::keys::{self, KeyRing, KeySlot, KeyTable, KeysError, NewSlot, RingEdit, SlotError};
+use crate::keys::{self, KeyRing, KeySlot, KeyTable, KeysError, NewSlot, RingEdit, SlotError, SlotKind};
 use crate::vault::{self, Sealer};
 
 use super::core::{Core, TableState};
@@ -34,13 +34,44 @@ impl Core {
         self.alive()?;
         let RingEdit { ring: edited, files } = edit;
         let dir = self.layout.keys();
+        files.keep(&*self.outside.keystore).map_err(KeysError::KeystorePut)?;
         let staged = files.write(&*self.medium, &dir).and_then(|()| keys::stage(&*self.medium, &dir, &edited));
+        if staged.is_err() {
+            files.give_up(&*self.outside.keystore);
+        }
         self.guard(staged.map_err(Error::from))?;
         let event = event(edited.digest());
         self.execute(caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
         self.guard(keys::promote(&*self.medium, &dir).map_err(Error::from))?;
-        *ring = edited;
+        let former = std::mem::replace(ring, edited);
+        // They open nothing but copies of the former ring. A keystore that does not answer keeps them until the
+        // next opening through it.
+        let needed = ring.keystore_accounts();
+        for account in former.keystore_accounts().iter().filter(|account| !needed.contains(account)) {
+            if self.outside.keystore.delete(account).is_err() {
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// Removes what a crash left in the keystore of other generations of the slot that opened; only where that
+    /// slot is the keystore's own, since it answers then.
+    pub(super) fn sweep_keystore(&self) {
+        let (ring, keystore) = (self.ring(), &*self.outside.keystore);
+        let opened = self.unlocked().slot();
+        if !ring.slots().iter().any(|slot| slot.id() == opened && slot.kind() == SlotKind::OsKeystore) {
+            return;
+        }
+        let group = format!("{}/{opened}", self.ledger_id);
+        let needed = ring.keystore_accounts();
+        let Ok(Some(names)) = keystore.list(&group) else { return };
+        let accounts = names.iter().map(|name| format!("{group}/{name}"));
+        for account in accounts.filter(|account| !needed.contains(account)) {
+            if keystore.delete(&account).is_err() {
+                return;
+            }
+        }
     }
 
     /// The key slots, and which is pinned.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SlotId};
+use crate::base::{BackendKind, Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SlotId};
 use crate::crypto::Hash;
 use crate::event::system::EpochCause;
 use crate::inspect::Report;
@@ -19,6 +19,7 @@ use super::error::Error;
 use super::fold::{self, SystemState};
 use super::identity_handle::Identity;
 use super::log_view::LogView;
+use super::migrate::Backends;
 use super::open::{self, state_root};
 use super::replay::{Replay, ReplayPoint};
 use super::resolutions::Resolutions;
@@ -93,6 +94,19 @@ impl Ledger {
         let credential = first.credential();
         super::init::init(&config, &first)?;
         Self::open(config.credential(credential))
+    }
+
+    /// Makes a new ledger whose envelopes another backend keeps than the log, and opens it.
+    ///
+    /// # Errors
+    /// As [`Ledger::init`]; [`Error::Backend`] where that backend cannot be used: there is no home then.
+    pub fn init_on(config: Config, first: NewSlot, backend: BackendKind) -> Result<Self, Error> {
+        super::outside::check(&config, backend)?;
+        let ledger = Self::init(config, first)?;
+        if backend != BackendKind::Ledger {
+            ledger.backends().migrate(backend, &mut |_, _| {})?;
+        }
+        Ok(ledger)
     }
 
     /// Opens a ledger.
@@ -194,6 +208,31 @@ impl Ledger {
     /// ```
     pub fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
         self.core.verify(options)
+    }
+
+    /// Verifies that the storage backend holds every envelope that the log knows, and adds what is wrong to a
+    /// report.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the backend is locked or cannot be reached, and what else stood in the way.
+    pub fn verify_backend(&self, report: &mut Report) -> Result<(), Error> {
+        self.core.verify_backend(report)
+    }
+
+    /// The storage backends: where envelopes are, and moving them.
+    ///
+    /// ```
+    /// # use palyra_ledger::{BackendKind, Config, Ledger, NewSlot};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let ledger = Ledger::init(Config::new(dir.path().join("home")), NewSlot::file("first"))?;
+    /// ledger.backends().migrate(BackendKind::EncryptedFile, &mut |_, _| {})?;
+    /// assert_eq!(ledger.backends().state()?.kind, BackendKind::EncryptedFile);
+    /// # ledger.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn backends(&self) -> Backends {
+        Backends::new(Arc::clone(&self.core), self.caller.clone())
     }
 
     /// The state as of a point, folded anew from the log.

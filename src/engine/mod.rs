@@ -23,7 +23,9 @@ mod key_admin;
 mod ledger;
 mod lock;
 mod log_view;
+mod migrate;
 mod open;
+mod outside;
 mod overlay;
 mod pairing_handle;
 mod reads;
@@ -34,19 +36,21 @@ mod resolve_settings;
 mod restore;
 mod vault_handle;
 mod verify;
+mod verify_backend;
 
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 pub use config::{
     AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ResolveSettings,
     ServeSettings, Settings, SettingsError,
 };
-pub use error::Error;
+pub use error::{Away, Error};
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
+pub use migrate::{Backends, Migration, MigrationPlan};
 pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
 pub use replay::{Replay, ReplayPoint};
 pub use resolutions::{Resolutions, Resolved, value_digest};

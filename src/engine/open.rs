@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 
-use crate::base::{Caller, LedgerId, StateRead, Timestamp, limits};
+use crate::base::{BackendKind, Caller, LedgerId, StateRead, Timestamp, limits};
 use crate::crypto::{Hash, Key, labels};
 use crate::event::system::{EpochCause, HeadRestored, KeySlotPinned, KeyTableRepaired, SpoolDropped, TailDropped};
 use crate::event::{self, Event};
@@ -26,6 +26,7 @@ use super::error::Error;
 use super::fold::{self, STATE_SCHEMA};
 use super::home;
 use super::lock::HomeLock;
+use super::outside::Outside;
 use super::overlay::Overlay;
 use super::reads;
 use super::restore::{self, Restored};
@@ -42,6 +43,7 @@ pub struct Opened {
 struct Parts {
     layout: Layout,
     lock: Option<HomeLock>,
+    marker: BackendKind,
     ring: KeyRing,
     unlocked: Unlocked,
     head_file: Option<HeadFile>,
@@ -91,9 +93,10 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
         home::check_markers(&*config.medium, &layout)?;
         Some(HomeLock::take(&layout.lock(), !config.read_only, config.lock_wait)?)
     } else {
-        home::check_markers(&*config.medium, &layout)?;
         None
     };
+    // Read under the lock: whoever had the home before may have switched it.
+    let marker = home::check_markers(&*config.medium, &layout)?;
     let medium = &*config.medium;
     let (ring, unlocked) = unlock_ring(config, &layout)?;
     let mac_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
@@ -105,7 +108,7 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(Parts { layout, lock, ring, unlocked, head_file, head })
+    Ok(Parts { layout, lock, marker, ring, unlocked, head_file, head })
 }
 
 /// Unlocks a key ring that can open every event. Which ring is in force, the log says later
@@ -114,7 +117,7 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
 fn unlock_ring(config: &Config, layout: &Layout) -> Result<(KeyRing, Unlocked), Error> {
     let (medium, dir) = (&*config.medium, layout.keys());
     let (current, next) = keys::read(medium, &dir)?;
-    let unlock = |ring: &KeyRing| ring.unlock(medium, &dir, config.slot, &config.credential);
+    let unlock = |ring: &KeyRing| ring.unlock_with(medium, &dir, &*config.keystore, config.slot, &config.credential);
     if let Some(next) = next
         && let Ok(unlocked) = unlock(&next)
     {
@@ -317,9 +320,10 @@ fn assemble(
     last: Last,
     dropped: Option<TailDropped>,
 ) -> Result<Opened, Error> {
-    let Parts { layout, lock, ring, unlocked, head_file, head } = parts;
+    let Parts { layout, lock, marker, ring, unlocked, head_file, head } = parts;
     let system = fold::system(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
     let system = system.ok_or(Error::Fold { seq: 0, source: fold::FoldError::Creation })?;
+    settle_marker(config, &layout, marker, &index)?;
     let (ring, unlocked) = settle_ring(config, &layout, ring, unlocked, system.keyring)?;
     let table =
         KeyTable::open(&*config.medium, &layout.keys(), ring.ledger_id(), ring.table_generation(), !config.read_only)?;
@@ -370,6 +374,7 @@ fn assemble(
         published: Condvar::new(),
         chain: Mutex::new(last.hash),
         visible: AtomicU64::new(last.seq + 1),
+        outside: Outside::new(Arc::clone(&config.keystore)),
         reads: reads::ReadBuffer::default(),
         refusals: super::refusals::Refusals::default(),
         trust: OnceLock::new(),
@@ -407,6 +412,22 @@ fn restore_head(
     Ok(file)
 }
 
+/// Marker and log must name the same backend. Between a switch and its end the log may be ahead: the marker
+/// follows it then. Anything else is never settled by guessing.
+fn settle_marker(config: &Config, layout: &Layout, marker: BackendKind, index: &Index) -> Result<(), Error> {
+    let state = vault::backend(index).map_err(|error| Error::Vault(error.into()))?;
+    if marker == state.kind {
+        return Ok(());
+    }
+    if !state.switched || state.other != Some(marker) {
+        return Err(Error::BackendDiffers { path: layout.backend(), marker, log: state.kind });
+    }
+    if !config.read_only {
+        config.medium.write_atomic(&layout.backend(), home::marker(state.kind).as_bytes())?;
+    }
+    Ok(())
+}
+
 /// The log says which key ring is the committed one.
 fn settle_ring(
     config: &Config,
@@ -425,7 +446,8 @@ fn settle_ring(
     match settled {
         Some(settled) if settled.digest() == ring.digest() => Ok((ring, unlocked)),
         Some(settled) => {
-            let unlocked = settled.unlock(medium, &layout.keys(), config.slot, &config.credential)?;
+            let keystore = &*config.keystore;
+            let unlocked = settled.unlock_with(medium, &layout.keys(), keystore, config.slot, &config.credential)?;
             Ok((settled, unlocked))
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),
@@ -454,6 +476,7 @@ fn recover(
     if !events.is_empty() {
         core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
     }
+    core.sweep_keystore();
     fold_in_spool(core)?;
     pin_opened_slot(config, core)?;
     let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());
@@ -472,6 +495,7 @@ impl Core {
         if let Some((through, _)) = pending.last() {
             let slots: Vec<(u64, u64)> =
                 pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
+            self.remove_objects(slots.iter().map(|(slot, _)| *slot));
             self.guard(state.table.shred(&slots, *through).map_err(Error::from))?;
         }
         Ok(())

@@ -5,17 +5,20 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::{
-    Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits, prefix_end,
+    BackendKind, Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits,
+    prefix_end,
 };
 use crate::event::Event;
-use crate::event::vault::{ReadNote, SecretPut, SecretsRead, Versions};
+use crate::event::vault::{ReadNote, SecretsRead, Versions};
 use crate::keys::SlotError;
-use crate::vault::{self, Describe, Expect, Head, Metadata, Put, Select, VaultError, VersionRecord, VersionState};
+use crate::vault::{
+    self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
+};
 
 use super::config::AuditReads;
-use super::core::Core;
+use super::core::{Core, TableState};
 use super::error::Error;
-use super::open::decode_frame;
+use super::execute::Ticket;
 use super::reads::{self, Fill};
 
 /// A secret's metadata.
@@ -304,32 +307,15 @@ impl Vault {
         let target = self.target(name);
         // Held until the event is durable: a root rotation must not replace the table in between.
         let table = self.core.table();
+        let mut tries = 0;
         loop {
-            self.core.ready_slots(&table)?;
-            let attempt = self.core.enqueue_as(&self.caller, |state, context| {
-                let sealer = self.core.take_slot(&table).ok_or(Attempt::NoSlot)?;
-                let command = Put {
-                    target: &target,
-                    value,
-                    max_bytes: self.core.settings.limits.max_value_bytes,
-                    expect: options.expect,
-                    metadata: &options.metadata,
-                    sealer: &sealer,
-                };
-                match vault::decide_put(state, &command, context) {
-                    Ok(decided) => Ok((decided.events, decided.version)),
-                    Err(error) => {
-                        Core::return_slot(&table, sealer);
-                        Err(Attempt::Refused(error))
-                    }
-                }
-            });
-            match attempt {
+            match self.try_put(&table, &target, value, &options) {
                 Ok((ticket, version)) => {
                     self.core.wait(ticket.number())?;
                     return Ok(Receipt { version, seq: ticket.committed().seq });
                 }
                 Err(Attempt::NoSlot) => {}
+                Err(Attempt::Refused(VaultError::Overtaken { .. })) if tries < limits::OUTSIDE_TRIES => tries += 1,
                 Err(Attempt::Refused(error)) => {
                     drop(table);
                     return Err(self.refused("secrets set", &target, error));
@@ -337,6 +323,45 @@ impl Vault {
                 Err(Attempt::Failed(error)) => return Err(error),
             }
         }
+    }
+
+    fn try_put(
+        &self,
+        table: &TableState,
+        target: &SecretPath,
+        value: &SecretBytes,
+        options: &PutOptions,
+    ) -> Result<(Ticket, u32), Attempt> {
+        let max_bytes = self.core.settings.limits.max_value_bytes;
+        if self.core.backend_queued()?.kind != BackendKind::Ledger {
+            // What would be refused is not written first.
+            let (bytes, expect, metadata) = (value.len(), options.expect, &options.metadata);
+            let checked =
+                self.core.consult(|state| vault::check_put(state, target, bytes, max_bytes, expect, metadata));
+            checked.map_err(Attempt::Refused)?;
+        }
+        self.core.ready_slots(table)?;
+        let kept = self.core.keep_outside(table, &[(target, value)])?;
+        let sealed = kept.as_ref().and_then(|kept| kept.sealed.first());
+        let done = self.core.enqueue_as(&self.caller, |state, context| {
+            let put = |material| {
+                let (expect, metadata) = (options.expect, &options.metadata);
+                let command = Put { target, value, max_bytes, expect, metadata, material };
+                vault::decide_put(state, &command, context).map(|decided| (decided.events, decided.version))
+            };
+            if let Some(sealed) = sealed {
+                return put(Material::Sealed(sealed)).map_err(Attempt::Refused);
+            }
+            let sealer = self.core.take_slot(table).ok_or(Attempt::NoSlot)?;
+            put(Material::Seal(&sealer)).map_err(|error| {
+                Core::return_slot(table, sealer);
+                Attempt::Refused(error)
+            })
+        });
+        if let (Err(_), Some(kept)) = (&done, &kept) {
+            kept.discard(|_| false);
+        }
+        done
     }
 
     /// Changes description, labels or expiry without a new version.
@@ -578,20 +603,9 @@ impl Core {
 
     /// Reads, checks and opens the envelope of a live version.
     fn open_value(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
-        let mut buffer = Vec::new();
-        self.journal.read(record.seq, &mut buffer)?;
-        let frame = crate::log::Frame::parse_checked(&buffer)
-            .map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
-        let event = match decode_frame(&frame, &self.unlocked())?.event {
-            Event::SecretPut(event) if holds(&event, target, record) => event,
-            _ => {
-                let target = Box::new(target.clone());
-                return Err(Error::Misplaced { target, version: record.version, seq: record.seq });
-            }
-        };
-        let envelope_error =
-            |source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source };
+        // Held from here on: the backend is not switched while it is asked.
         let table = self.table();
+        let envelope = self.envelope(target, record)?;
         let slot_key = table.table.slot_key(&table.kek, record.slot).map_err(|error| match error {
             SlotError::Store(_) => Error::Keys(crate::keys::KeysError::Slot { slot: record.slot, source: error }),
             SlotError::Empty | SlotError::Damaged | SlotError::WrongKey | SlotError::Shredded { .. } => {
@@ -599,7 +613,8 @@ impl Core {
             }
         })?;
         drop(table);
-        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &event.envelope).map_err(envelope_error)
+        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &envelope)
+            .map_err(|source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source })
     }
 
     /// Records a read as the settings say.
@@ -635,11 +650,4 @@ impl Core {
             reads::spool(&*self.medium, &path, self.ledger_id, unlocked.ledger_key(), &*self.random, caller, event)?;
         if len > limits::SPOOL_BYTES_MAX { Err(Error::SpoolFull { bytes: len }) } else { Ok(()) }
     }
-}
-
-fn holds(event: &SecretPut, target: &SecretPath, record: &VersionRecord) -> bool {
-    event.scope == target.scope
-        && event.name == target.name
-        && event.version == record.version
-        && event.slot == record.slot
 }

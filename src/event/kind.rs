@@ -101,6 +101,16 @@ kinds! {
     SecretsRead = 37, "secrets_read";
     /// References to secrets were resolved or refused.
     ReferencesResolved = 38, "references_resolved";
+    /// Envelopes began to move to another backend.
+    BackendMigrationStarted = 39, "backend_migration_started";
+    /// Envelopes came back into the log from another backend.
+    EnvelopesMoved = 40, "envelopes_moved";
+    /// Another backend is the ledger's from here on.
+    BackendSwitched = 41, "backend_switched";
+    /// The former backend's objects were removed.
+    BackendMigrationFinished = 42, "backend_migration_finished";
+    /// A move to another backend was given up.
+    BackendMigrationAborted = 43, "backend_migration_aborted";
     /// The CA's root certificate was made.
     CaCertified = 64, "ca_certified";
     /// The CA's next key and root certificate were made; both roots are trusted from here.
@@ -238,6 +248,11 @@ mod tests {
             (36, "secret_described"),
             (37, "secrets_read"),
             (38, "references_resolved"),
+            (39, "backend_migration_started"),
+            (40, "envelopes_moved"),
+            (41, "backend_switched"),
+            (42, "backend_migration_finished"),
+            (43, "backend_migration_aborted"),
             (64, "ca_certified"),
             (65, "ca_prepared"),
             (66, "ca_activated"),

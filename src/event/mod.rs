@@ -145,6 +145,16 @@ events! {
     SecretsRead(vault::SecretsRead) = SecretsRead,
     /// See [`vault::ReferencesResolved`].
     ReferencesResolved(vault::ReferencesResolved) = ReferencesResolved,
+    /// See [`vault::BackendMigrationStarted`].
+    BackendMigrationStarted(vault::BackendMigrationStarted) = BackendMigrationStarted,
+    /// See [`vault::EnvelopesMoved`].
+    EnvelopesMoved(vault::EnvelopesMoved) = EnvelopesMoved,
+    /// See [`vault::BackendSwitched`].
+    BackendSwitched(vault::BackendSwitched) = BackendSwitched,
+    /// See [`vault::BackendMigrationFinished`].
+    BackendMigrationFinished(vault::BackendMigrationFinished) = BackendMigrationFinished,
+    /// See [`vault::BackendMigrationAborted`].
+    BackendMigrationAborted(vault::BackendMigrationAborted) = BackendMigrationAborted,
     /// See [`identity::CaCertified`].
     CaCertified(identity::CaCertified) = CaCertified,
     /// See [`identity::CaPrepared`].

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{KeyedPrint, Scope, SecretName, SourceKind, Timestamp};
+use crate::base::{BackendKind, KeyedPrint, Scope, SecretName, SourceKind, Timestamp};
 use crate::crypto::Hash;
 
 /// A secret version was written.
@@ -250,4 +250,59 @@ pub struct ResolutionNote {
 pub struct ReferencesResolved {
     /// The resolutions, gathered.
     pub notes: Vec<ResolutionNote>,
+}
+
+/// Envelopes began to move to another backend; reads and writes go to `from` until the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendMigrationStarted {
+    /// Where they are.
+    pub from: BackendKind,
+    /// Where they go.
+    pub to: BackendKind,
+}
+
+/// One envelope that came back into the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedEnvelope {
+    /// Slot of the key table that holds its key.
+    pub slot: u64,
+    /// The envelope.
+    #[serde(with = "serde_bytes")]
+    pub envelope: Vec<u8>,
+}
+
+/// Envelopes came back into the log from another backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopesMoved {
+    /// The envelopes.
+    pub envelopes: Vec<MovedEnvelope>,
+}
+
+/// Every envelope was copied, read back and compared: from here on the other backend is the ledger's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendSwitched {
+    /// Where they were.
+    pub from: BackendKind,
+    /// Where they are.
+    pub to: BackendKind,
+    /// How many there are.
+    pub envelopes: u64,
+}
+
+/// What was left of the envelopes in the former backend was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendMigrationFinished {
+    /// The former backend.
+    pub from: BackendKind,
+    /// Objects that were removed.
+    pub removed: u64,
+}
+
+/// A move to another backend was given up before the switch; its copies were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendMigrationAborted {
+    /// Where the envelopes were to go.
+    pub to: BackendKind,
+    /// Objects that were removed.
+    pub removed: u64,
 }

@@ -78,6 +78,18 @@ pub enum FindingCode {
     WitnessDamaged,
     /// The sled copy holds frames that are damaged in the journal: they can be restored.
     WitnessHolds,
+    /// The backend does not hold the envelope of a version.
+    EnvelopeLost,
+    /// The envelope of another secret stands in a version's place.
+    EnvelopeSwapped,
+    /// The envelope of another version of the same secret stands in a version's place.
+    EnvelopeStale,
+    /// What stands in a version's place is no envelope that the log knows.
+    EnvelopeDamaged,
+    /// An object in the backend belongs to no version.
+    EnvelopeOrphaned,
+    /// Envelopes are on their way to another backend.
+    MoveUnfinished,
     /// A file could not be read.
     Unreadable,
 }
@@ -92,7 +104,7 @@ impl FindingCode {
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail | Self::WitnessHolds)
+        matches!(self, Self::TornTail | Self::WitnessHolds | Self::EnvelopeOrphaned | Self::MoveUnfinished)
     }
 }
 

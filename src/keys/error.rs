@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::{LedgerId, RandomError, SlotId, limits};
+use crate::platform::KeystoreError;
 use crate::store::StoreError;
 
 /// Why a key slot, the key ring or the key table cannot be used or changed.
@@ -51,6 +52,35 @@ pub enum KeysError {
     /// The slot is opened by a key file and a passphrase was given.
     #[error("key slot {slot} is opened by a key file, not by a passphrase")]
     NeedsKeyFile {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The slot is opened by the system's keystore and something else was given.
+    #[error("key slot {slot} is opened by the system's keystore, not by a passphrase or a key file")]
+    NeedsKeystore {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The system's keystore did not give or take a slot's key.
+    #[error("key slot {slot}: {source}")]
+    Keystore {
+        /// The slot.
+        slot: SlotId,
+        /// Why.
+        source: KeystoreError,
+    },
+    /// The system's keystore took no new slot's key.
+    #[error("the system's keystore did not take the key: {0}")]
+    KeystorePut(#[source] KeystoreError),
+    /// The system's keystore holds no key of the slot.
+    #[error("the system's keystore holds no key for key slot {slot}")]
+    KeystoreItem {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// What the system's keystore holds does not open the slot.
+    #[error("what the system's keystore holds does not open key slot {slot}")]
+    WrongKeystoreItem {
         /// The slot.
         slot: SlotId,
     },

@@ -6,23 +6,27 @@ use zeroize::Zeroizing;
 
 use crate::base::limits;
 use crate::crypto::Hash;
+use crate::platform::{Keystore, KeystoreError};
 use crate::store::{Medium, OpenMode, StoreError};
 
 use super::error::KeysError;
 use super::ring::KeyRing;
-use super::slot::{SlotFile, SlotKind, file_name};
+use super::slot::{SlotKind, SlotSecret, file_name};
 use super::table;
 
 const RING: &str = "keyring";
 const NEXT: &str = "keyring.next";
 
-/// Key files that a changed ring needs.
+/// Key files, and items of the keystore, that a changed ring needs.
 #[derive(Default)]
-pub struct SlotFiles(pub(super) Vec<SlotFile>);
+pub struct SlotFiles(pub(super) Vec<SlotSecret>);
 
 impl std::fmt::Debug for SlotFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        let name = |secret: &SlotSecret| match secret {
+            SlotSecret::File(name, _) | SlotSecret::Item(name, _) => name.clone(),
+        };
+        f.debug_list().entries(self.0.iter().map(name)).finish()
     }
 }
 
@@ -32,10 +36,39 @@ impl SlotFiles {
     /// # Errors
     /// [`KeysError::Store`].
     pub fn write(&self, medium: &dyn Medium, dir: &Path) -> Result<(), KeysError> {
-        for (name, bytes) in &self.0 {
-            medium.write_atomic(&dir.join(name), bytes)?;
+        for secret in &self.0 {
+            if let SlotSecret::File(name, bytes) = secret {
+                medium.write_atomic(&dir.join(name), bytes)?;
+            }
         }
         Ok(())
+    }
+
+    /// Puts the items into the keystore, and reads each back. Nothing depends on them before the ring is committed.
+    ///
+    /// # Errors
+    /// What the keystore says.
+    pub fn keep(&self, keystore: &dyn Keystore) -> Result<(), KeystoreError> {
+        for secret in &self.0 {
+            if let SlotSecret::Item(account, bytes) = secret {
+                keystore.put(account, bytes)?;
+                if keystore.get(account)?.as_ref() != Some(bytes) {
+                    return Err(KeystoreError::Failed("it did not give back what was put there".to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the items out of the keystore again, where the ring was not committed. Best effort: they open nothing.
+    pub fn give_up(&self, keystore: &dyn Keystore) {
+        for secret in &self.0 {
+            if let SlotSecret::Item(account, _) = secret
+                && keystore.delete(account).is_err()
+            {
+                return;
+            }
+        }
     }
 }
 

@@ -10,11 +10,12 @@ use zeroize::Zeroizing;
 use crate::base::bytes::Reader;
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
 use crate::crypto::{Hash, Key, Opener, labels, open_sealed, seal_sealed};
+use crate::platform::{self, Keystore};
 use crate::store::Medium;
 
 use super::error::KeysError;
 use super::files::SlotFiles;
-use super::slot::{ArgonCost, Credential, KeySlot, NewSlot, RootPlace};
+use super::slot::{ArgonCost, Credential, KeySlot, NewSlot, RootPlace, SlotKind};
 use super::unlocked::{CA_KEY_MAX, FIRST, Secrets, Unlocked, WITH_GENERATIONS};
 
 const MAGIC: [u8; 4] = *b"PLKR";
@@ -197,9 +198,32 @@ impl KeyRing {
         slot: Option<SlotId>,
         credential: &Credential,
     ) -> Result<Unlocked, KeysError> {
+        self.unlock_with(medium, keys_dir, &*platform::system(), slot, credential)
+    }
+
+    /// As [`KeyRing::unlock`], with a keystore of the caller's.
+    ///
+    /// # Errors
+    /// As [`KeyRing::unlock`].
+    pub fn unlock_with(
+        &self,
+        medium: &dyn Medium,
+        keys_dir: &Path,
+        keystore: &dyn Keystore,
+        slot: Option<SlotId>,
+        credential: &Credential,
+    ) -> Result<Unlocked, KeysError> {
         let slot = self.clear.slot(slot.unwrap_or(self.clear.pinned))?;
-        let root = slot.open(medium, keys_dir, &self.clear.place(), credential)?;
+        let root = slot.open((medium, keys_dir), keystore, &self.clear.place(), credential)?;
         self.open_sealed(slot.id, root)
+    }
+
+    /// Where the keystore holds the keys of this ring's slots, as accounts.
+    #[must_use]
+    pub fn keystore_accounts(&self) -> Vec<String> {
+        let place = self.clear.place();
+        let kept = self.clear.slots.iter().filter(|slot| slot.kind() == SlotKind::OsKeystore);
+        kept.map(|slot| slot.account(&place)).collect()
     }
 
     fn open_sealed(&self, slot: SlotId, root: Key) -> Result<Unlocked, KeysError> {

@@ -1,7 +1,8 @@
 //! Key slots: independent ways to the root key.
 //!
 //! Every slot wraps the root key under a slot key of its own: random bytes in a key file, or the
-//! output of Argon2id (RFC 9106) over a passphrase. The root key itself is stored nowhere bare.
+//! output of Argon2id (RFC 9106) over a passphrase, or random bytes in the operating system's keystore. The root
+//! key itself is stored nowhere bare.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::base::bytes::Reader;
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
 use crate::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, open_sealed, seal_sealed};
+use crate::platform::Keystore;
 use crate::store::Medium;
 
 use super::error::KeysError;
@@ -36,15 +38,18 @@ pub enum SlotKind {
     File,
     /// By a passphrase.
     Passphrase,
+    /// By the operating system's keystore.
+    OsKeystore,
 }
 
 impl SlotKind {
-    /// The stable name: `file` or `passphrase`.
+    /// The stable name: `file`, `passphrase` or `os-keystore`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Passphrase => "passphrase",
+            Self::OsKeystore => "os-keystore",
         }
     }
 }
@@ -80,7 +85,7 @@ impl ArgonCost {
 /// What opens a slot.
 #[derive(Debug, Clone, Default)]
 pub enum Credential {
-    /// Nothing but what lies in the home: for `file` slots.
+    /// Nothing but what lies in the home or in the system's keystore: for `file` and `os-keystore` slots.
     #[default]
     None,
     /// A passphrase.
@@ -111,6 +116,11 @@ pub enum NewSlot {
         /// The passphrase, 8 to 1,024 bytes.
         passphrase: SecretBytes,
     },
+    /// Opened by an item of the operating system's keystore.
+    OsKeystore {
+        /// What a person calls it.
+        label: String,
+    },
 }
 
 impl NewSlot {
@@ -126,11 +136,17 @@ impl NewSlot {
         Self::Passphrase { label: label.into(), passphrase }
     }
 
+    /// A slot whose key the operating system's keystore holds.
+    #[must_use]
+    pub fn os_keystore(label: impl Into<String>) -> Self {
+        Self::OsKeystore { label: label.into() }
+    }
+
     /// What opens it.
     #[must_use]
     pub fn credential(&self) -> Credential {
         match self {
-            Self::File { .. } => Credential::None,
+            Self::File { .. } | Self::OsKeystore { .. } => Credential::None,
             Self::Passphrase { passphrase, .. } => Credential::Passphrase(passphrase.clone()),
         }
     }
@@ -141,6 +157,7 @@ impl NewSlot {
 pub(super) enum Method {
     File,
     Passphrase { salt: [u8; SALT_LEN], cost: ArgonCost },
+    OsKeystore,
 }
 
 /// One key slot: a way to open the ledger.
@@ -169,8 +186,13 @@ pub(super) struct RootPlace {
     pub root_generation: u32,
 }
 
-/// A file of a slot that stands in the `keys` folder, not yet written.
-pub(super) type SlotFile = (String, Zeroizing<Vec<u8>>);
+/// What holds a slot's key, not yet written: a name and the bytes behind it.
+pub(super) enum SlotSecret {
+    /// A file in the `keys` folder.
+    File(String, Zeroizing<Vec<u8>>),
+    /// An item of the system's keystore.
+    Item(String, Zeroizing<Vec<u8>>),
+}
 
 impl KeySlot {
     /// The slot's random id.
@@ -185,6 +207,7 @@ impl KeySlot {
         match self.method {
             Method::File => SlotKind::File,
             Method::Passphrase { .. } => SlotKind::Passphrase,
+            Method::OsKeystore => SlotKind::OsKeystore,
         }
     }
 
@@ -204,7 +227,7 @@ impl KeySlot {
     #[must_use]
     pub const fn argon_cost(&self) -> Option<ArgonCost> {
         match self.method {
-            Method::File => None,
+            Method::File | Method::OsKeystore => None,
             Method::Passphrase { cost, .. } => Some(cost),
         }
     }
@@ -217,9 +240,10 @@ impl KeySlot {
         new: &NewSlot,
         cost: ArgonCost,
         created: Timestamp,
-    ) -> Result<(Self, Option<SlotFile>), KeysError> {
+    ) -> Result<(Self, Option<SlotSecret>), KeysError> {
         let (label, method) = match new {
             NewSlot::File { label } => (label, Method::File),
+            NewSlot::OsKeystore { label } => (label, Method::OsKeystore),
             NewSlot::Passphrase { label, passphrase } => {
                 if !(limits::PASSPHRASE_MIN..=limits::PASSPHRASE_MAX).contains(&passphrase.len()) {
                     return Err(KeysError::PassphraseLength);
@@ -236,19 +260,25 @@ impl KeySlot {
         Ok((slot, file))
     }
 
-    /// Wraps another root key under this slot; a `file` slot gets a new key and a new file.
+    /// Wraps another root key under this slot; one with a file or an item gets a new key and a new place for it.
     pub(super) fn wrap(
         &mut self,
         random: &dyn Random,
         place: &RootPlace,
         root: &Key,
         credential: &Credential,
-    ) -> Result<Option<SlotFile>, KeysError> {
+    ) -> Result<Option<SlotSecret>, KeysError> {
         let (slot_key, file) = match (&self.method, credential) {
             (Method::File, _) => {
                 let key = Key::generate(random)?;
-                let file = (file_name(self.id, place.root_generation), encode_key_file(self.id, place, &key));
+                let name = file_name(self.id, place.root_generation);
+                let file = SlotSecret::File(name, encode_key_file(self.id, place, &key));
                 (key, Some(file))
+            }
+            (Method::OsKeystore, _) => {
+                let key = Key::generate(random)?;
+                let item = SlotSecret::Item(self.account(place), Zeroizing::new(key.expose().to_vec()));
+                (key, Some(item))
             }
             (Method::Passphrase { salt, cost }, Credential::Passphrase(passphrase)) => {
                 (stretch(passphrase, salt, *cost)?, None)
@@ -263,8 +293,8 @@ impl KeySlot {
     /// Opens the root key.
     pub(super) fn open(
         &self,
-        medium: &dyn Medium,
-        keys_dir: &Path,
+        (medium, keys_dir): (&dyn Medium, &Path),
+        keystore: &dyn Keystore,
         place: &RootPlace,
         credential: &Credential,
     ) -> Result<Key, KeysError> {
@@ -282,6 +312,14 @@ impl KeySlot {
                 };
                 self.unwrap_root(place, &key).ok_or(KeysError::WrongKeyFile { slot, path })
             }
+            (Method::OsKeystore, Credential::None) => {
+                let found = keystore.get(&self.account(place));
+                let bytes = found.map_err(|source| KeysError::Keystore { slot, source })?;
+                let key = bytes.ok_or(KeysError::KeystoreItem { slot })?;
+                let key = Key::from_slice(&key).ok_or(KeysError::WrongKeystoreItem { slot })?;
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongKeystoreItem { slot })
+            }
+            (Method::OsKeystore, _) => Err(KeysError::NeedsKeystore { slot }),
             (Method::Passphrase { .. }, Credential::Passphrase(passphrase)) => self.open_with(place, passphrase),
             (Method::Passphrase { .. }, _) => Err(KeysError::NeedsPassphrase { slot }),
         }
@@ -293,6 +331,11 @@ impl KeySlot {
         let Method::Passphrase { salt, cost } = &self.method else { return Err(KeysError::NeedsKeyFile { slot }) };
         let key = stretch(passphrase, salt, *cost)?;
         self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+    }
+
+    /// Where the keystore holds this slot's key.
+    pub(super) fn account(&self, place: &RootPlace) -> String {
+        format!("{}/{}/{}", place.ledger_id, self.id, place.root_generation)
     }
 
     /// The commitment in the wrapped key is compared in constant time before anything is opened.
@@ -314,6 +357,7 @@ impl KeySlot {
         let kind: u16 = match self.method {
             Method::File => 1,
             Method::Passphrase { .. } => 2,
+            Method::OsKeystore => 3,
         };
         out.extend_from_slice(&kind.to_le_bytes());
         out.extend_from_slice(&self.created.as_millis().to_le_bytes());
@@ -343,8 +387,8 @@ impl KeySlot {
         }
         let method = match kind {
             1 => Method::File,
-            // 3 is kept for the operating system's keystore.
             2 => Method::Passphrase { salt: reader.take()?, cost: parse_cost(reader)? },
+            3 => Method::OsKeystore,
             _ => return None,
         };
         Some(Self { id, created, label: label.to_owned(), method, wrapped: reader.take()? })

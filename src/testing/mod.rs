@@ -38,6 +38,7 @@ pub mod fuzz;
 pub mod fuzz_auth;
 #[doc(hidden)]
 pub mod fuzz_pairing;
+mod keystore;
 mod pairing;
 mod sim;
 mod sweep;
@@ -47,6 +48,7 @@ pub use clock::ManualClock;
 pub use dice::SeededRandom;
 pub use fault::{Fault, FaultError, FaultMedium, FaultOp, Violation};
 pub use flip::{flip_byte, flip_byte_at_path};
+pub use keystore::MemoryKeystore;
 pub use pairing::{ask_to_pair, pair_device};
 pub use sim::SimDisk;
 pub use sweep::{Cut, for_every_cut};

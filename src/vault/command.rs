@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{SecretBytes, SecretPath, Timestamp, limits};
+use crate::base::{BackendKind, SecretBytes, SecretPath, Timestamp, limits};
+use crate::crypto::Hash;
 use crate::event::vault::Versions;
 
 use super::Sealer;
@@ -89,6 +90,28 @@ impl Metadata {
     }
 }
 
+/// An envelope that was sealed for the next version and is kept outside the log already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Which backend keeps it.
+    pub backend: BackendKind,
+    /// The version it was sealed for.
+    pub version: u32,
+    /// The key slot that it takes.
+    pub slot: u64,
+    /// Its digest.
+    pub digest: Hash,
+}
+
+/// What a new version is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum Material<'a> {
+    /// A fresh key slot: the envelope is sealed now and stands in the event.
+    Seal(&'a Sealer),
+    /// An envelope in another backend.
+    Sealed(&'a Sealed),
+}
+
 /// Write a new version of a secret.
 #[derive(Debug)]
 pub struct Put<'a> {
@@ -102,8 +125,8 @@ pub struct Put<'a> {
     pub expect: Expect,
     /// Metadata that changes with it.
     pub metadata: &'a Metadata,
-    /// The fresh key slot that this version takes.
-    pub sealer: &'a Sealer,
+    /// What the version is made of.
+    pub material: Material<'a>,
 }
 
 /// Delete, undelete or shred versions of a secret.

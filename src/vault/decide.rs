@@ -1,12 +1,13 @@
 //! Decisions: a command against the state gives events or a refusal, without any I/O.
 
-use crate::base::{Context, SecretPath, StateRead, limits};
+use crate::base::{BackendKind, Context, SecretPath, StateRead, limits};
 use crate::event::Event;
 use crate::event::vault::{SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, Versions};
 
+use super::backend::backend;
 use super::envelope::digest;
-use super::state::{ApplyFault, Head, VersionRecord, VersionState, find_head, find_version, list_versions};
-use super::{Describe, Expect, Metadata, MetadataError, Put, Select};
+use super::state::{ApplyFault, Head, VersionRecord, VersionState, counters, find_head, find_version, list_versions};
+use super::{Describe, Expect, Material, Metadata, MetadataError, Put, Select};
 
 /// Events of one command, and the version it leaves current.
 #[derive(Debug)]
@@ -89,6 +90,12 @@ pub enum VaultError {
         /// The scope of the handle.
         bound: Box<crate::base::Scope>,
     },
+    /// Others changed the secret, or the storage backend, while the value was sealed for it.
+    #[error("{target} or its storage backend changed while the value was written")]
+    Overtaken {
+        /// Which.
+        target: Box<SecretPath>,
+    },
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] ApplyFault),
@@ -109,6 +116,7 @@ impl VaultError {
             Self::TooManyVersions { .. } => "too_many_versions",
             Self::Metadata(_) => "metadata",
             Self::ScopeDenied { .. } => "scope_denied",
+            Self::Overtaken { .. } => "overtaken",
             Self::State(_) => return None,
         })
     }
@@ -139,40 +147,67 @@ fn existing(state: &dyn StateRead, target: &SecretPath, expect: Expect) -> Resul
     head.ok_or_else(|| VaultError::NotFound { target: boxed(target) })
 }
 
-/// Decides a put: the next version, sealed for its place.
+/// Checks a put without deciding it: the secret as it is, and the version that would come.
 ///
 /// # Errors
 /// [`VaultError`] where bounds or the compare-and-set refuse it.
-pub fn decide_put(state: &dyn StateRead, command: &Put<'_>, context: &Context) -> Result<Decided, VaultError> {
-    let target = command.target;
-    let bytes = command.value.len();
+pub fn check_put(
+    state: &dyn StateRead,
+    target: &SecretPath,
+    bytes: usize,
+    max: usize,
+    expect: Expect,
+    metadata: &Metadata,
+) -> Result<(Option<Head>, u32), VaultError> {
     if bytes == 0 {
         return Err(VaultError::EmptyValue { target: boxed(target) });
     }
-    if bytes > command.max_bytes || bytes > limits::VALUE_MAX_CEILING {
-        return Err(VaultError::ValueTooLarge { target: boxed(target), bytes, max: command.max_bytes });
+    if bytes > max || bytes > limits::VALUE_MAX_CEILING {
+        return Err(VaultError::ValueTooLarge { target: boxed(target), bytes, max });
     }
-    command.metadata.check()?;
+    metadata.check()?;
     let head = find_head(state, &target.scope, &target.name)?;
     let last = current(head.as_ref());
-    check_expect(target, command.expect, last)?;
+    check_expect(target, expect, last)?;
     if last >= limits::VERSIONS_MAX {
         return Err(VaultError::TooManyVersions { target: boxed(target) });
     }
-    let version = last + 1;
-    let envelope = command.sealer.seal(target, version, &context.nonce, command.value);
+    Ok((head, last + 1))
+}
+
+/// Decides a put: the next version, sealed for its place. The backend in force decides what it must be made of.
+///
+/// # Errors
+/// [`VaultError`] where bounds or the compare-and-set refuse it, [`VaultError::Overtaken`] where an envelope that
+/// was sealed beforehand does not fit any more.
+pub fn decide_put(state: &dyn StateRead, command: &Put<'_>, context: &Context) -> Result<Decided, VaultError> {
+    let (target, bytes) = (command.target, command.value.len());
+    let (head, version) = check_put(state, target, bytes, command.max_bytes, command.expect, command.metadata)?;
+    let kind = backend(state)?.kind;
+    let (slot, digest, envelope) = match command.material {
+        Material::Seal(sealer) if kind == BackendKind::Ledger => {
+            let envelope = sealer.seal(target, version, &context.nonce, command.value);
+            (sealer.slot, digest(&envelope), envelope)
+        }
+        Material::Sealed(sealed)
+            if kind == sealed.backend && version == sealed.version && counters(state)?.next_slot <= sealed.slot =>
+        {
+            (sealed.slot, sealed.digest, Vec::new())
+        }
+        Material::Seal(_) | Material::Sealed(_) => return Err(VaultError::Overtaken { target: boxed(target) }),
+    };
     let (description, labels) = merged(head.as_ref(), command.metadata);
     let event = SecretPut {
         scope: target.scope.clone(),
         name: target.name.clone(),
         version,
-        slot: command.sealer.slot,
+        slot,
         value_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         expires_at: command.metadata.expires_at.flatten(),
         description,
         labels,
-        envelope_digest: digest(&envelope),
-        backend: 0,
+        envelope_digest: digest,
+        backend: kind.number(),
         envelope,
     };
     Ok(Decided { events: vec![Event::SecretPut(event)], version })

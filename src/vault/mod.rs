@@ -19,13 +19,17 @@
 //! # Ok::<(), palyra_ledger::RefError>(())
 //! ```
 
+mod backend;
 mod command;
 mod decide;
 mod envelope;
 mod state;
 
-pub use command::{Describe, Expect, Metadata, MetadataError, Put, Select};
-pub use decide::{Decided, VaultError, decide_delete, decide_describe, decide_put, decide_shred, decide_undelete};
+pub use backend::{BackendState, backend, each_version, moved_by};
+pub use command::{Describe, Expect, Material, Metadata, MetadataError, Put, Sealed, Select};
+pub use decide::{
+    Decided, VaultError, check_put, decide_delete, decide_describe, decide_put, decide_shred, decide_undelete,
+};
 pub use envelope::{EnvelopeError, Sealer, digest as envelope_digest, open as open_envelope};
 pub use state::{
     ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key,

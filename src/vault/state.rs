@@ -7,6 +7,8 @@
 //! | `11` scope `00` name `00` version (4, big endian) | [`VersionRecord`] of an older version |
 //! | `12` sequence number (8, big endian) | key slots that the shred event of this number destroys |
 //! | `13` scope `00` name | time of the last recorded read |
+//! | `14` | [`BackendState`](super::BackendState), once it was ever another than the ledger |
+//! | `15` slot (8, big endian) | sequence number of the event that brought this envelope back into the log |
 //!
 //! Scopes and names hold no zero byte, so keys of one scope stand together and none is a prefix of
 //! another's range.
@@ -17,7 +19,9 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end};
+use crate::base::{
+    BackendKind, Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end,
+};
 use crate::event::vault::{
     ReadNote, SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, SecretsRead, Versions,
 };
@@ -55,6 +59,9 @@ pub enum ApplyFault {
         /// The slot in the event.
         slot: u64,
     },
+    /// The event does not fit the backend that is in force, or where a move of it stands.
+    #[error("the event does not fit the storage backend in force")]
+    Backend,
     /// The version was shredded before.
     #[error("version {version} is shredded already")]
     ShreddedBefore {
@@ -190,11 +197,11 @@ fn version_key(scope: &Scope, name: &SecretName, version: u32) -> Vec<u8> {
     key
 }
 
-fn read<T: DeserializeOwned>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, ApplyFault> {
+pub(super) fn read<T: DeserializeOwned>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, ApplyFault> {
     Ok(state.get(key)?.map(|bytes| codec::decode(&bytes)).transpose()?)
 }
 
-fn put<T: Serialize>(key: &[u8], value: &T) -> Result<Change, ApplyFault> {
+pub(super) fn put<T: Serialize>(key: &[u8], value: &T) -> Result<Change, ApplyFault> {
     Ok((key.into(), Some(codec::encode(value)?.into())))
 }
 
@@ -340,7 +347,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         Event::SecretShredded(event) => apply_shred(state, seq, time, event),
         Event::SecretDescribed(event) => apply_describe(state, time, event),
         Event::SecretsRead(event) => apply_reads(event),
-        _ => Ok(Vec::new()),
+        other => super::backend::apply(state, seq, other),
     }
 }
 
@@ -348,6 +355,10 @@ fn apply_put(state: &dyn StateRead, seq: u64, time: Timestamp, event: &SecretPut
     let mut counters = counters(state)?;
     if event.slot < counters.next_slot {
         return Err(ApplyFault::SlotReused { slot: event.slot });
+    }
+    let backend = super::backend::backend(state)?.kind;
+    if event.backend != backend.number() || event.envelope.is_empty() != (backend != BackendKind::Ledger) {
+        return Err(ApplyFault::Backend);
     }
     let before = find_head(state, &event.scope, &event.name)?;
     let last = before.as_ref().map_or(0, |head| head.current.version);

@@ -9,14 +9,16 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base", "crypto"]),
+    ("platform", &["base"]),
     ("store", &["base", "testing"]),
+    ("backend", &["base", "crypto", "platform", "store"]),
     ("event", &["base", "crypto"]),
     ("log", &["base", "crypto", "store"]),
-    ("keys", &["base", "crypto", "store"]),
+    ("keys", &["base", "crypto", "platform", "store"]),
     ("projection", &["base", "crypto", "store", "log"]),
     ("vault", &["base", "crypto", "event"]),
     ("identity", &["base", "crypto", "event"]),
@@ -28,7 +30,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "base",
             "crypto",
             "pki",
+            "platform",
             "store",
+            "backend",
             "event",
             "log",
             "keys",
@@ -48,11 +52,13 @@ const ARROWS: [(&str, &[&str]); 19] = [
         "testing",
         &[
             "auth",
+            "backend",
             "base",
             "device",
             "identity",
             "oauth",
             "pki",
+            "platform",
             "store",
             "event",
             "log",

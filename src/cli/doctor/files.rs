@@ -142,10 +142,19 @@ fn key_slots(home: &Path, checks: &mut Checks) {
     };
     let mut unattended = 0;
     let mut passphrases = 0;
+    let mut keystores = 0;
     for slot in ring.slots() {
         let place = format!("slot {} ({})", slot.id(), slot.label());
         match slot.kind() {
             SlotKind::Passphrase => passphrases += 1,
+            SlotKind::OsKeystore => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
+                Ok(_) => keystores += 1,
+                Err(error) => checks.warn(
+                    "key slots",
+                    format!("{place} does not open now: {error}"),
+                    "run the doctor where that keystore is reachable and unlocked, or use another slot with --slot ID",
+                ),
+            },
             SlotKind::File => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
                 Ok(unlocked) => {
                     unattended += 1;
@@ -161,10 +170,10 @@ fn key_slots(home: &Path, checks: &mut Checks) {
         }
     }
     let what = format!(
-        "{unattended} opened by key file, {passphrases} by passphrase (not tried); {} is pinned",
+        "{unattended} opened by key file, {keystores} by the system's keystore, {passphrases} by passphrase (not tried); {} is pinned",
         ring.pinned()
     );
-    if unattended + passphrases == 0 {
+    if unattended + passphrases + keystores == 0 {
         checks.problem("key slots", "no slot opens", "restore the `keys` folder from a backup");
     } else if ring.slots().len() == 1 {
         checks.warn(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
-use crate::engine::{Ledger, VerifyOptions};
+use crate::engine::{Error, Ledger, VerifyOptions};
 use crate::inspect::{FindingCode, Report};
 
 /// Arguments of `log verify`.
@@ -21,8 +21,11 @@ pub struct VerifyArgs {
     /// Compare the second copy of the log frame by frame
     #[arg(long)]
     witness: bool,
+    /// Look for every sealed value in the storage backend, and for what no secret names there
+    #[arg(long)]
+    backend: bool,
     /// Only what can be checked without any key: for auditors and for damaged ledgers
-    #[arg(long, conflicts_with_all = ["state", "witness"])]
+    #[arg(long, conflicts_with_all = ["state", "witness", "backend"])]
     keyless: bool,
 }
 
@@ -48,7 +51,7 @@ fn spinning<T>(invocation: &Invocation, work: impl FnOnce() -> T) -> T {
 fn keyless(invocation: &Invocation) -> Result<Report, Failure> {
     let home = invocation.home()?;
     if !home.join("format").exists() {
-        return Err(crate::engine::Error::NoLedger { home }.into());
+        return Err(Error::NoLedger { home }.into());
     }
     let config = invocation.config()?;
     Ok(spinning(invocation, || Ledger::examine(&config))?)
@@ -59,7 +62,13 @@ fn keyed(invocation: &Invocation, args: &VerifyArgs) -> Result<(Report, Option<F
     match invocation.open(Access::Read) {
         Ok(ledger) => {
             let options = VerifyOptions { state: args.state, witness: args.witness };
-            let report = spinning(invocation, || ledger.verify(options))?;
+            let report = spinning(invocation, || {
+                let mut report = ledger.verify(options)?;
+                if args.backend {
+                    ledger.verify_backend(&mut report)?;
+                }
+                Ok::<_, Error>(report)
+            })?;
             invocation.close(&ledger);
             Ok((report, None))
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::base::SecretPath;
+use crate::base::{BackendKind, SecretPath};
 
 /// What `secrets` does.
 #[derive(Debug, Subcommand)]
@@ -33,6 +33,12 @@ pub enum SecretsCommand {
     Undelete(Select),
     /// Destroy a secret or one version for good: its key is overwritten
     Shred(Shred),
+    /// Move every sealed value to another storage backend
+    ///
+    /// What is moved is sealed and stays sealed. It is copied, read back and compared before the ledger is
+    /// switched, then the former copies are removed. Run it again after an interruption; naming the backend that
+    /// it came from gives an unfinished move up. Naming the backend in force sweeps what no secret names.
+    MigrateBackend(MigrateBackend),
 }
 
 /// Arguments of `secrets set`.
@@ -159,6 +165,17 @@ pub struct Select {
     /// Only if the current version has this number
     #[arg(long, value_name = "N")]
     pub if_version: Option<u32>,
+}
+
+/// Arguments of `secrets migrate-backend`.
+#[derive(Debug, Args)]
+pub struct MigrateBackend {
+    /// Where to: ledger, `encrypted_file`, `linux_secret_service`, `macos_keychain` or `windows_dpapi`
+    #[arg(value_name = "KIND")]
+    pub kind: BackendKind,
+    /// Say what would be done, and whether that backend can be reached
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `secrets shred`.
