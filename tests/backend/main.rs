@@ -6,6 +6,7 @@ mod crash;
 mod findings;
 mod key_slot;
 mod model;
+mod native;
 #[cfg(target_os = "linux")]
 mod secret_service;
 

@@ -255,6 +255,22 @@ fn a_real_secret_service_keeps_envelopes_and_says_why_it_does_not() {
     desktop.run(&["log", "verify", "--state", "--backend"], 0);
 }
 
+/// The suite itself runs in a process that has this desktop.
+#[test]
+fn a_real_secret_service_conforms() {
+    if !is_there() {
+        return;
+    }
+    let desktop = Desktop::unlocked();
+    let this = std::env::current_exe().unwrap();
+    let mut suite = desktop.command(this.to_str().unwrap());
+    let output = suite.args(["--ignored", "--exact", "native::native_keystore_conforms"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let left = desktop.command("secret-tool").args(["search", "--all", "service", "palyra-ledger"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "nothing stays behind");
+}
+
 #[test]
 fn without_a_session_bus_it_says_so() {
     if !is_there() {
