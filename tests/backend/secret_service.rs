@@ -329,7 +329,7 @@ fn a_move_that_is_killed_anywhere_goes_on() {
 }
 
 #[test]
-fn a_ledger_opens_by_a_real_keystore_and_its_daemon_does_too() {
+fn a_ledger_opens_by_a_real_keystore_as_long_as_that_is_unlocked() {
     if !is_there() {
         return;
     }
@@ -360,5 +360,30 @@ fn a_ledger_opens_by_a_real_keystore_and_its_daemon_does_too() {
     desktop.run(&["keys", "remove-slot", &id("os-keystore"), "--pin", &id("file")], 0);
     let group = format!("{ledger}/{}", id("os-keystore"));
     assert_eq!(desktop.lookup(&group, "2"), b"", "the item went with its slot");
+    assert_eq!(desktop.get("global/a"), "one");
+}
+
+#[test]
+fn a_command_uses_the_session_of_the_daemon_that_serves_its_ledger() {
+    if !is_there() {
+        return;
+    }
+    let desktop = Desktop::unlocked();
+    desktop.init(&["--os-keystore", "--backend", "linux_secret_service"]);
+    desktop.set("global/a", "one", 0);
+    let mut daemon = desktop.program(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let socket = desktop.home().join("serve.sock");
+    until("the daemon", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let without = |words: &[&str]| {
+        let output = desktop.program(words).env_remove("DBUS_SESSION_BUS_ADDRESS").output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(without(&["secrets", "get", "global/a", "--reveal"]), "one");
+    without(&["log", "verify", "--backend"]);
+    without(&["secrets", "migrate-backend", "encrypted_file"]);
+    assert_eq!(without(&["secrets", "get", "global/a", "--reveal"]), "one");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
     assert_eq!(desktop.get("global/a"), "one");
 }
