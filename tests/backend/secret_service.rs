@@ -371,7 +371,12 @@ fn a_command_uses_the_session_of_the_daemon_that_serves_its_ledger() {
     let desktop = Desktop::unlocked();
     desktop.init(&["--os-keystore", "--backend", "linux_secret_service"]);
     desktop.set("global/a", "one", 0);
-    let mut daemon = desktop.program(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut daemon = desktop
+        .program(&["serve", "--listen", "off", "--pairing-listen", "off"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let socket = desktop.home().join("serve.sock");
     until("the daemon", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     let without = |words: &[&str]| {
