@@ -1,5 +1,11 @@
 //! Storage backends: what every one of them must do, moving between them, and what crashes and others leave.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod conformance;
 mod crash;
