@@ -20,7 +20,7 @@ use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
 use palyra_ledger::pki::{Authority, LeafKey};
 use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
 use palyra_ledger::testing::{fuzz_auth, fuzz_pairing};
-use palyra_ledger::{Actor, Caller, CorrelationId, DeviceId, LedgerId, Reason, Serial, SlotId, Timestamp};
+use palyra_ledger::{Actor, BackendKind, Caller, CorrelationId, DeviceId, LedgerId, Reason, Serial, SlotId, Timestamp};
 
 /// Mutations of each corpus.
 const VARIANTS: usize = 2_000;
@@ -241,6 +241,23 @@ fn events() -> Vec<Event> {
             description: None,
             labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
         }),
+        Event::BackendMigrationStarted(vault::BackendMigrationStarted {
+            from: BackendKind::Ledger,
+            to: BackendKind::EncryptedFile,
+        }),
+        Event::EnvelopesMoved(vault::EnvelopesMoved {
+            envelopes: vec![vault::MovedEnvelope { slot: 513, envelope: vec![0xee; 75] }],
+        }),
+        Event::BackendSwitched(vault::BackendSwitched {
+            from: BackendKind::Ledger,
+            to: BackendKind::LinuxSecretService,
+            envelopes: 3,
+        }),
+        Event::BackendMigrationFinished(vault::BackendMigrationFinished {
+            from: BackendKind::MacosKeychain,
+            removed: 3,
+        }),
+        Event::BackendMigrationAborted(vault::BackendMigrationAborted { to: BackendKind::WindowsDpapi, removed: 0 }),
         Event::SecretsRead(vault::SecretsRead {
             reads: vec![vault::ReadNote {
                 scope: "global".parse().unwrap(),
@@ -674,6 +691,22 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ] {
                 add(name, text.as_bytes().to_vec());
             }
+        }
+        "objects_file" => {
+            let file = |slot: u64, envelope: &[u8]| {
+                let digest = Hash::of(labels::ENVELOPE_DIGEST, &[envelope]);
+                let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, envelope);
+                let ledger = ledger_id();
+                format!(
+                    "{{\"version\":1,\"ledger\":\"{ledger}\",\"slot\":{slot},\"digest\":\"{digest}\",\"envelope\":\"{text}\"}}\n"
+                )
+                .into_bytes()
+            };
+            add("whole", file(7, &[0xee; 75]));
+            add("other-slot", file(8, &[0xee; 75]));
+            add("no-line-feed", file(7, &[0xee; 75]).into_iter().filter(|byte| *byte != b'\n').collect());
+            let spaced = String::from_utf8(file(7, &[0xee; 75])).unwrap().replace(':', ": ");
+            add("spaced", spaced.into_bytes());
         }
         "settings" => {
             add("empty", Vec::new());

@@ -165,8 +165,9 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             return (ExitCode::Denied, format!("run `chmod {wanted:o} '{}'`", path.display()));
         }
         Error::HomeOwner { .. } => (ExitCode::Denied, "run the command as the home's owner"),
-        Error::Format { .. } => (ExitCode::Usage, "use the program version that made this ledger, or a newer one"),
-        Error::Marker { .. } => (ExitCode::Usage, "use the program version that made this ledger, or a newer one"),
+        Error::Format { .. } | Error::Marker { .. } => {
+            (ExitCode::Usage, "use the program version that made this ledger, or a newer one")
+        }
         Error::BackendDiffers { log, .. } => {
             return (
                 ExitCode::Integrity,

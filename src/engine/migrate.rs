@@ -98,7 +98,7 @@ impl Copying<'_> {
     }
 
     fn one(&mut self, target: &SecretPath, record: &VersionRecord) -> Result<(), Error> {
-        let Some(backend) = self.target.clone() else { return self.into_log(target, record) };
+        let Some(backend) = self.target.clone() else { return self.bring_back(target, record) };
         let slot = record.slot;
         let Some(envelope) = self.fetch(target, record)? else { return Ok(()) };
         // What is damaged there is simply written again.
@@ -113,7 +113,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    fn into_log(&mut self, target: &SecretPath, record: &VersionRecord) -> Result<(), Error> {
+    fn bring_back(&mut self, target: &SecretPath, record: &VersionRecord) -> Result<(), Error> {
         let event = self.core.put_event(target, record)?;
         let moved = vault::moved_by(&self.core.index, record.slot).map_err(VaultError::from)?;
         if event.backend == BackendKind::Ledger.number() || moved.is_some() {

@@ -342,15 +342,15 @@ impl Vault {
         }
         self.core.ready_slots(table)?;
         let kept = self.core.keep_outside(table, &[(target, value)])?;
-        let sealed = kept.as_ref().and_then(|kept| kept.sealed.first());
+        let outside = kept.as_ref().and_then(|kept| kept.sealed.first());
         let done = self.core.enqueue_as(&self.caller, |state, context| {
             let put = |material| {
                 let (expect, metadata) = (options.expect, &options.metadata);
                 let command = Put { target, value, max_bytes, expect, metadata, material };
                 vault::decide_put(state, &command, context).map(|decided| (decided.events, decided.version))
             };
-            if let Some(sealed) = sealed {
-                return put(Material::Sealed(sealed)).map_err(Attempt::Refused);
+            if let Some(outside) = outside {
+                return put(Material::Sealed(outside)).map_err(Attempt::Refused);
             }
             let sealer = self.core.take_slot(table).ok_or(Attempt::NoSlot)?;
             put(Material::Seal(&sealer)).map_err(|error| {

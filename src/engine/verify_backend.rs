@@ -34,7 +34,6 @@ impl Core {
             // Held: the backend is not switched while it is asked.
             let _table = self.table();
             match self.envelope(target, record) {
-                Ok(_) => {}
                 Err(error @ Error::Away { what, .. }) => {
                     let code = match what {
                         Away::Lost => FindingCode::EnvelopeLost,
@@ -50,7 +49,8 @@ impl Core {
                     report.add(code, Some(record.seq), error.to_string());
                 }
                 // The walk over the log names damage of frames.
-                Err(Error::Journal(_) | Error::Sealed { .. } | Error::Codec { .. } | Error::Misplaced { .. }) => {}
+                Ok(_)
+                | Err(Error::Journal(_) | Error::Sealed { .. } | Error::Codec { .. } | Error::Misplaced { .. }) => {}
                 Err(error) => return Err(error),
             }
             Ok(())

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use crate::backend;
 use crate::base::{LedgerId, ReferenceTable, Scope, ScopePrefix, SecretName, SecretPath, SecretRef};
 use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
 use crate::engine::{self, Settings};
@@ -43,6 +44,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("keyring", keyring),
     ("key_table_slot", key_table_slot),
     ("keyfile", keyfile),
+    ("objects_file", objects_file),
     ("settings", settings),
     ("sled_value", sled_value),
     ("pairing_hello", pairing_hello),
@@ -273,6 +275,11 @@ pub fn key_table_slot(bytes: &[u8]) {
 pub fn keyfile(bytes: &[u8]) {
     keys::fuzz_key_file(bytes);
     keys::fuzz_key_file(&with_short_check(labels::KEY_FILE_CHECK, &[], bytes));
+}
+
+/// A file of an `encrypted_file` object: what parses has one encoding.
+pub fn objects_file(bytes: &[u8]) {
+    backend::fuzz_object(bytes);
 }
 
 /// The same bytes with the last eight replaced by the check of what stands before them.

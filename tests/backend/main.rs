@@ -1,11 +1,18 @@
 //! Storage backends: what every one of them must do, moving between them, and what crashes and others leave.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod conformance;
 mod crash;
 mod findings;
 mod key_slot;
 mod model;
+mod native;
 #[cfg(target_os = "linux")]
 mod secret_service;
 

@@ -46,7 +46,7 @@ fn is_there() -> bool {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !done() {
         assert!(Instant::now() < end, "{what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -63,7 +63,7 @@ impl Desktop {
         let config = dir.path().join("session.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
-             <policy context=\"default\"><allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>",
+             <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>",
             dir.path().join("bus").display()
         );
         std::fs::write(&config, text).unwrap();
@@ -255,6 +255,22 @@ fn a_real_secret_service_keeps_envelopes_and_says_why_it_does_not() {
     desktop.run(&["log", "verify", "--state", "--backend"], 0);
 }
 
+/// The suite itself runs in a process that has this desktop.
+#[test]
+fn a_real_secret_service_conforms() {
+    if !is_there() {
+        return;
+    }
+    let desktop = Desktop::unlocked();
+    let this = std::env::current_exe().unwrap();
+    let mut suite = desktop.command(this.to_str().unwrap());
+    let output = suite.args(["--ignored", "--exact", "native::native_keystore_conforms"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let left = desktop.command("secret-tool").args(["search", "--all", "service", "palyra-ledger"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "nothing stays behind");
+}
+
 #[test]
 fn without_a_session_bus_it_says_so() {
     if !is_there() {
@@ -313,7 +329,7 @@ fn a_move_that_is_killed_anywhere_goes_on() {
 }
 
 #[test]
-fn a_ledger_opens_by_a_real_keystore_and_its_daemon_does_too() {
+fn a_ledger_opens_by_a_real_keystore_as_long_as_that_is_unlocked() {
     if !is_there() {
         return;
     }
@@ -344,5 +360,35 @@ fn a_ledger_opens_by_a_real_keystore_and_its_daemon_does_too() {
     desktop.run(&["keys", "remove-slot", &id("os-keystore"), "--pin", &id("file")], 0);
     let group = format!("{ledger}/{}", id("os-keystore"));
     assert_eq!(desktop.lookup(&group, "2"), b"", "the item went with its slot");
+    assert_eq!(desktop.get("global/a"), "one");
+}
+
+#[test]
+fn a_command_uses_the_session_of_the_daemon_that_serves_its_ledger() {
+    if !is_there() {
+        return;
+    }
+    let desktop = Desktop::unlocked();
+    desktop.init(&["--os-keystore", "--backend", "linux_secret_service"]);
+    desktop.set("global/a", "one", 0);
+    let mut daemon = desktop
+        .program(&["serve", "--listen", "off", "--pairing-listen", "off"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let socket = desktop.home().join("serve.sock");
+    until("the daemon", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let without = |words: &[&str]| {
+        let output = desktop.program(words).env_remove("DBUS_SESSION_BUS_ADDRESS").output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(without(&["secrets", "get", "global/a", "--reveal"]), "one");
+    without(&["log", "verify", "--backend"]);
+    without(&["secrets", "migrate-backend", "encrypted_file"]);
+    assert_eq!(without(&["secrets", "get", "global/a", "--reveal"]), "one");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
     assert_eq!(desktop.get("global/a"), "one");
 }

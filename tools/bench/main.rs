@@ -7,6 +7,7 @@
 // A command-line tool speaks on its standard output; counts and nanoseconds become rates.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
+mod backends;
 mod credentials;
 mod devices;
 mod endpoint;
@@ -95,6 +96,8 @@ enum Bench {
     Auth,
     /// Resolving references to secrets.
     Resolve,
+    /// Puts through the storage backend `encrypted_file`.
+    Backends,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -177,6 +180,9 @@ fn run(args: &Args) -> Result<(), Fault> {
         add(credentials::reports(&plan)?);
         add(credentials::refreshes(&plan)?);
         add(credentials::rendering(&plan)?);
+    }
+    if wanted(Bench::Backends) {
+        add(backends::files(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {

@@ -3,6 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::base::BackendKind;
 use crate::cli::exit::Failure;
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::story;
@@ -61,7 +62,7 @@ fn plan(invocation: &Invocation, args: &MigrateBackend) -> Result<(), Failure> {
         return out.json(&json!({
             "from": plan.now.kind.name(),
             "backend": args.kind.name(),
-            "unfinished": plan.now.other.map(|other| other.name()),
+            "unfinished": plan.now.other.map(BackendKind::name),
             "switched": plan.now.switched,
             "envelopes": plan.envelopes,
             "bytes": plan.bytes,
