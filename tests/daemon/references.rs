@@ -23,8 +23,8 @@ fn prepared() -> Home {
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text
         .replace("env_allow = []", "env_allow = [\"VARIABLE\"]")
-        .replace("file_dirs = []", &format!("file_dirs = [{trusted:?}]"))
-        .replace("exec_allow = []", &format!("exec_allow = [{:?}]", trusted.join("program")))
+        .replace("file_dirs = []", &format!("file_dirs = [\"{}\"]", trusted.display()))
+        .replace("exec_allow = []", &format!("exec_allow = [\"{}/program\"]", trusted.display()))
         .replace("exec_inherit = []", "exec_inherit = [\"VARIABLE\"]");
     std::fs::write(&config, text).unwrap();
     let written = home.with_input(&["secrets", "set", "global/a", "--stdin"], b"{\"token\": \"CANARY-vault\"}");
