@@ -84,14 +84,23 @@ impl Command {
     /// Whether a daemon can run the command for a client.
     const fn is_forwarded(&self) -> bool {
         match self {
-            Self::Secrets(_) | Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) => true,
-            Self::Resolving => true,
-            // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
-            Self::Resolve(_) => false,
+            // What is outside the vault is resolved where the command is: `resolve` asks the daemon for the rest.
+            Self::Secrets(_)
+            | Self::Resolving
+            | Self::Keys(_)
+            | Self::Log(_)
+            | Self::Devices(_)
+            | Self::Ca(_)
+            | Self::Auth(_) => true,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
-            Self::Init(_) | Self::Tour(_) | Self::Serve(_) | Self::ExitCodes | Self::Completions { .. } => false,
+            Self::Resolve(_)
+            | Self::Init(_)
+            | Self::Tour(_)
+            | Self::Serve(_)
+            | Self::ExitCodes
+            | Self::Completions { .. } => false,
         }
     }
 }
