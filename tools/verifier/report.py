@@ -11,7 +11,9 @@ from . import errors
 KEPT = 200
 
 # The gravest class decides the exit code, in this order.
-GRAVITY = [errors.DAMAGED, errors.TRUNCATED, errors.CANNOT_OPEN, errors.NEEDS_KEY, errors.UNANCHORED]
+GRAVITY = [
+    errors.DAMAGED, errors.TRUNCATED, errors.CANNOT_OPEN, errors.NEEDS_KEY, errors.NOT_FOUND, errors.UNANCHORED
+]
 
 
 class Report:
