@@ -76,10 +76,14 @@ class HeadCheck:
             self.report.damaged("head", "no record of the head file is whole")
         self.held = whole[-1:]
 
+    def durable(self) -> int:
+        """The event that the head file says was durable; -1 without one."""
+        return max((record.seq for record in self.held), default=-1)
+
     def see(self, frame: Frame) -> None:
         """Compares a frame with the record that names it."""
         for record in self.held:
-            if record.seq == frame.seq and (record.hash != frame.hash or record.time != frame.time):
+            if record.seq == frame.seq and record.hash != frame.hash:
                 self.report.damaged(
                     "head", f"event {frame.seq} is not the one that the head file names", frame.seq
                 )

@@ -5,11 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
-from cryptography.x509 import load_der_x509_certificate
+from typing import Dict, List, Optional
 
 from . import errors, keys
 from .codec import u32
@@ -18,6 +14,7 @@ from .errors import CannotOpen, Malformed, Stop
 from .fold import Fold, Version
 from .head import HeadCheck
 from .journal import Walk
+from .pkcs8 import public_of_certificate, public_of_key
 from .report import Report
 
 FORMAT = b"palyra-ledger 1\n"
@@ -73,7 +70,7 @@ def _check_format(home: str, report: Report) -> None:
 
 
 def _keyless(home: str, head: HeadCheck, report: Report) -> Walk:
-    walk = Walk(os.path.join(home, "journal"), None, report)
+    walk = Walk(os.path.join(home, "journal"), None, report, head.durable())
     if not walk.segments:
         report.damaged("missing_events", "the journal holds no segment", 0)
     for frame in walk.frames():
@@ -202,18 +199,11 @@ def _staged(home: str, digest: Optional[bytes]) -> bool:
 
 
 def _ca_key_fits(ca_key: bytes, fold: Fold) -> bool:
-    try:
-        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        public = load_der_private_key(ca_key, None).public_key().public_bytes(*form)
-        certificate = fold.ca_certificates.get(fold.ca_generation)
-        if certificate is not None:
-            named = load_der_x509_certificate(certificate).public_key().public_bytes(*form)
-            if named != public:
-                return False
-        known = fold.ca_keys.get(fold.ca_generation)
-        return known is None or known == public
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return False
+    public = public_of_key(ca_key)
+    named = [fold.ca_keys.get(fold.ca_generation)]
+    if fold.ca_generation in fold.ca_certificates:
+        named.append(public_of_certificate(fold.ca_certificates[fold.ca_generation]) or b"")
+    return public is not None and all(key is None or key == public for key in named)
 
 
 def _check_slots(

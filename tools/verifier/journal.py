@@ -98,8 +98,11 @@ def list_segments(folder: str) -> List[Tuple[int, str]]:
 class Walk:
     """One pass over the journal. Yields whole, linked frames and reports what does not fit."""
 
-    def __init__(self, folder: str, ledger: Optional[bytes], report: Report) -> None:
+    def __init__(
+        self, folder: str, ledger: Optional[bytes], report: Report, durable: int = -1
+    ) -> None:
         self.segments = list_segments(folder)
+        self.durable = durable
         self.ledger = ledger
         self.report = report
         self.expected = 0
@@ -321,7 +324,7 @@ class Segment:
         return found
 
     def _next_whole(self, missing: int) -> Optional[int]:
-        """The next whole trailer, or whole frame that proves that `missing` was acknowledged."""
+        """The next whole trailer, or the next whole frame if `missing` was acknowledged."""
         budget = SCAN_FACTOR * self.end
         for at in _magics(self.file, self.offset + 1, self.end):
             self.file.seek(at)
@@ -340,9 +343,13 @@ class Segment:
                 self.walk.report.damaged("scan", f"{self.name}: too much looks like frames, not searched further")
                 return None
             frame = _try_frame(self.file, at, self.end)
-            if frame and frame.seq > missing and (frame.group > missing or not self.is_last):
+            if frame and frame.seq > missing and self._was_acknowledged(missing, frame):
                 return at
         return None
+
+    def _was_acknowledged(self, missing: int, later: Frame) -> bool:
+        """A later group, a later segment or the head file proves that `missing` was synced."""
+        return later.group > missing or not self.is_last or missing <= self.walk.durable
 
 
 def trailer_is_whole(raw: bytes) -> bool:
