@@ -109,7 +109,7 @@ failure_kind = _variant(
 )
 refresh_cause = _variant("due", "forced", "in_doubt")
 login_flow = _variant("code", "device")
-epoch_cause = _variant("age", "requested", "root_rotated")
+epoch_cause = _variant("requested", "age", "root_rotated")
 usage_note = _record(
     ("profile", text), ("successes", u32), ("failures", u32), ("last_used", _option(time)),
     ("last_success", _option(time)), ("last_failure", _option(time)), ("failure", _option(failure_kind)),
