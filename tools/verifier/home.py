@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional
 
-from . import errors, keys
+from . import errors, keys, spool
 from .codec import u32
 from .crypto import k, open_object
 from .errors import CannotOpen, Malformed, Stop
@@ -17,7 +18,9 @@ from .journal import Walk
 from .pkcs8 import public_of_certificate, public_of_key
 from .report import Report
 
-FORMAT = b"palyra-ledger 1\n"
+FORMAT = re.compile(rb"palyra-ledger 1\n")
+# FORMAT.md knows `ledger` alone; envelopes of other backends are not in the log and not checked here.
+BACKEND = re.compile(rb"[a-z_]{1,32}\n")
 
 
 @dataclass
@@ -47,6 +50,8 @@ def verify(request: Request) -> Report:
     if ring is not None and walk.ledger is not None and ring.ledger != walk.ledger:
         report.damaged("keyring", "the key ring is of another ledger")
     tables = _tables(request.home, ring, report)
+    spool_key = secrets.ledger_key if secrets is not None else None
+    spool.check(os.path.join(request.home, "reads.spool"), walk.ledger, spool_key, report)
     if secrets is not None and ring is not None and walk.whole is not None:
         fold = _fold(request, walk, secrets, report)
         if fold.stopped is None:
@@ -60,13 +65,14 @@ def verify(request: Request) -> Report:
 
 
 def _check_format(home: str, report: Report) -> None:
-    try:
-        if keys.read_bounded(os.path.join(home, "format"), 64) != FORMAT:
-            report.damaged("format", "the file `format` does not say `palyra-ledger 1`")
-    except FileNotFoundError:
-        report.damaged("format", "there is no file `format`")
-    except Malformed as fault:
-        report.damaged("format", str(fault))
+    for name, wanted in (("format", FORMAT), ("backend.kind", BACKEND)):
+        try:
+            if not wanted.fullmatch(keys.read_bounded(os.path.join(home, name), 64)):
+                report.damaged(name, f"the file `{name}` does not say what it should")
+        except FileNotFoundError:
+            report.damaged(name, f"there is no file `{name}`")
+        except Malformed as fault:
+            report.damaged(name, str(fault))
 
 
 def _keyless(home: str, head: HeadCheck, report: Report) -> Walk:
@@ -143,6 +149,8 @@ def _tables(home: str, ring: Optional[keys.Ring], report: Report) -> List[keys.T
         if table.trailing:
             report.note(f"{name} ends within a slot")
         tables.append(table)
+    if len({table.header.slots for table in tables}) > 1:
+        report.note("the copies of the key table are not of one length: one was cut off, or being grown")
     counts: Dict[str, int] = {"filled": 0, "shredded": 0, "empty": 0, "damaged": 0}
     for table in tables:
         for number, raw in enumerate(table.slots()):
