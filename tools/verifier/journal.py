@@ -152,7 +152,7 @@ class Walk:
         problems = []
         if header[96:] != h("segment header", header[:96]):
             problems.append("its check does not fit")
-        if magic != b"PLSG" or version != 1 or zero or any(header[72:96]):
+        if magic != b"PLSG" or version != 1 or zero or any(header[64:96]):
             problems.append("it is not canonical")
         if seq != first:
             problems.append(f"it says that it begins at {seq}")
