@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const RELEASES: [&str; 3] = ["0001-first-format", "0002-device-trust", "0003-service-credentials"];
+const FIRST: &str = "0001-first-format";
+const TRUST: &str = "0002-device-trust";
 
 /// Every so many bytes one bit is flipped: a prime, so that no field is always met at the same place.
 const STEP: usize = 149;
@@ -63,6 +64,15 @@ fn project() -> PathBuf {
 
 fn golden(release: &str) -> PathBuf {
     project().join("migrations").join(release).join("golden")
+}
+
+/// Every released format that left a store.
+fn releases() -> Vec<String> {
+    let folders = files(&project().join("migrations"));
+    let stores = folders.iter().filter(|folder| folder.join("golden").is_dir());
+    let names: Vec<String> = stores.map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    names
 }
 
 /// A copy of a golden store that may be damaged.
@@ -130,16 +140,18 @@ fn its_cryptography_gives_the_published_vectors() {
 #[test]
 fn every_golden_store_is_whole_for_it_with_and_without_keys() {
     let Some(verifier) = Verifier::find() else { return };
-    for release in RELEASES {
-        let expected = fs::read_to_string(project().join("migrations").join(release).join("EXPECTED")).unwrap();
+    for release in releases() {
+        let expected = fs::read_to_string(project().join("migrations").join(&release).join("EXPECTED")).unwrap();
         let head = expected.lines().nth(1).unwrap();
         for arguments in [&["--keyless"][..], &[]] {
-            let (code, report) = verifier.verify(arguments, &golden(release));
+            let (code, report) = verifier.verify(arguments, &golden(&release));
             assert_eq!(code, 0, "{release}: {report}");
             let last = &report["last"];
             assert_eq!(format!("head {} {}", last["seq"], last["hash"].as_str().unwrap()), head);
             let opened = if arguments.is_empty() { report["events"].clone() } else { Value::Null };
             assert_eq!(report["opened"], opened, "{release}: {report}");
+            // A kind that FORMAT.md has and it does not know would stop the fold.
+            assert_eq!(report["folded_through"], Value::Null, "{release}: {report}");
         }
     }
 }
@@ -147,20 +159,20 @@ fn every_golden_store_is_whole_for_it_with_and_without_keys() {
 #[test]
 fn it_opens_a_secret_and_says_its_length_alone() {
     let Some(verifier) = Verifier::find() else { return };
-    for release in RELEASES {
+    for release in [FIRST, TRUST] {
         let output = verifier.run(&["--open", "global/api_key"], &golden(release), "");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("opens True, bytes 6"), "{said}");
         assert!(!said.contains("second"), "{said}");
     }
-    let (code, _) = verifier.verify(&["--open", "global/no_such"], &golden(RELEASES[0]));
+    let (code, _) = verifier.verify(&["--open", "global/no_such"], &golden(FIRST));
     assert_eq!(code, 10);
 }
 
 #[test]
 fn a_passphrase_opens_the_store_and_a_wrong_one_does_not() {
     let Some(verifier) = Verifier::find() else { return };
-    let home = golden(RELEASES[0]);
+    let home = golden(FIRST);
     assert_eq!(verifier.run(&["--passphrase-stdin"], &home, "golden passphrase\n").status.code(), Some(0));
     assert_eq!(verifier.run(&["--passphrase-stdin"], &home, "another passphrase\n").status.code(), Some(11));
 }
@@ -168,7 +180,7 @@ fn a_passphrase_opens_the_store_and_a_wrong_one_does_not() {
 #[test]
 fn both_verifiers_judge_every_damaged_journal_alike() {
     let Some(verifier) = Verifier::find() else { return };
-    let home = copy(RELEASES[0]);
+    let home = copy(FIRST);
     for segment in files(&home.path().join("journal")) {
         with_flips(&segment, STEP, |at| {
             let (code, report) = verifier.verify(&["--keyless"], home.path());
@@ -193,7 +205,7 @@ fn both_verifiers_judge_every_damaged_journal_alike() {
 #[test]
 fn no_flip_in_a_key_file_goes_unseen() {
     let Some(verifier) = Verifier::find() else { return };
-    let home = copy(RELEASES[1]);
+    let home = copy(TRUST);
     for path in files(&home.path().join("keys")) {
         let table = path.file_name().unwrap().to_string_lossy().starts_with("table");
         with_flips(&path, if table { 9973 } else { 37 }, |at| {
