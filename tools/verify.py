@@ -6,11 +6,12 @@ disagree, one of them or the document is wrong. It opens nothing for writing and
 
 Without keys it checks segments, frames, the chain, batches, groups, closed segments' digests, the head
 file and the structure of key ring and key table. With keys it opens and decodes every event as well,
-and checks versions, key slots, envelope digests, epochs and the key ring that the log names.
+and the read spool, and checks versions, key slots, envelope digests, epochs, the key ring that the log
+names, and the certificates that the log holds.
 
-It does not check: the sled copy, the index, the read spool, backends other than `ledger`, what pairing,
-devices and service credentials add up to, or certificates' signatures. A chain without a signature
-stops accidents, not a writer with the keys.
+It does not check: the state root (FORMAT.md does not say what the state's values hold), the sled copy, the
+index, backends other than `ledger`, or what pairing, devices and service credentials add up to. A chain
+without a signature stops accidents, not a writer with the keys.
 
 Exit codes are the ledger's: 0 whole, 2 usage, 4 needs a key, 10 not found, 11 does not open,
 15 damaged, 16 cut off, 17 whole but nothing says that the end was not cut off, 18 cannot be read.
@@ -79,6 +80,8 @@ def root_key(raw: bytes) -> bytes:
 
 def run(options: argparse.Namespace) -> int:
     """Verifies, prints, and gives the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
     report = home.verify(request(options))
     print(report.as_json() if options.json else report.as_text())
     return report.exit_code()

@@ -106,8 +106,14 @@ def open_object(
     )
 
 
+# A ring that was altered may ask for anything; no passphrase slot needs more than this.
+MAX_ARGON = (2 << 20, 64, 64)
+
+
 def argon2id(passphrase: bytes, salt: bytes, memory_kib: int, passes: int, lanes: int) -> bytes:
     """A passphrase's slot key (RFC 9106, version 0x13)."""
+    if memory_kib > MAX_ARGON[0] or passes > MAX_ARGON[1] or lanes > MAX_ARGON[2]:
+        raise CannotOpen(f"Argon2id with {memory_kib} KiB, {passes} passes and {lanes} lanes is too much")
     try:
         from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
     except ImportError:

@@ -1,7 +1,7 @@
 """What the events add up to, as far as this reader follows them.
 
-Folded: versions of secrets and their slots, key ring, epochs, generations, serials. Not folded: pairing,
-devices and service credentials beyond their encoding. Memory grows with the number of secret versions,
+Folded: versions of secrets and their slots, key ring, epochs, generations, certificates and their
+signatures. Not folded: pairing, devices and service credentials beyond their encoding. Memory grows with the number of secret versions,
 not with their bytes.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Set, Tuple
 
+from . import x509
 from .bodies import UnknownKind, decode
 from .crypto import SEALED_OVERHEAD, h, open_committed, pair
 from .errors import CannotOpen, Malformed
 from .journal import Frame
 from .keys import Secrets
 from .report import Report
-from . import errors
 
 Name = Tuple[str, str]
 
@@ -156,8 +156,11 @@ class Fold:
             else:
                 version.shredded = frame.seq
 
-    def _on_64(self, _: Frame, event: Dict[str, Any]) -> None:
-        self.ca_certificates[event["generation"]] = event["certificate"]
+    def _on_64(self, frame: Frame, event: Dict[str, Any]) -> None:
+        root = event["certificate"]
+        for wrong in x509.problems(root, root, event["not_after"]):
+            self._wrong(frame, f"holds a root that {wrong}")
+        self.ca_certificates[event["generation"]] = root
 
     _on_65 = _on_64
 
@@ -169,6 +172,10 @@ class Fold:
         if event["serial"] in self.serials:
             self._wrong(frame, "issues a serial a second time")
         self.serials.add(event["serial"])
+        issuer = self.ca_certificates.get(event["generation"])
+        times = (event["not_after"], event["not_before"])
+        for wrong in x509.problems(event["certificate"], issuer, *times, event["serial"]):
+            self._wrong(frame, f"holds a certificate that {wrong}")
 
     def finish(self) -> None:
         """Counts for the report, and how far the fold went."""

@@ -15,8 +15,8 @@ from .errors import CannotOpen, Malformed, Stop
 from .fold import Fold, Version
 from .head import HeadCheck
 from .journal import Walk
-from .pkcs8 import public_of_certificate, public_of_key
 from .report import Report
+from .x509 import public_of_certificate, public_of_key
 
 FORMAT = re.compile(rb"palyra-ledger 1\n")
 # FORMAT.md knows `ledger` alone; envelopes of other backends are not in the log and not checked here.

@@ -74,7 +74,12 @@ class Report:
             lines.append(f"and {self.more} more findings")
         count = len(self.findings) + self.more
         lines.append("whole" if count == 0 else f"NOT whole: {count} finding(s)")
-        return "\n".join(lines)
+        return "\n".join(_printable(line) for line in lines)
+
+
+def _printable(line: str) -> str:
+    """A line whose names cannot steer a terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Public keys out of the CA's private key and certificate, to compare them.
+"""The CA's key and certificates, and what they issued, compared with what the log says of them.
 
 The CA key is PKCS #8 as RFC 5958 has it: version 2 with the public key behind the private one, which not
 every library reads. What stands before that attachment is what every library reads.
@@ -6,9 +6,9 @@ every library reads. What stands before that attachment is what every library re
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 from cryptography.x509 import load_der_x509_certificate
 
@@ -66,3 +66,28 @@ def public_of_certificate(certificate: bytes) -> Optional[bytes]:
         return load_der_x509_certificate(certificate).public_key().public_bytes(*FORM)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
+
+
+def problems(
+    certificate: bytes, issuer: Optional[bytes], not_after: int,
+    not_before: Optional[int] = None, serial: Optional[str] = None,
+) -> List[str]:
+    """Where a certificate is not what its event says; times are in milliseconds, a certificate's in seconds."""
+    wrong = []
+    try:
+        leaf = load_der_x509_certificate(certificate)
+        if abs(leaf.not_valid_after_utc.timestamp() * 1000 - not_after) >= 1000:
+            wrong.append("ends at another time")
+        if not_before is not None and abs(leaf.not_valid_before_utc.timestamp() * 1000 - not_before) >= 1000:
+            wrong.append("begins at another time")
+        if serial is not None and leaf.serial_number != int(serial, 16):
+            wrong.append("has another serial")
+        if issuer is None:
+            wrong.append("is of a generation that the log does not know")
+        else:
+            leaf.verify_directly_issued_by(load_der_x509_certificate(issuer))
+    except InvalidSignature:
+        wrong.append("is not signed by its generation")
+    except (ValueError, TypeError, UnsupportedAlgorithm) as fault:
+        wrong.append(f"cannot be read or followed ({fault})")
+    return wrong
