@@ -27,7 +27,7 @@ from typing import List, Optional
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 try:
-    from verifier import crypto, errors, home
+    from verifier import checkpoint, crypto, errors, home
 except ImportError as missing:
     print(f"{missing}: pip install -r tools/verify-requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -48,6 +48,10 @@ def arguments() -> argparse.ArgumentParser:
     )
     key.add_argument("--root-key", metavar="FILE", help="32 bytes, or 64 hexadecimal digits")
     parser.add_argument("--open", metavar="SCOPE/NAME", help="open this secret and say its length")
+    parser.add_argument(
+        "--checkpoints", metavar="FILE", action="append", default=[], help="signed checkpoints kept outside the home"
+    )
+    parser.add_argument("--checkpoint-key", metavar="TEXT", help="the public key that signs them: NAME+ID+BASE64")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--self-test", action="store_true", help="try the cryptography's test vectors")
     return parser
@@ -56,6 +60,12 @@ def arguments() -> argparse.ArgumentParser:
 def request(options: argparse.Namespace) -> home.Request:
     """What was asked, its keys read."""
     asked = home.Request(options.home, options.keyless, options.key_file, open=options.open)
+    asked.checkpoints = options.checkpoints
+    if options.checkpoint_key:
+        try:
+            asked.checkpoint_key = checkpoint.key_of_text(options.checkpoint_key)
+        except errors.Malformed as fault:
+            raise errors.Stop(errors.USAGE, str(fault)) from None
     if options.passphrase_stdin:
         line = sys.stdin.buffer.readline(MAX_PASSPHRASE + 1)
         asked.passphrase = line.rstrip(b"\r\n")

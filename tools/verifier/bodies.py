@@ -110,6 +110,7 @@ failure_kind = _variant(
 refresh_cause = _variant("due", "forced", "in_doubt")
 login_flow = _variant("code", "device")
 epoch_cause = _variant("requested", "age", "root_rotated")
+conflict_cause = _variant("lost", "forked", "other_branch", "damaged", "forged", "other_key", "other_ledger")
 usage_note = _record(
     ("profile", text), ("successes", u32), ("failures", u32), ("last_used", _option(time)),
     ("last_success", _option(time)), ("last_failure", _option(time)), ("failure", _option(failure_kind)),
@@ -134,6 +135,10 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     13: ("head_restored", [("seq", u64), ("hash", digest)]),
     14: ("key_table_repaired", [("slots", _list(u64))]),
     15: ("spool_dropped", [("bytes", u64)]),
+    16: ("checkpoint_signed", [("size", u64), ("head", digest), ("tree_root", digest), ("state_root", _option(digest)), ("state_entries", u64), ("branch", u32), ("frontier", _list(digest)), ("previous", _option(u64)), ("note", text)]),
+    17: ("anchor_placed", [("anchor", text), ("size", u64)]),
+    18: ("anchor_conflict", [("anchor", text), ("cause", conflict_cause), ("size", u64), ("head", _option(digest)), ("note", text)]),
+    19: ("branch_started", [("from", u64), ("head", digest), ("branch", u32), ("lost_through", _option(u64)), ("anchor", text), ("note", text)]),
     32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("envelope", blob)]),
     33: ("secret_deleted", of_secret + [("versions", versions)]),
     34: ("secret_undeleted", of_secret + [("versions", versions)]),

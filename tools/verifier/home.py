@@ -6,9 +6,10 @@ import glob
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from . import errors, keys, spool
+from .checkpoint import Anchors, signing_key
 from .codec import u32
 from .crypto import k, open_object
 from .errors import CannotOpen, Malformed, Stop
@@ -33,6 +34,8 @@ class Request:
     passphrase: Optional[bytes] = None
     root_key: Optional[bytes] = None
     open: Optional[str] = None
+    checkpoints: Sequence[str] = ()
+    checkpoint_key: Optional[bytes] = None
 
 
 def verify(request: Request) -> Report:
@@ -46,7 +49,7 @@ def verify(request: Request) -> Report:
     secrets = None if request.keyless or ring is None else _secrets(request, ring, report)
     if secrets is not None:
         head.with_key(secrets.ledger_key)
-    walk = _keyless(request.home, head, report)
+    walk = _keyless(request.home, head, _anchors(request, secrets, report), report)
     if ring is not None and walk.ledger is not None and ring.ledger != walk.ledger:
         report.damaged("keyring", "the key ring is of another ledger")
     tables = _tables(request.home, ring, report)
@@ -75,12 +78,32 @@ def _check_format(home: str, report: Report) -> None:
             report.damaged(name, str(fault))
 
 
-def _keyless(home: str, head: HeadCheck, report: Report) -> Walk:
+def _anchors(request: Request, secrets: Optional[keys.Secrets], report: Report) -> Anchors:
+    """The checkpoints of the home and those that the caller brings, signed by a key that is known."""
+    key = request.checkpoint_key
+    if secrets is not None:
+        own = signing_key(secrets.ledger_key)
+        if key is not None and key != own:
+            report.damaged("checkpoint", "the key of checkpoints that was given is not this ledger's")
+        key = own
+    anchors = Anchors(report, key)
+    inside = os.path.join(request.home, "checkpoints", "notes")
+    if os.path.exists(inside):
+        anchors.read(inside, "checkpoints/notes", outside=False)
+    for path in request.checkpoints:
+        anchors.read(path, os.path.basename(path), outside=True)
+    if anchors.notes and key is None:
+        report.note("checkpoints are signed by a key that nothing here vouches for: give --checkpoint-key")
+    return anchors
+
+
+def _keyless(home: str, head: HeadCheck, anchors: Anchors, report: Report) -> Walk:
     walk = Walk(os.path.join(home, "journal"), None, report, head.durable())
     if not walk.segments:
         report.damaged("missing_events", "the journal holds no segment", 0)
     for frame in walk.frames():
         head.see(frame)
+        anchors.see(frame)
     report.facts["ledger"] = walk.ledger.hex() if walk.ledger else None
     report.facts["events"] = walk.events
     report.facts["segments"] = {"all": len(walk.segments), "closed": walk.closed}
@@ -89,6 +112,7 @@ def _keyless(home: str, head: HeadCheck, report: Report) -> Walk:
     )
     report.facts["torn_bytes"] = walk.torn
     head.finish(walk)
+    anchors.finish(walk.ledger, walk.whole[0] + 1 if walk.whole else 0)
     return walk
 
 

@@ -12,7 +12,6 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple
 
-from . import errors
 from .crypto import h, hasher
 from .errors import Malformed
 from .report import Report
