@@ -7,7 +7,8 @@ disagree, one of them or the document is wrong. It opens nothing for writing and
 Without keys it checks segments, frames, the chain, batches, groups, closed segments' digests, the head
 file and the structure of key ring and key table. With keys it opens and decodes every event as well,
 and the read spool, and checks versions, key slots, envelope digests, epochs, the key ring that the log
-names, and the certificates that the log holds.
+names, and the certificates that the log holds. Checkpoints are verified, compared with the log's Merkle
+tree, and said to anchor it up to where they reach.
 
 It does not check: the state root (FORMAT.md does not say what the state's values hold), the sled copy, the
 index, backends other than `ledger`, or what pairing, devices and service credentials add up to. A chain
@@ -27,7 +28,7 @@ from typing import List, Optional
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 try:
-    from verifier import checkpoint, crypto, errors, home
+    from verifier import checkpoint, errors, home, selftest
 except ImportError as missing:
     print(f"{missing}: pip install -r tools/verify-requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -53,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint-key", metavar="TEXT", help="the public key that signs them: NAME+ID+BASE64")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--self-test", action="store_true", help="try the cryptography's test vectors")
+    parser.add_argument("--self-test", action="store_true", help="try test vectors and examples")
     return parser
 
 
@@ -102,7 +103,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = arguments()
     options = parser.parse_args(argv)
     if options.self_test:
-        crypto.self_test()
+        selftest.run()
         print("the test vectors hold")
         return errors.OK
     if options.home is None:

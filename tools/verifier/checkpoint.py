@@ -79,6 +79,8 @@ def parse(raw: bytes) -> Note:
     if not blank or match is None or not lines.endswith("\n"):
         raise Malformed("a note is not a checkpoint")
     ledger, size, root, head, state, time, branch, key = match.groups()
+    if int(size) >= 1 << 64 or int(time) >= 1 << 64 or int(branch) >= 1 << 32:
+        raise Malformed("a number of a note is too large")
     note = Note(
         bytes.fromhex(ledger), int(size), _base64(root), bytes.fromhex(head),
         None if state == "none" else bytes.fromhex(state), int(time), int(branch), _base64(key),

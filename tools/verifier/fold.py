@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import x509
+from . import checkpoint, x509
 from .bodies import UnknownKind, decode
 from .crypto import SEALED_OVERHEAD, h, open_committed, pair
 from .errors import CannotOpen, Malformed
@@ -40,6 +40,9 @@ class Fold:
         self.wanted = wanted
         self.envelopes: Dict[Name, Tuple[int, bytes]] = {}
         self.next = 0
+        self.tree = checkpoint.Tree()
+        self.checkpoint_key = checkpoint.signing_key(secrets.ledger_key)
+        self.branch = 0
         self.stopped: Optional[str] = None
         self.opened = 0
         self.epoch = 0
@@ -68,6 +71,7 @@ class Fold:
                 handler(frame, event)
             if "keyring" in event:
                 self.ring = bytes.fromhex(event["keyring"])
+            self.tree.add(frame.hash)
             self.next = frame.seq + 1
 
     def _open(self, frame: Frame) -> Optional[Dict[str, Any]]:
@@ -108,6 +112,29 @@ class Fold:
     def _on_6(self, _: Frame, event: Dict[str, Any]) -> None:
         self.root_generation = event["root_generation"]
         self.table_generation = event["table_generation"]
+
+    def _on_16(self, frame: Frame, event: Dict[str, Any]) -> None:
+        """A checkpoint's fields say what its note says, and what the log was when they cover all before it."""
+        try:
+            note = checkpoint.parse(event["note"].encode())
+        except Malformed as fault:
+            self._wrong(frame, f"holds a checkpoint that is none: {fault}")
+            return
+        fields = (event["size"], event["head"], event["tree_root"], event["state_root"], event["branch"])
+        said = (note.size, note.head.hex(), note.root.hex(), note.state.hex() if note.state else None, note.branch)
+        if fields != said or note.key != self.checkpoint_key or note.ledger != frame.ledger:
+            self._wrong(frame, "holds a checkpoint whose note says something else than its fields")
+        if note.size > frame.seq:
+            self._wrong(frame, "holds a checkpoint of events behind it")
+        if note.size == frame.seq == self.tree.size and note.size > 0:
+            frontier = [node.hex() for node in self.tree.frontier]
+            if (note.root, note.head, event["frontier"]) != (self.tree.root(), frame.before, frontier):
+                self._wrong(frame, "holds a checkpoint of another history")
+
+    def _on_19(self, frame: Frame, event: Dict[str, Any]) -> None:
+        self.branch += 1
+        if (event["from"], event["head"], event["branch"]) != (frame.seq, frame.before.hex(), self.branch):
+            self._wrong(frame, "starts a branch that does not begin with it")
 
     def _on_32(self, frame: Frame, event: Dict[str, Any]) -> None:
         name = (event["scope"], event["name"])
