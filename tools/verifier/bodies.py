@@ -110,6 +110,17 @@ failure_kind = _variant(
 refresh_cause = _variant("due", "forced", "in_doubt")
 login_flow = _variant("code", "device")
 epoch_cause = _variant("requested", "age", "root_rotated")
+resolve_reason = _variant(
+    "scope_denied", "no_secret", "no_version", "deleted", "shredded", "vault_damaged", "env_not_allowed",
+    "env_unset", "file_outside", "file_missing", "file_link", "file_kind", "file_owner", "file_mode",
+    "file_failed", "exec_not_allowed", "exec_kind", "exec_owner", "exec_mode", "exec_failed", "exec_status",
+    "exec_timeout", "too_large", "not_json", "no_field", "field_kind",
+)
+resolution_note = _record(
+    ("reference", _fixed(16)), ("source", _variant("vault", "env", "file", "exec")), ("shown", text),
+    ("status", _variant("resolved", "missing", "blocked", "failed")), ("reason", _option(resolve_reason)),
+    ("count", u32), ("first", time), ("last", time),
+)
 conflict_cause = _variant("lost", "forked", "other_branch", "damaged", "forged", "other_key", "other_ledger")
 usage_note = _record(
     ("profile", text), ("successes", u32), ("failures", u32), ("last_used", _option(time)),
@@ -145,6 +156,7 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     35: ("secret_shredded", of_secret + [("versions", _list(shredded))]),
     36: ("secret_described", of_secret + [("expires_at", _option(time)), ("description", _option(text)), ("labels", labels)]),
     37: ("secrets_read", [("reads", _list(read_note))]),
+    38: ("references_resolved", [("notes", _list(resolution_note))]),
     64: ("ca_certified", [("generation", u32), ("certificate", blob), ("not_after", time)]),
     65: ("ca_prepared", [("generation", u32), ("certificate", blob), ("not_after", time), ("keyring", digest)]),
     66: ("ca_activated", [("generation", u32), ("table_generation", u32), ("rewrapped", u64), ("keyring", digest)]),
