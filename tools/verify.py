@@ -21,20 +21,23 @@ Exit codes are the ledger's: 0 whole, 2 usage, 4 needs a key, 10 not found, 11 d
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import os
 import sys
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 try:
-    from verifier import checkpoint, errors, home, selftest
+    from verifier import bodies, checkpoint, errors, home, journal, selftest
 except ImportError as missing:
     print(f"{missing}: pip install -r tools/verify-requirements.txt", file=sys.stderr)
     sys.exit(2)
 
 # A passphrase is a line, not a file.
 MAX_PASSPHRASE = 4096
+HIDDEN = ("envelope", "verifier")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -52,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoints", metavar="FILE", action="append", default=[], help="signed checkpoints kept outside the home"
     )
+    parser.add_argument("--events", action="store_true", help="print every event first, a line of JSON each")
     parser.add_argument("--checkpoint-key", metavar="TEXT", help="the public key that signs them: NAME+ID+BASE64")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--self-test", action="store_true", help="try test vectors and examples")
@@ -62,6 +66,7 @@ def request(options: argparse.Namespace) -> home.Request:
     """What was asked, its keys read."""
     asked = home.Request(options.home, options.keyless, options.key_file, open=options.open)
     asked.checkpoints = options.checkpoints
+    asked.events = print_event if options.events else None
     if options.checkpoint_key:
         try:
             asked.checkpoint_key = checkpoint.key_of_text(options.checkpoint_key)
@@ -74,6 +79,22 @@ def request(options: argparse.Namespace) -> home.Request:
         with open(options.root_key, "rb") as file:
             asked.root_key = root_key(file.read(66))
     return asked
+
+
+def print_event(frame: journal.Frame, event: Dict[str, Any]) -> None:
+    """One event; sealed values and what proves pairing codes stay out."""
+    shown = {name: "(not shown)" if name in HIDDEN else plain(value) for name, value in event.items()}
+    kind = bodies.KINDS[frame.kind][0]
+    print(json.dumps({"seq": frame.seq, "kind": kind, "event": shown}, sort_keys=True))
+
+
+def plain(value: Any) -> Any:
+    """A field as JSON has it; bytes as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def root_key(raw: bytes) -> bytes:

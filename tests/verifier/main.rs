@@ -156,6 +156,31 @@ fn every_golden_store_is_whole_for_it_with_and_without_keys() {
     }
 }
 
+/// What a golden store's events say, field by field, was written down when it was made.
+#[test]
+fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
+    let Some(verifier) = Verifier::find() else { return };
+    let mut compared = 0;
+    for release in releases() {
+        let expected = fs::read_to_string(project().join("migrations").join(&release).join("EXPECTED")).unwrap();
+        let output = verifier.run(&["--events"], &golden(&release), "");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let events: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        for line in expected.lines().filter(|line| line.starts_with("event ")) {
+            let [_, seq, _, _, kind, fields @ ..] = &line.splitn(6, ' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            let event = &events[seq.parse::<usize>().unwrap()];
+            assert_eq!(event["kind"], *kind, "{release}: {line}");
+            if let [fields] = fields {
+                assert_eq!(event["event"], serde_json::from_str::<Value>(fields).unwrap(), "{release}: {line}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 71, "only {compared} events were compared");
+}
+
 #[test]
 fn it_opens_a_secret_and_says_its_length_alone() {
     let Some(verifier) = Verifier::find() else { return };

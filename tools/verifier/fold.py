@@ -8,7 +8,7 @@ not with their bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import checkpoint, x509
 from .bodies import UnknownKind, decode
@@ -34,7 +34,11 @@ class Version:
 class Fold:
     """The events in order, from the first; stops at the first gap or unknown kind."""
 
-    def __init__(self, secrets: Secrets, report: Report, wanted: Optional[str]) -> None:
+    def __init__(
+        self, secrets: Secrets, report: Report, wanted: Optional[str],
+        listen: Optional[Callable[[Frame, Dict[str, Any]], None]] = None,
+    ) -> None:
+        self.listen = listen
         self.report = report
         self.epoch_keys = [pair("epoch", secret) for secret in secrets.epochs]
         self.wanted = wanted
@@ -59,6 +63,8 @@ class Fold:
     def take(self, frame: Frame) -> None:
         """Opens, decodes and folds one frame."""
         event = self._open(frame)
+        if event is not None and self.listen is not None:
+            self.listen(frame, event)
         if self.stopped is None and frame.seq != self.next:
             self.stopped = f"events {self.next} to {frame.seq - 1} are missing"
         if event is None:

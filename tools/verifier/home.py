@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import errors, keys, spool
 from .checkpoint import Anchors, signing_key
@@ -15,7 +15,7 @@ from .crypto import k, open_object
 from .errors import CannotOpen, Malformed, Stop
 from .fold import Fold, Version
 from .head import HeadCheck
-from .journal import Walk
+from .journal import Frame, Walk
 from .report import Report
 from .x509 import public_of_certificate, public_of_key
 
@@ -36,6 +36,7 @@ class Request:
     open: Optional[str] = None
     checkpoints: Sequence[str] = ()
     checkpoint_key: Optional[bytes] = None
+    events: Optional[Callable[[Frame, Dict[str, Any]], None]] = None
 
 
 def verify(request: Request) -> Report:
@@ -188,7 +189,7 @@ def _tables(home: str, ring: Optional[keys.Ring], report: Report) -> List[keys.T
 
 def _fold(request: Request, walk: Walk, secrets: keys.Secrets, report: Report) -> Fold:
     """A second pass over what the first found whole."""
-    fold = Fold(secrets, report, request.open)
+    fold = Fold(secrets, report, request.open, request.events)
     again = Walk(os.path.join(request.home, "journal"), walk.ledger, Report())
     last = walk.whole[0] if walk.whole else -1
     for frame in again.frames():
