@@ -1,0 +1,249 @@
+"""Signed checkpoints: notes, the Merkle tree over frames, and their comparison with a log.
+
+The tree is RFC 6962's with SHA-256, a leaf is a frame's hash. It is kept as its frontier, the roots of its
+perfect subtrees, so that a prefix of any length costs a few hashes of memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from . import errors
+from .crypto import k
+from .errors import Malformed
+from .journal import Frame
+from .report import Report
+
+MAX_NOTE, MAX_SIGNATURES = 8192, 32
+# A file of notes has one a checkpoint; the newest so many are compared.
+MAX_NOTES = 1 << 16
+BRANCH_KIND = 19
+TEXT = re.compile(
+    r"palyra-ledger/([0-9a-f]{32})\n([1-9][0-9]{0,19})\n([A-Za-z0-9+/]{43}=)\nhead ([0-9a-f]{64})\n"
+    r"state (none|[0-9a-f]{64})\ntime (0|[1-9][0-9]{0,19})\nbranch (0|[1-9][0-9]{0,9})\n"
+    r"key ([A-Za-z0-9+/]{43}=)\n"
+)
+SIGNATURE = re.compile(r"\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
+
+
+@dataclass
+class Note:
+    """A checkpoint whose signature, by the key in its text, fits."""
+
+    ledger: bytes
+    size: int
+    root: bytes
+    head: bytes
+    state: Optional[bytes]
+    time: int
+    branch: int
+    key: bytes
+
+
+def _base64(text: str) -> bytes:
+    """Base64 in its one canonical form."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("base64 of a note is none") from None
+    if base64.b64encode(raw).decode() != text:
+        raise Malformed("base64 of a note is not canonical")
+    return raw
+
+
+def key_id(name: str, key: bytes) -> bytes:
+    """The first bytes of SHA-256 over name, line feed, algorithm and key."""
+    return hashlib.sha256(name.encode() + b"\n\x01" + key).digest()[:4]
+
+
+def parse(raw: bytes) -> Note:
+    """One note. Raises Malformed where it is not one, or is not signed by its own key."""
+    if len(raw) > MAX_NOTE:
+        raise Malformed("a note is too long")
+    try:
+        whole = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("a note is not UTF-8") from None
+    text, blank, lines = whole.partition("\n\n")
+    text += "\n"
+    match = TEXT.fullmatch(text)
+    if not blank or match is None or not lines.endswith("\n"):
+        raise Malformed("a note is not a checkpoint")
+    ledger, size, root, head, state, time, branch, key = match.groups()
+    if int(size) >= 1 << 64 or int(time) >= 1 << 64 or int(branch) >= 1 << 32:
+        raise Malformed("a number of a note is too large")
+    note = Note(
+        bytes.fromhex(ledger), int(size), _base64(root), bytes.fromhex(head),
+        None if state == "none" else bytes.fromhex(state), int(time), int(branch), _base64(key),
+    )
+    _check_signatures(note, text, lines[:-1].split("\n"))
+    return note
+
+
+def _check_signatures(note: Note, text: str, lines: List[str]) -> None:
+    if len(lines) > MAX_SIGNATURES:
+        raise Malformed("a note has too many signatures")
+    name = f"palyra-ledger/{note.ledger.hex()}"
+    wanted, signed = key_id(name, note.key), False
+    for line in lines:
+        match = SIGNATURE.fullmatch(line)
+        if match is None:
+            raise Malformed("a line of a note is no signature")
+        value = _base64(match.group(2))
+        if match.group(1) != name or value[:4] != wanted:
+            continue
+        try:
+            Ed25519PublicKey.from_public_bytes(note.key).verify(value[4:], text.encode())
+        except (InvalidSignature, ValueError):
+            raise Malformed("a note's signature is not by the key that it names") from None
+        signed = True
+    if not signed:
+        raise Malformed("a note is not signed by the key that it names")
+
+
+def signing_key(ledger_key: bytes) -> bytes:
+    """The public key of the ledger's checkpoints."""
+    private = Ed25519PrivateKey.from_private_bytes(k("checkpoint signing key", [ledger_key]))
+    return private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def key_of_text(text: str) -> bytes:
+    """The public key of `<name>+<id>+<base64 of 01 and key>`."""
+    name, _, rest = text.strip().partition("+")
+    id_, _, encoded = rest.partition("+")
+    raw = _base64(encoded)
+    if len(raw) != 33 or raw[0] != 1 or key_id(name, raw[1:]).hex() != id_:
+        raise Malformed("this is no key of checkpoints")
+    return raw[1:]
+
+
+def read_notes(file: BinaryIO) -> Iterator[bytes]:
+    """Notes, each followed by an empty line; what follows the last whole one is torn and passed over."""
+    pending, blanks = b"", 0
+    while True:
+        line = file.readline(MAX_NOTE + 1)
+        if not line:
+            return
+        if line == b"\n":
+            blanks += 1
+            if blanks == 2:
+                yield pending
+                pending, blanks = b"", 0
+                continue
+        pending += line
+        if len(pending) > MAX_NOTE:
+            raise Malformed("a note is too long")
+
+
+class Tree:
+    """The tree over all frames so far, as its frontier."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.frontier: List[bytes] = []
+
+    def add(self, frame_hash: bytes) -> None:
+        """Appends a leaf."""
+        node, size = hashlib.sha256(b"\0" + frame_hash).digest(), self.size
+        while size & 1:
+            node = hashlib.sha256(b"\1" + self.frontier.pop() + node).digest()
+            size >>= 1
+        self.frontier.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The root over a tree that is not empty."""
+        node = self.frontier[-1]
+        for left in reversed(self.frontier[:-1]):
+            node = hashlib.sha256(b"\1" + left + node).digest()
+        return node
+
+
+class Anchors:
+    """Compares checkpoints with the log that is walked beside them."""
+
+    def __init__(self, report: Report, key: Optional[bytes]) -> None:
+        self.report, self.key = report, key
+        self.notes: Dict[int, List[Tuple[Note, str, bool]]] = {}
+        self.outside = 0
+        self.tree = Tree()
+        self.branches: List[int] = []
+        self.forked: List[Tuple[Note, str]] = []
+        self.held = -1
+        self.count = 0
+
+    def read(self, path: str, name: str, outside: bool) -> None:
+        """Takes the notes of one file; those outside the home are what anchors."""
+        with open(path, "rb") as file:
+            try:
+                for raw in read_notes(file):
+                    self._take(raw, name, outside)
+            except Malformed as fault:
+                self.report.damaged("checkpoint", f"{name}: {fault}")
+
+    def _take(self, raw: bytes, name: str, outside: bool) -> None:
+        note = parse(raw)
+        self.outside += outside
+        if self.key is not None and note.key != self.key:
+            self.report.damaged("checkpoint", f"{name}: a checkpoint of {note.size} events is by another key")
+            return
+        if self.count >= MAX_NOTES:
+            if self.count == MAX_NOTES:
+                self.report.note(f"{name} holds more checkpoints than are compared")
+                self.count += 1
+            return
+        self.count += 1
+        self.notes.setdefault(note.size, []).append((note, name, outside))
+
+    def see(self, frame: Frame) -> None:
+        """Adds a frame to the tree and compares the checkpoints that end with it."""
+        if frame.seq != self.tree.size:
+            return
+        self.tree.add(frame.hash)
+        if frame.kind == BRANCH_KIND:
+            self.branches.append(frame.seq)
+        for note, name, outside in self.notes.get(self.tree.size, []):
+            if note.head == frame.hash and note.root == self.tree.root():
+                if outside:
+                    self.held = max(self.held, note.size)
+            else:
+                self.forked.append((note, name))
+
+    def finish(self, ledger: Optional[bytes], events: int) -> None:
+        """The comparison of FORMAT.md, in its order."""
+        for notes in self.notes.values():
+            for note, name, _ in notes:
+                self._compare(note, name, ledger, events)
+        if not self.notes and not self.outside:
+            return
+        self.report.facts["checkpoints"] = {
+            "compared": sum(len(notes) for notes in self.notes.values()), "anchored": max(self.held, 0),
+        }
+        if self.outside and self.held < 0:
+            self.report.finding(errors.UNANCHORED, "unanchored", "no checkpoint from outside holds for this log")
+
+    def _compare(self, note: Note, name: str, ledger: Optional[bytes], events: int) -> None:
+        what = f"{name}: the checkpoint of {note.size} events"
+        if note.ledger != ledger:
+            self.report.damaged("checkpoint", f"{what} is of another ledger")
+        elif note.branch > len(self.branches):
+            text = f"{what} is of a history that this copy has not"
+            self.report.finding(errors.TRUNCATED, "rolled_back", text, note.size)
+        elif note.size > min(self.branches[note.branch :], default=note.size):
+            self.report.note(f"{what} is superseded by a later branch")
+        elif note.size > events:
+            text = f"{what}: events {events} to {note.size - 1} are lost"
+            self.report.finding(errors.TRUNCATED, "truncated", text, events)
+        elif any(other is note for other, _ in self.forked):
+            self.report.damaged("forked", f"{what} has another head or root: the histories fork", note.size)
+        elif note.size > self.tree.size:
+            self.report.note(f"{what} could not be compared: frames before it are missing")
