@@ -54,7 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`deliver`], [`engine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -74,6 +74,7 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod crypto;
+pub mod deliver;
 pub mod device;
 pub mod engine;
 pub mod event;

@@ -9,7 +9,7 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base", "crypto"]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("identity", &["base", "crypto", "event"]),
     ("auth", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
+    ("deliver", &["base"]),
     (
         "engine",
         &[
