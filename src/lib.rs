@@ -54,7 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`deliver`], [`engine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`deliver`], [`engine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -85,6 +85,7 @@ pub mod log;
 pub mod oauth;
 pub mod pki;
 pub mod projection;
+pub mod resolve;
 pub mod serve;
 pub mod store;
 pub mod testing;

@@ -140,6 +140,12 @@ random_id!(
     8
 );
 random_id!(
+    /// The first half of a keyed hash (16 bytes): tells whether two things are equal, and nothing else without
+    /// the key.
+    KeyedPrint,
+    16
+);
+random_id!(
     /// Serial number of a certificate (RFC 5280, section 4.1.2.2): 17 bytes, `01`, a counter that is never
     /// used twice (8 bytes, big endian), and 8 random bytes, so that numbers are positive, ordered and not
     /// to be guessed.

@@ -111,6 +111,9 @@ pub const READS_BATCH_MAX: usize = 2048;
 /// Longest time in milliseconds that a batched read waits to be recorded: the stated loss window.
 pub const READS_WINDOW_MS: u64 = 1_000;
 
+/// Most resolutions in one event: with the longest names they stay well within a body.
+pub const RESOLUTIONS_EVENT_MAX: usize = 1024;
+
 /// Index entries kept in memory before they are written as a run.
 pub const MEMTABLE_ENTRIES_MAX: usize = 32 * 1024;
 /// Bytes of index entries kept in memory before they are written as a run.
@@ -270,6 +273,12 @@ pub const PATH_MAX: usize = 4096;
 pub const PATH_PART_MAX: usize = 255;
 /// Longest name or JSON pointer of a field in a reference, in bytes.
 pub const FIELD_MAX: usize = 512;
+/// How long a program that is to end gets to end by itself, in milliseconds, before it is killed.
+pub const EXEC_GRACE_MS: u64 = 500;
+/// How long a killed program is waited for, in milliseconds; after that it is left to a thread of its own.
+pub const EXEC_KILLED_MS: u64 = 2_000;
+/// How often a program that wrote nothing is looked at, in milliseconds.
+pub const EXEC_TICK_MS: u64 = 10;
 /// Most arguments of a program in a reference.
 pub const EXEC_ARGS_MAX: usize = 64;
 /// Default bound on a resolved value in bytes: that of a secret.

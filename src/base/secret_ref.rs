@@ -201,7 +201,7 @@ pub enum SecretSource {
     },
 }
 
-/// The kinds of sources.
+/// The kinds of sources (stored: variants are numbered by their place, never reordered).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {

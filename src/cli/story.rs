@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::event::auth::UsageNote;
 use crate::event::identity::{RefusalNote, SeenNote, Subject};
 use crate::event::system::{EpochCause, SlotNote, WitnessFault};
-use crate::event::vault::{ReadNote, SecretPut, Versions};
+use crate::event::vault::{ReadNote, ResolutionNote, SecretPut, Versions};
 
 use super::time;
 
@@ -31,6 +31,7 @@ pub fn summary(event: &Event) -> String {
             text
         }
         Event::SecretsRead(event) => read(&event.reads),
+        Event::ReferencesResolved(event) => resolved(&event.notes),
         other => system(other),
     }
 }
@@ -320,6 +321,20 @@ fn read(reads: &[ReadNote]) -> String {
     let more = reads.len().saturating_sub(shown.len());
     let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other secret")) };
     format!("read {}{more}", shown.join(", "))
+}
+
+fn resolved(notes: &[ResolutionNote]) -> String {
+    let told = |note: &ResolutionNote| {
+        let times = if note.count == 1 { String::new() } else { format!(" {} times", note.count) };
+        match note.reason {
+            None => format!("resolved {}{times}", note.shown),
+            Some(reason) => format!("gave no value for {}{times} ({}: {reason})", note.shown, note.status),
+        }
+    };
+    let shown: Vec<String> = notes.iter().take(3).map(told).collect();
+    let more = notes.len().saturating_sub(shown.len());
+    let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other reference")) };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// An entry as one JSON object: header fields, kind, actor, origin, reason, and the event's fields.

@@ -93,3 +93,33 @@ pub fn keyed_hash(key: &Key, parts: &[&[u8]]) -> Hash {
 pub fn verify_mac(key: &Key, parts: &[&[u8]], mac: &[u8; 32]) -> bool {
     subtle::ConstantTimeEq::ct_eq(&keyed_hash(key, parts).0[..], &mac[..]).into()
 }
+
+/// A running BLAKE3 keyed hash, which takes text as it is written.
+pub struct KeyedHasher(blake3::Hasher);
+
+impl KeyedHasher {
+    /// Starts a hash under a key.
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        Self(blake3::Hasher::new_keyed(key.expose()))
+    }
+
+    /// The hash of everything written so far.
+    #[must_use]
+    pub fn finish(&self) -> Hash {
+        Hash(*self.0.finalize().as_bytes())
+    }
+}
+
+impl fmt::Write for KeyedHasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for KeyedHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyedHasher(..)")
+    }
+}

@@ -36,6 +36,12 @@ pub const INDEX_HASH: &str = "palyra-ledger 2026-11 v1 index hash key";
 pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac key";
 /// Key of the read spool, from the ledger key.
 pub const SPOOL: &str = "palyra-ledger 2026-11 v1 read spool key";
+/// Key of the fingerprints of references to secrets, from the ledger key.
+pub const REFERENCE_PRINT: &str = "palyra-ledger 2026-11 v1 reference fingerprint key";
+/// Key of the fingerprints of resolved values, from the ledger key.
+pub const VALUE_PRINT: &str = "palyra-ledger 2026-11 v1 value fingerprint key";
+/// Digest of a resolved value, from which its fingerprint is made.
+pub const VALUE_DIGEST: &str = "palyra-ledger 2026-11 v1 resolved value digest";
 /// KEK, from the CA private key, the ledger id and the KEK salt.
 pub const KEK: &str = "palyra-ledger 2026-11 v1 key encryption key";
 /// Check of a key table header.

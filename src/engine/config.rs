@@ -11,6 +11,8 @@ use crate::base::{Actor, Caller, Clock, OsRandom, Random, SlotId, SystemClock, l
 use crate::keys::{ArgonCost, Credential};
 use crate::store::{Medium, RealMedium};
 
+pub use super::resolve_settings::ResolveSettings;
+
 /// Whether reads of secret values are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// `[auth]`.
     pub auth: AuthSettings,
+    /// What references to secrets may reach.
+    pub resolve: ResolveSettings,
 }
 
 /// The `[audit]` table.
@@ -173,6 +177,18 @@ pub enum SettingsError {
     /// The proxy is no URL, or holds a user or password: settings are shown, and are no place for a secret.
     #[error("`auth.proxy` must be a URL without user and password")]
     Proxy,
+    /// A path is not absolute, or has empty, `.` or `..` parts.
+    #[error("`{key}` takes absolute paths without empty, `.` or `..` parts")]
+    Absolute {
+        /// The key.
+        key: &'static str,
+    },
+    /// A variable's name is none.
+    #[error("`{key}` takes names of variables: letters, digits and _, no digit at first")]
+    Variable {
+        /// The key.
+        key: &'static str,
+    },
     /// It does not parse.
     #[error("it does not parse: {0}")]
     Parse(#[from] Box<toml::de::Error>),
@@ -221,6 +237,7 @@ impl Settings {
         }
         range("auth.refresh_lease_s", settings.auth.refresh_lease_s, 2, 600)?;
         settings.auth.networks().map_err(SettingsError::Network)?;
+        settings.resolve.check()?;
         range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
         Ok(settings)
     }

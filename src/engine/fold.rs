@@ -158,7 +158,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::SecretUndeleted(_)
         | Event::SecretShredded(_)
         | Event::SecretDescribed(_)
-        | Event::SecretsRead(_) => Ok(vault::apply(state, seq, time, event)?),
+        | Event::SecretsRead(_)
+        | Event::ReferencesResolved(_) => Ok(vault::apply(state, seq, time, event)?),
         Event::CaPrepared(prepared) => both(change(&|system| {
             system.keyring = prepared.keyring;
             Ok(())

@@ -21,6 +21,7 @@ use super::identity_handle::Identity;
 use super::log_view::LogView;
 use super::open::{self, state_root};
 use super::replay::{Replay, ReplayPoint};
+use super::resolutions::Resolutions;
 use super::restore::Restored;
 use super::vault_handle::{ListOptions, SecretInfo, Vault};
 use super::verify::VerifyOptions;
@@ -157,6 +158,12 @@ impl Ledger {
     #[must_use]
     pub fn auth(&self) -> Auth {
         Auth::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// The record of resolved references, for the caller in the configuration.
+    #[must_use]
+    pub fn resolutions(&self) -> Resolutions {
+        Resolutions::new(Arc::clone(&self.core), self.caller.clone())
     }
 
     /// Devices, pairing, certificates and the CA.

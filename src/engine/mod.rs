@@ -29,14 +29,16 @@ mod pairing_handle;
 mod reads;
 mod refusals;
 mod replay;
+mod resolutions;
+mod resolve_settings;
 mod restore;
 mod vault_handle;
 mod verify;
 
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 pub use config::{
-    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
-    SettingsError,
+    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ResolveSettings,
+    ServeSettings, Settings, SettingsError,
 };
 pub use error::Error;
 pub use execute::Committed;
@@ -47,6 +49,7 @@ pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
 pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
 pub use replay::{Replay, ReplayPoint};
+pub use resolutions::{Resolutions, Resolved, value_digest};
 pub use restore::Restored;
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
 pub use verify::VerifyOptions;

@@ -6,18 +6,21 @@
 //! into the log and removes the file. The spool is sealed, so it shows nobody which secrets were read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::{Caller, LedgerId, Random, SecretPath, Timestamp, limits};
+use crate::base::{Caller, KeyedPrint, LedgerId, Random, SecretPath, Timestamp, limits};
 use crate::crypto::{Key, Opener, labels, open_sealed, seal_sealed};
-use crate::event::vault::{ReadNote, SecretsRead};
+use crate::event::vault::{ReadNote, ReferencesResolved, ResolutionNote, ResolveReason, SecretsRead};
 use crate::event::{self, Event};
 use crate::store::Medium;
 
 use super::error::Error;
 
 type Place = (SecretPath, u32);
+/// Resolutions that go the same way are one note: of one reference, with one reason or none.
+type Way = (KeyedPrint, Option<ResolveReason>);
 
 /// How full the buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +41,44 @@ pub struct ReadBuffer {
 
 #[derive(Default)]
 struct Waiting {
-    by_caller: Vec<(Caller, HashMap<Place, ReadNote>)>,
+    by_caller: Vec<(Caller, Gathered)>,
     entries: usize,
     first: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    reads: HashMap<Place, ReadNote>,
+    resolutions: HashMap<Way, ResolutionNote>,
+}
+
+impl Waiting {
+    /// What one caller has gathered.
+    fn of(&mut self, caller: &Caller, now: Timestamp) -> Option<&mut Gathered> {
+        self.first.get_or_insert(now);
+        let at = self.by_caller.iter().position(|(other, _)| other == caller).unwrap_or_else(|| {
+            self.by_caller.push((caller.clone(), Gathered::default()));
+            self.by_caller.len() - 1
+        });
+        self.by_caller.get_mut(at).map(|(_, gathered)| gathered)
+    }
+
+    /// How full the buffer is with so many entries more.
+    const fn grow(&mut self, grown: usize) -> Fill {
+        self.entries += grown;
+        match self.entries {
+            limits::READS_BATCH_MAX if grown > 0 => Fill::Due,
+            entries if entries >= 4 * limits::READS_BATCH_MAX => Fill::Full,
+            _ => Fill::Room,
+        }
+    }
 }
 
 impl ReadBuffer {
     /// Adds a read; says how full the buffer is.
     pub fn add(&self, caller: &Caller, target: SecretPath, version: u32, now: Timestamp) -> Fill {
         let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.first.get_or_insert(now);
-        let at = waiting.by_caller.iter().position(|(other, _)| other == caller).unwrap_or_else(|| {
-            waiting.by_caller.push((caller.clone(), HashMap::new()));
-            waiting.by_caller.len() - 1
-        });
-        let Some((_, reads)) = waiting.by_caller.get_mut(at) else { return Fill::Room };
+        let Some(Gathered { reads, .. }) = waiting.of(caller, now) else { return Fill::Room };
         let before = reads.len();
         let SecretPath { scope, name } = target.clone();
         let note = reads.entry((target, version)).or_insert_with(|| ReadNote {
@@ -66,11 +92,30 @@ impl ReadBuffer {
         note.count = note.count.saturating_add(1);
         note.last = note.last.max(now);
         let grown = reads.len() - before;
-        waiting.entries += grown;
-        match waiting.entries {
-            limits::READS_BATCH_MAX if grown > 0 => Fill::Due,
-            entries if entries >= 4 * limits::READS_BATCH_MAX => Fill::Full,
-            _ => Fill::Room,
+        waiting.grow(grown)
+    }
+
+    /// Adds a resolution, whose note is made where there is none like it yet; says how full the buffer is.
+    pub fn add_resolution(
+        &self,
+        caller: &Caller,
+        (reference, reason): Way,
+        now: Timestamp,
+        note: impl FnOnce() -> ResolutionNote,
+    ) -> Fill {
+        let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Gathered { resolutions, .. }) = waiting.of(caller, now) else { return Fill::Room };
+        match resolutions.entry((reference, reason)) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.count = known.count.saturating_add(1);
+                known.last = known.last.max(now);
+                waiting.grow(0)
+            }
+            Entry::Vacant(place) => {
+                place.insert(note());
+                waiting.grow(1)
+            }
         }
     }
 
@@ -87,15 +132,24 @@ impl ReadBuffer {
     pub fn take(&self) -> Vec<(Caller, Event)> {
         let waiting = std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner));
         let mut events = Vec::new();
-        for (caller, reads) in waiting.by_caller {
+        for (caller, Gathered { reads, resolutions }) in waiting.by_caller {
             let mut reads: Vec<ReadNote> = reads.into_values().collect();
             reads.sort_by(|a, b| (&a.scope, &a.name, a.version).cmp(&(&b.scope, &b.name, b.version)));
             for chunk in reads.chunks(limits::READS_BATCH_MAX) {
                 events.push((caller.clone(), Event::SecretsRead(SecretsRead { reads: chunk.to_vec() })));
             }
+            let mut notes: Vec<ResolutionNote> = resolutions.into_values().collect();
+            notes.sort_by(|a, b| (a.reference, a.reason).cmp(&(b.reference, b.reason)));
+            events.extend(resolved(notes).into_iter().map(|event| (caller.clone(), event)));
         }
         events
     }
+}
+
+/// Resolutions as events of bounded size.
+pub fn resolved(notes: Vec<ResolutionNote>) -> Vec<Event> {
+    let event = |chunk: &[ResolutionNote]| Event::ReferencesResolved(ReferencesResolved { notes: chunk.to_vec() });
+    notes.chunks(limits::RESOLUTIONS_EVENT_MAX).map(event).collect()
 }
 
 fn spool_opener(ledger_key: &Key) -> Opener {

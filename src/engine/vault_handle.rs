@@ -628,7 +628,7 @@ impl Core {
         }
     }
 
-    fn spool(&self, caller: &Caller, event: &Event) -> Result<(), Error> {
+    pub(super) fn spool(&self, caller: &Caller, event: &Event) -> Result<(), Error> {
         let unlocked = self.unlocked();
         let path = self.layout.spool();
         let len =

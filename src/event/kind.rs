@@ -99,6 +99,8 @@ kinds! {
     SecretDescribed = 36, "secret_described";
     /// Secret values were read.
     SecretsRead = 37, "secrets_read";
+    /// References to secrets were resolved or refused.
+    ReferencesResolved = 38, "references_resolved";
     /// The CA's root certificate was made.
     CaCertified = 64, "ca_certified";
     /// The CA's next key and root certificate were made; both roots are trusted from here.
@@ -235,6 +237,7 @@ mod tests {
             (35, "secret_shredded"),
             (36, "secret_described"),
             (37, "secrets_read"),
+            (38, "references_resolved"),
             (64, "ca_certified"),
             (65, "ca_prepared"),
             (66, "ca_activated"),

@@ -143,6 +143,8 @@ events! {
     SecretDescribed(vault::SecretDescribed) = SecretDescribed,
     /// See [`vault::SecretsRead`].
     SecretsRead(vault::SecretsRead) = SecretsRead,
+    /// See [`vault::ReferencesResolved`].
+    ReferencesResolved(vault::ReferencesResolved) = ReferencesResolved,
     /// See [`identity::CaCertified`].
     CaCertified(identity::CaCertified) = CaCertified,
     /// See [`identity::CaPrepared`].
@@ -234,6 +236,9 @@ impl Event {
             Self::SecretDescribed(event) => one(&event.scope, &event.name),
             Self::SecretsRead(event) => {
                 event.reads.iter().map(|read| format!("{}/{}", read.scope, read.name)).collect()
+            }
+            Self::ReferencesResolved(event) => {
+                event.notes.iter().filter_map(|note| note.shown.strip_prefix("vault:").map(str::to_owned)).collect()
             }
             Self::CommandRefused(event) => event.target.iter().cloned().collect(),
             _ => Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Scope, SecretName, Timestamp};
+use crate::base::{KeyedPrint, Scope, SecretName, SourceKind, Timestamp};
 use crate::crypto::Hash;
 
 /// A secret version was written.
@@ -115,4 +115,139 @@ pub struct ReadNote {
 pub struct SecretsRead {
     /// The reads, gathered.
     pub reads: Vec<ReadNote>,
+}
+
+words! {
+    /// What became of a reference to a secret (stored: variants are numbered by their place, never reordered).
+    ResolveStatus {
+        /// There is a value.
+        Resolved = "resolved",
+        /// There is none.
+        Missing = "missing",
+        /// The rules do not let it be looked at.
+        Blocked = "blocked",
+        /// There is one, or may be one, and it could not be had.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// Why a reference gave no value (stored: variants are numbered by their place, never reordered).
+    ResolveReason {
+        /// The secret is of another scope than the resolver is bound to.
+        ScopeDenied = "scope_denied",
+        /// There is no such secret.
+        NoSecret = "no_secret",
+        /// The secret has no such version.
+        NoVersion = "no_version",
+        /// The version is deleted.
+        Deleted = "deleted",
+        /// The version's key was destroyed.
+        Shredded = "shredded",
+        /// The secret is damaged.
+        VaultDamaged = "vault_damaged",
+        /// The variable is not on the list.
+        EnvNotAllowed = "env_not_allowed",
+        /// The variable is not set.
+        EnvUnset = "env_unset",
+        /// The file is below no trusted folder.
+        FileOutside = "file_outside",
+        /// There is no such file.
+        FileMissing = "file_missing",
+        /// A part of the path is a symbolic link.
+        FileLink = "file_link",
+        /// It is no regular file.
+        FileKind = "file_kind",
+        /// The file, or a folder on the way to it, is neither ours nor root's.
+        FileOwner = "file_owner",
+        /// Others may write or read the file, or write to a folder on the way to it.
+        FileMode = "file_mode",
+        /// The file could not be read.
+        FileFailed = "file_failed",
+        /// The program is not on the list.
+        ExecNotAllowed = "exec_not_allowed",
+        /// The program is no executable file, or runs as another user.
+        ExecKind = "exec_kind",
+        /// The program, or a folder on the way to it, is neither ours nor root's.
+        ExecOwner = "exec_owner",
+        /// Others may write to the program, or to a folder on the way to it.
+        ExecMode = "exec_mode",
+        /// The program could not be started or read.
+        ExecFailed = "exec_failed",
+        /// The program ended, and said that it failed.
+        ExecStatus = "exec_status",
+        /// The program took too long.
+        ExecTimeout = "exec_timeout",
+        /// The value is longer than its bound.
+        TooLarge = "too_large",
+        /// The value is no JSON that the field could be looked for in.
+        NotJson = "not_json",
+        /// The value has no such field.
+        NoField = "no_field",
+        /// The field is neither text nor number nor truth value.
+        FieldKind = "field_kind",
+    }
+}
+
+impl ResolveReason {
+    /// What became of a reference that gave no value for this reason.
+    #[must_use]
+    pub const fn status(self) -> ResolveStatus {
+        match self {
+            Self::NoSecret
+            | Self::NoVersion
+            | Self::Deleted
+            | Self::Shredded
+            | Self::EnvUnset
+            | Self::FileMissing
+            | Self::NoField => ResolveStatus::Missing,
+            Self::ScopeDenied
+            | Self::EnvNotAllowed
+            | Self::FileOutside
+            | Self::FileLink
+            | Self::FileKind
+            | Self::FileOwner
+            | Self::FileMode
+            | Self::ExecNotAllowed
+            | Self::ExecKind
+            | Self::ExecOwner
+            | Self::ExecMode => ResolveStatus::Blocked,
+            Self::VaultDamaged
+            | Self::FileFailed
+            | Self::ExecFailed
+            | Self::ExecStatus
+            | Self::ExecTimeout
+            | Self::TooLarge
+            | Self::NotJson
+            | Self::FieldKind => ResolveStatus::Failed,
+        }
+    }
+}
+
+/// Resolutions of one reference by one caller that went the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolutionNote {
+    /// Keyed fingerprint of the reference's canonical text.
+    pub reference: KeyedPrint,
+    /// What kind of source it names.
+    pub source: SourceKind,
+    /// The reference as logs may show it.
+    pub shown: String,
+    /// What became of it.
+    pub status: ResolveStatus,
+    /// Why there was no value.
+    pub reason: Option<ResolveReason>,
+    /// How often.
+    pub count: u32,
+    /// First time.
+    pub first: Timestamp,
+    /// Last time.
+    pub last: Timestamp,
+}
+
+/// References to secrets were resolved or refused for the caller of this event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferencesResolved {
+    /// The resolutions, gathered.
+    pub notes: Vec<ResolutionNote>,
 }

@@ -40,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "inspect",
         ],
     ),
+    ("resolve", &["base", "crypto", "engine", "event", "vault"]),
     ("oauth", &["auth", "base", "engine", "event"]),
     ("tls", &["base", "event", "identity", "pki"]),
     ("device", &["base", "crypto", "event", "identity", "pki", "tls"]),
