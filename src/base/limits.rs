@@ -281,6 +281,12 @@ pub const EXEC_KILLED_MS: u64 = 2_000;
 pub const EXEC_TICK_MS: u64 = 10;
 /// Most arguments of a program in a reference.
 pub const EXEC_ARGS_MAX: usize = 64;
+/// Most references that are resolved at once.
+pub const REFERENCES_MAX: usize = 4096;
+/// Longest question about references that a daemon reads, in bytes: a few long ones, or all of them short.
+pub const RESOLVE_QUESTION_MAX: usize = 8 * 1024 * 1024;
+/// Longest answer about references that is taken from a daemon, in bytes: hundreds of values at their bound.
+pub const RESOLVE_ANSWER_MAX: usize = 256 * 1024 * 1024;
 /// Default bound on a resolved value in bytes: that of a secret.
 pub const RESOLVE_BYTES_DEFAULT: u32 = 64 * 1024;
 /// Highest bound on a resolved value that a reference or the configuration may set, in bytes.

@@ -15,6 +15,7 @@ use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::log::LogCommand;
 use super::pairing::PairingCommand;
+use super::resolve::ResolveArgs;
 use super::secrets::SecretsCommand;
 use super::serve::ServeArgs;
 use super::tour::TourArgs;
@@ -95,6 +96,11 @@ pub enum Command {
     /// Keep and read secrets
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Resolve a reference to a secret, or explain why it does not resolve
+    Resolve(ResolveArgs),
+    /// Resolve references for a client of the daemon
+    #[command(hide = true)]
+    Resolving,
     /// Manage the ways in and the keys
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -1,5 +1,7 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
+mod resolution;
+
 use crate::auth::AuthError;
 use crate::engine::{Error, LockError};
 use crate::identity::IdentityError;

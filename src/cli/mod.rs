@@ -15,6 +15,8 @@ mod log;
 mod output;
 mod pairing;
 mod remote;
+mod resolve;
+mod resolving;
 mod seat;
 mod secrets;
 mod serve;
@@ -89,6 +91,8 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
     match command {
         Command::Init(args) => init::run(invocation, &args),
         Command::Secrets(command) => secrets::run(invocation, command),
+        Command::Resolve(args) => resolve::run(invocation, &args),
+        Command::Resolving => resolving::attend(invocation),
         Command::Keys(command) => keys::run(invocation, command),
         Command::Log(command) => log::run(invocation, command),
         Command::Pairing(command) => pairing::run(invocation, command),

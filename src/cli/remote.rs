@@ -16,7 +16,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,6 +31,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::base::{Serial, limits};
 use crate::engine::Ledger;
@@ -84,6 +85,9 @@ impl Command {
     const fn is_forwarded(&self) -> bool {
         match self {
             Self::Secrets(_) | Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) => true,
+            Self::Resolving => true,
+            // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
+            Self::Resolve(_) => false,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
@@ -107,17 +111,13 @@ pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -
     let deadline = Instant::now() + Duration::from_secs(invocation.global.lock_wait);
     loop {
         let socket = connect(&home)?;
-        let failure = match ask(&socket, invocation, words, std::io::stdin().as_fd()) {
+        let failure = match ask(&socket, invocation, words, std::io::stdin().as_fd(), std::io::stdout().as_fd()) {
             Ok(Asked::Done(code)) => return Some(code),
             Ok(Asked::Busy) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
-            Ok(Asked::Busy) => Failure::new(
-                ExitCode::InUse,
-                format!("the daemon runs {} commands already, and no more at once", limits::LOCAL_CLIENTS_MAX),
-                "wait until some of them have ended, or wait longer with --lock-wait",
-            ),
+            Ok(Asked::Busy) => busy(),
             Err(error) => Failure::new(
                 ExitCode::Io,
                 format!("the daemon that serves this ledger went away: {error}"),
@@ -129,17 +129,22 @@ pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -
     }
 }
 
+fn busy() -> Failure {
+    Failure::new(
+        ExitCode::InUse,
+        format!("the daemon runs {} commands already, and no more at once", limits::LOCAL_CLIENTS_MAX),
+        "wait until some of them have ended, or wait longer with --lock-wait",
+    )
+}
+
 /// Runs a command in the daemon that took the home meanwhile, with an input of our own; none where no daemon
 /// serves it. The input is memory: it is never a file's.
 pub fn hand_over(invocation: &Invocation, words: &[&str], input: &[u8]) -> Option<std::io::Result<ExitCode>> {
     let home = invocation.home().ok()?;
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
     let run = |socket: &UnixStream| {
-        let memory = rustix::fs::memfd_create("palyra-ledger", rustix::fs::MemfdFlags::CLOEXEC)?;
-        let mut file = File::from(memory);
-        file.write_all(input)?;
-        std::io::Seek::rewind(&mut file)?;
-        ask(socket, invocation, &words, file.as_fd())
+        let file = memory(input)?;
+        ask(socket, invocation, &words, file.as_fd(), std::io::stdout().as_fd())
     };
     loop {
         match run(&connect(&home)?) {
@@ -149,6 +154,59 @@ pub fn hand_over(invocation: &Invocation, words: &[&str], input: &[u8]) -> Optio
             Err(error) => return Some(Err(error)),
         }
     }
+}
+
+/// Runs a command in the daemon that serves the home, with an input of our own, and returns what it printed; none
+/// where no daemon serves it. Both are memory, and what was printed is wiped from it.
+pub fn exchange(
+    invocation: &Invocation,
+    words: &[OsString],
+    input: &[u8],
+) -> Option<std::io::Result<(ExitCode, Zeroizing<Vec<u8>>)>> {
+    let home = invocation.home().ok()?;
+    let mut printed = match memory(&[]) {
+        Ok(printed) => printed,
+        Err(error) => return Some(Err(error)),
+    };
+    let run = |socket: &UnixStream| {
+        let file = memory(input)?;
+        ask(socket, invocation, words, file.as_fd(), printed.as_fd())
+    };
+    let deadline = Instant::now() + Duration::from_secs(invocation.global.lock_wait);
+    loop {
+        match run(&connect(&home)?) {
+            Ok(Asked::Done(code)) => return Some(take_back(&mut printed).map(|printed| (code, printed))),
+            Ok(Asked::Busy) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Ok(Asked::Busy) => {
+                let failure = busy();
+                invocation.out.failure(&failure);
+                return Some(Ok((failure.code, Zeroizing::new(Vec::new()))));
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+/// A file in memory, at its beginning.
+fn memory(bytes: &[u8]) -> std::io::Result<File> {
+    let memory = rustix::fs::memfd_create("palyra-ledger", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn take_back(file: &mut File) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let len = usize::try_from(file.seek(SeekFrom::End(0))?).unwrap_or(usize::MAX);
+    if len > limits::RESOLVE_ANSWER_MAX {
+        return Err(rustix::io::Errno::MSGSIZE.into());
+    }
+    let mut bytes = Zeroizing::new(vec![0; len]);
+    file.rewind()?;
+    file.read_exact(&mut bytes)?;
+    file.rewind()?;
+    file.write_all(&vec![0; len])?;
+    Ok(bytes)
 }
 
 /// Whether a daemon serves the home.
@@ -173,6 +231,7 @@ fn ask(
     invocation: &Invocation,
     words: &[OsString],
     stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
 ) -> std::io::Result<Asked> {
     let request = Request {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -186,8 +245,8 @@ fn ask(
     let mut head = [0; 8];
     head[..4].copy_from_slice(&MAGIC);
     head[4..].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let descriptors = [stdin, stdout.as_fd(), stderr.as_fd()];
+    let stderr = std::io::stderr();
+    let descriptors = [stdin, stdout, stderr.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
