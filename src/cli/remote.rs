@@ -84,13 +84,15 @@ impl Command {
     /// Whether a daemon can run the command for a client.
     const fn is_forwarded(&self) -> bool {
         match self {
-            Self::Secrets(_) | Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) => true,
-            Self::Resolving => true,
+            Self::Secrets(command) => !command.writes_a_file(),
+            Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) | Self::Resolving => true,
             // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
             Self::Resolve(_) => false,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
+            // A program that is run, and a file that is written, are the caller's own.
+            Self::Run(_) | Self::Inject(_) | Self::WatchMounts(_) => false,
             Self::Init(_) | Self::Tour(_) | Self::Serve(_) | Self::ExitCodes | Self::Completions { .. } => false,
         }
     }

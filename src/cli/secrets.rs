@@ -2,6 +2,7 @@
 
 mod args;
 mod input;
+mod out_file;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use super::invocation::{Access, Invocation};
 use super::{story, time};
 
 pub use args::SecretsCommand;
+pub use input::bounded;
 use args::{Describe, Expiry, Get, List, Select, Set, Shred};
 
 /// Runs `secrets`.
@@ -191,6 +193,9 @@ fn shred(invocation: &Invocation, args: &Shred) -> Result<(), Failure> {
 
 fn get(invocation: &Invocation, args: &Get) -> Result<(), Failure> {
     let options = args.version.map_or_else(GetOptions::current, GetOptions::version);
+    if let Some(path) = &args.out_file {
+        return out_file::write(invocation, args, path);
+    }
     if args.reveal {
         return reveal(invocation, &args.reference, options);
     }
