@@ -12,8 +12,7 @@ use std::path::Path;
 
 use crate::base::{EnvName, SecretBytes, limits};
 use crate::deliver::{
-    EnvValue, Forms, Launch, MaskedName, Mount, MountFolder, descriptor_path, in_memory, keep_watch,
-    parse_env_file,
+    EnvValue, Forms, Launch, MaskedName, Mount, MountFolder, descriptor_path, in_memory, keep_watch, parse_env_file,
 };
 
 use super::exit::Failure;
@@ -27,8 +26,7 @@ use values::{Ticket, Values, Wanted};
 
 /// What stays of the environment with `--pristine`: what programs need to find others, their user's files, and
 /// how to talk to a person.
-const KEPT: [&str; 10] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "TZ", "TMPDIR"];
+const KEPT: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "TZ", "TMPDIR"];
 const KEPT_PREFIX: &str = "LC_";
 /// The hidden command that watches over mounted files.
 const WATCH: &str = "watch-mounts";
@@ -79,10 +77,11 @@ pub fn run(invocation: &Invocation, args: &RunArgs) -> Result<u8, Failure> {
     Ok(launch.run().map_err(Failure::from)?.status())
 }
 
+type Make = fn(EnvName, Ticket) -> Use;
+
 fn uses(args: &RunArgs, wanted: &mut Wanted) -> Result<Vec<Use>, Failure> {
     let mut names = BTreeSet::new();
     let mut uses = Vec::new();
-    type Make = fn(EnvName, Ticket) -> Use;
     for (all, make) in [(&args.env, Use::Env as Make), (&args.fd, Use::Fd), (&args.mount, Use::Mount)] {
         for given in all {
             if !names.insert(given.name.clone()) {
@@ -102,7 +101,8 @@ fn uses(args: &RunArgs, wanted: &mut Wanted) -> Result<Vec<Use>, Failure> {
                 continue;
             }
             if !names.insert(entry.name.clone()) {
-                let what = format!("{}: line {}: {} is in another env file too", path.display(), entry.line, entry.name);
+                let what =
+                    format!("{}: line {}: {} is in another env file too", path.display(), entry.line, entry.name);
                 return Err(Failure::usage(what, "give each name one value"));
             }
             uses.push(match entry.value {

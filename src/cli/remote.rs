@@ -86,14 +86,20 @@ impl Command {
         match self {
             Self::Secrets(command) => !command.writes_a_file(),
             Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) | Self::Resolving => true,
-            // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
-            Self::Resolve(_) => false,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
             // A program that is run, and a file that is written, are the caller's own.
-            Self::Run(_) | Self::Inject(_) | Self::WatchMounts(_) => false,
-            Self::Init(_) | Self::Tour(_) | Self::Serve(_) | Self::ExitCodes | Self::Completions { .. } => false,
+            // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
+            Self::Run(_)
+            | Self::Inject(_)
+            | Self::WatchMounts(_)
+            | Self::Resolve(_)
+            | Self::Init(_)
+            | Self::Tour(_)
+            | Self::Serve(_)
+            | Self::ExitCodes
+            | Self::Completions { .. } => false,
         }
     }
 }

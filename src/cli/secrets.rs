@@ -18,8 +18,8 @@ use super::invocation::{Access, Invocation};
 use super::{story, time};
 
 pub use args::SecretsCommand;
-pub use input::bounded;
 use args::{Describe, Expiry, Get, List, Select, Set, Shred};
+pub use input::bounded;
 
 /// Runs `secrets`.
 pub fn run(invocation: &Invocation, command: SecretsCommand) -> Result<(), Failure> {

@@ -161,7 +161,8 @@ mod tests {
         let mut out = Vec::new();
         let mut at = 0;
         while at < text.len() {
-            let longest = forms.pieces().filter(|(piece, _)| text[at..].starts_with(piece)).max_by_key(|(p, _)| p.len());
+            let longest =
+                forms.pieces().filter(|(piece, _)| text[at..].starts_with(piece)).max_by_key(|(p, _)| p.len());
             match longest {
                 Some((piece, mark)) => {
                     out.extend_from_slice(forms.mark(mark));
@@ -179,7 +180,9 @@ mod tests {
     fn masked(values: &[&[u8]], chunks: &[&[u8]]) -> Vec<u8> {
         let mut masker = Masker::new(forms(values));
         let mut out = Vec::new();
-        chunks.iter().for_each(|chunk| masker.push(chunk, &mut out));
+        for chunk in chunks {
+            masker.push(chunk, &mut out);
+        }
         masker.finish(&mut out);
         out
     }

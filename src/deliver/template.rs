@@ -161,7 +161,7 @@ fn read(inner: &[u8]) -> Result<SecretRef, SecretRefError> {
 
 fn place(text: &[u8], at: usize, reason: TemplateReason) -> TemplateError {
     let before = text.get(..at).unwrap_or_default();
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
     TemplateError { line, column, reason }
 }
@@ -186,6 +186,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[allow(clippy::unnecessary_wraps)]
     fn value(text: &[u8]) -> Option<SecretBytes> {
         Some(SecretBytes::from(text))
     }
@@ -238,8 +239,8 @@ mod tests {
     #[test]
     fn bounds_hold() {
         assert_eq!(refused(&vec![b'x'; limits::TEMPLATE_MAX + 1]).reason, TemplateReason::TooLong);
-        let many: String = (0..=limits::DELIVERIES_MAX).map(|n| format!("{{{{palyra://global/s{n}}}}}")).collect();
-        assert_eq!(refused(many.as_bytes()).reason, TemplateReason::TooMany);
+        let many: Vec<_> = (0..=limits::DELIVERIES_MAX).map(|n| format!("{{{{palyra://global/s{n}}}}}")).collect();
+        assert_eq!(refused(many.concat().as_bytes()).reason, TemplateReason::TooMany);
         let often = "{{palyra://global/a}}".repeat(limits::RENDERED_MAX / (1024 * 1024) + 1);
         let template = Template::parse(often.as_bytes()).unwrap();
         let error = template.render(&[value(&vec![b'x'; 1024 * 1024])]).unwrap_err();
@@ -263,7 +264,7 @@ mod tests {
             // Text that ends with a brace would join with the braces behind it.
             parts in prop::collection::vec((braces(), prop::collection::vec(any::<u8>(), 0..16)), 1..8)
         ) {
-            let (mut text, mut wanted, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut text, mut wanted, mut values) = (Vec::new(), Vec::<u8>::new(), Vec::new());
             for (number, (part, value)) in parts.iter().enumerate() {
                 let mut part = part.clone();
                 part.push(b'.');

@@ -38,6 +38,8 @@ pub mod fuzz;
 pub mod fuzz_auth;
 #[doc(hidden)]
 pub mod fuzz_pairing;
+#[doc(hidden)]
+pub mod fuzz_programs;
 mod pairing;
 mod sim;
 mod sweep;

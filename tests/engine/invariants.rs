@@ -50,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
         &[
             "auth",
             "base",
+            "deliver",
             "device",
             "identity",
             "oauth",
