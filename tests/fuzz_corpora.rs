@@ -251,6 +251,18 @@ fn events() -> Vec<Event> {
                 last: time,
             }],
         }),
+        Event::ReferencesResolved(vault::ReferencesResolved {
+            notes: vec![vault::ResolutionNote {
+                reference: palyra_ledger::KeyedPrint::from_bytes([7; 16]),
+                source: palyra_ledger::SourceKind::File,
+                shown: "file:key".to_owned(),
+                status: vault::ResolveStatus::Blocked,
+                reason: Some(vault::ResolveReason::FileMode),
+                count: 2,
+                first: time,
+                last: time,
+            }],
+        }),
     ]
 }
 
@@ -662,6 +674,30 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("no-check", body.clone());
             body.extend_from_slice(&check.0[..8]);
             add("whole", body);
+        }
+        "secret_ref" => {
+            for (name, text) in [
+                (
+                    "vault",
+                    "palyra://channel:slack:T01/team/key?version=3&field=%2Fa%2F0&required=false&max_bytes=9&timeout_ms=8",
+                ),
+                ("words", "global/key?version=2"),
+                ("env", "env://OPENAI_API_KEY?field=token"),
+                ("file", "file:///run/a%20b/%C3%A9%2Bc"),
+                ("exec", "exec:///usr/bin/op?arg=read&arg=op://Vault/item&arg=&arg=%26%3D%25&field=x"),
+                (
+                    "table-vault",
+                    "source = \"vault\"\nscope = \"global\"\nname = \"a\"\nversion = 3\nfield = \"token\"\nrequired = false\nmax_bytes = 4096\ntimeout_ms = 2000\n",
+                ),
+                ("table-exec", "source = \"exec\"\nargv = [\"/usr/bin/x\", \"a\", \"\"]\n"),
+                ("json-file", "{\"source\": \"file\", \"path\": \"/a b\", \"field\": \"/x~1y\"}"),
+                ("json-text", "\"env://A\""),
+                ("climbing", "file:///a/%2e%2e/b"),
+                ("not-utf8", "env://A?field=%FF"),
+                ("twice", "palyra://global/a?version=1&version=1"),
+            ] {
+                add(name, text.as_bytes().to_vec());
+            }
         }
         "settings" => {
             add("empty", Vec::new());

@@ -26,5 +26,13 @@ pub fn is_private(stat: &Stat) -> bool {
 
 /// Mode and owner, as people write them.
 pub fn described(stat: &Stat) -> String {
-    format!("{:?}, mode {:04o}, owner {}", kind(stat), stat.st_mode & 0o7777, stat.st_uid)
+    let kind = match kind(stat) {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "folder",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        _ => "device",
+    };
+    format!("{kind}, mode {:04o}, owner {}", stat.st_mode & 0o7777, stat.st_uid)
 }

@@ -158,10 +158,9 @@ impl Running {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let printed = Zeroizing::new(vec![0; room]);
         let running = Self { child: Some(child), group, stdout, stderr, printed, len: 0, stderr_bytes: 0 };
-        for pipe in [running.stdout.as_ref().map(AsFd::as_fd), running.stderr.as_ref().map(AsFd::as_fd)] {
-            if let Some(pipe) = pipe {
-                rustix::fs::fcntl_setfl(pipe, rustix::fs::fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
-            }
+        let pipes = [running.stdout.as_ref().map(AsFd::as_fd), running.stderr.as_ref().map(AsFd::as_fd)];
+        for pipe in pipes.into_iter().flatten() {
+            rustix::fs::fcntl_setfl(pipe, rustix::fs::fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
         }
         Ok(running)
     }

@@ -182,6 +182,6 @@ mod tests {
             assert_eq!(of(document, field), Err(reason), "{document} {field}");
         }
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(of(&deep, "/1"), Err(NotJson).or(Err(NoField)));
+        assert_eq!(of(&deep, "/1"), Err(NoField));
     }
 }

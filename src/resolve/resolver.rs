@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::base::{Caller, Scope, SecretBytes, SecretPath, SecretRef, SecretSource, Timestamp};
 use crate::engine::{Error, GetOptions, Ledger, Resolutions, ResolveSettings, Resolved, Vault, value_digest};
 use crate::event::vault::{ResolveReason, ResolveStatus};
-use crate::vault::VaultError;
+use crate::vault::{VaultError, VersionState};
 
 use super::outcome::{Check, Detail, Reason, Resolution, Trace};
 use super::outside::{Claim, Outside, Taken, fitting, max_bytes};
@@ -168,10 +168,10 @@ impl SecretResolver {
         };
         let what = || "the secret is there".to_owned();
         let found = || format!("version {}, {}", info.version, info.state.name());
-        let reason = match info.state.name() {
-            "live" => None,
-            "deleted" => Some(ResolveReason::Deleted),
-            _ => Some(ResolveReason::Shredded),
+        let reason = match info.state {
+            VersionState::Live => None,
+            VersionState::Deleted => Some(ResolveReason::Deleted),
+            VersionState::Shredded => Some(ResolveReason::Shredded),
         };
         let max = max_bytes(self.record.settings(), reference);
         let judged = trace

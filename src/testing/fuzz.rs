@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretPath};
+use crate::base::{LedgerId, ReferenceTable, Scope, ScopePrefix, SecretName, SecretPath, SecretRef};
 use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
 use crate::engine::{self, Settings};
 use crate::event;
@@ -39,6 +39,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("head", head),
     ("event_body", event_body),
     ("reference", reference),
+    ("secret_ref", secret_ref),
     ("spool", spool),
     ("keyring", keyring),
     ("key_table_slot", key_table_slot),
@@ -187,6 +188,31 @@ pub fn event_body(bytes: &[u8]) {
     assert_eq!(event.kind().number(), kind);
     assert_eq!(event::encode(&caller, &event).ok().as_deref(), Some(body), "an event has one encoding");
     let _ = event.secret_refs();
+}
+
+/// References to secrets in each of their forms: what parses prints as one text, and reads back as itself from
+/// every form.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn secret_ref(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let read = [
+        text.parse().ok(),
+        SecretRef::from_words(text).ok(),
+        toml::from_str::<SecretRef>(text).ok(),
+        serde_json::from_str::<SecretRef>(text).ok(),
+    ];
+    for reference in read.into_iter().flatten() {
+        let printed = reference.to_string();
+        assert_eq!(printed.parse().as_ref(), Ok(&reference));
+        let table = ReferenceTable::from(&reference);
+        let toml = toml::to_string(&table).unwrap_or_default();
+        assert_eq!(toml::from_str::<SecretRef>(&toml).as_ref().ok(), Some(&reference));
+        let json = serde_json::to_string(&table).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<SecretRef>(&json).as_ref().ok(), Some(&reference));
+        assert!(reference.redacted().len() < printed.len(), "what is shown is the smaller part");
+    }
 }
 
 /// References, scopes, prefixes of scopes and names: what parses is its own text.

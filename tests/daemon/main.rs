@@ -8,6 +8,7 @@ mod clock;
 mod faults;
 mod local;
 mod namespaces;
+mod references;
 mod roll;
 mod seats;
 mod service;

@@ -6,6 +6,7 @@ mod credentials;
 mod device_trust;
 mod document;
 mod first;
+mod references;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ struct Release {
 }
 
 /// Every release, oldest first.
-const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE];
+const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE, &references::RELEASE];
 
 impl Release {
     fn folder(&self) -> PathBuf {

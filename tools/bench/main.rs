@@ -18,6 +18,7 @@ mod peers;
 mod process;
 mod put;
 mod race;
+mod references;
 mod report;
 mod scale;
 
@@ -92,6 +93,8 @@ enum Bench {
     Devices,
     /// Choosing among profiles, reports of use, refreshes, documents.
     Auth,
+    /// Resolving references to secrets.
+    Resolve,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -192,6 +195,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::GetScale) {
         add(scale::get(&plan)?);
+    }
+    if wanted(Bench::Resolve) {
+        add(references::resolve(&plan)?);
     }
     if wanted(Bench::Disk) {
         add(scale::disk(&plan)?);
