@@ -54,8 +54,8 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
-//! [`event`], [`log`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`resolve`],
-//! [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and holds the arrows.
+//! [`event`], [`log`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`deliver`], [`engine`],
+//! [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -75,6 +75,7 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod crypto;
+pub mod deliver;
 pub mod device;
 pub mod engine;
 pub mod event;

@@ -507,6 +507,29 @@ fn auth_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
+/// What programs are given.
+fn program_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let texts: &[(&str, &[u8])] = match target {
+        "template" => &[
+            ("reference", b"key = {{ palyra://global/api_key?field=token }}\n"),
+            ("every-source", b"{{env://HOME}}{{ file:///etc/x }}\t{{exec:///bin/x?arg=a&arg=%7D%7D}}"),
+            ("escaped", b"{{{{ .Values.x }} {{{{{{palyra://global/a}}}}"),
+            ("unclosed", b"a\nb {{ palyra://global/a\n}}"),
+            ("no-reference", b"{{ hunter2 }}"),
+            ("bytes", b"\xff{{ palyra://global/a?required=false }}\0\r\n"),
+        ],
+        _ => &[
+            ("plain", b"# c\nA=b\nexport C = d e # f\r\n\n"),
+            ("quoted", b"A='b # $c'\nB=\"x\\n\\\"y\\\\\" # c\nC=\"1\n2\"\n"),
+            ("references", b"A=palyra://global/a\nB=\"palyra://global/b?version=2\"\nC='palyra://x'\n"),
+            ("twice", b"A=1\nA=2\n"),
+            ("unclosed", b"A=1\nB='x\n\n"),
+            ("mark", b"\xef\xbb\xbfA=b"),
+        ],
+    };
+    texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_vec())).collect()
+}
+
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let [system, cli, library] = callers();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
@@ -516,6 +539,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             return network_seeds(target);
         }
         "auth_profiles" | "auth_runtime" | "token_answer" | "endpoint" => return auth_seeds(target),
+        "template" | "env_file" => return program_seeds(target),
         "frame" => {
             let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
             let (second, _) = sealed_frame(1, hash, &events()[1], &system);

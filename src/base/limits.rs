@@ -313,3 +313,31 @@ pub const MIGRATION_LAST_ROUND: usize = 64;
 pub const OUTSIDE_TRIES: usize = 64;
 /// Versions of secrets that are looked at in one stride over all of them.
 pub const VERSIONS_STRIDE: usize = 512;
+/// Longest template in bytes: a configuration file, not an image.
+pub const TEMPLATE_MAX: usize = 4 * 1024 * 1024;
+/// Longest text in bytes that a template may become: one value may stand in it many times.
+pub const RENDERED_MAX: usize = 64 * 1024 * 1024;
+/// Most secrets that one program or template is given: more than any environment holds.
+pub const DELIVERIES_MAX: usize = 1024;
+/// Longest env file in bytes.
+pub const ENV_FILE_MAX: usize = 1024 * 1024;
+/// Most variables of an env file.
+pub const ENV_FILE_ENTRIES_MAX: usize = 4096;
+/// Longest `NAME=value` of an environment in bytes, with its end: the kernel takes no longer one.
+pub const ENV_STRING_MAX: usize = 128 * 1024;
+/// Shortest value in bytes that is masked: shorter ones stand in ordinary words.
+pub const MASK_MIN: usize = 4;
+/// Shortest encoded form of a value in bytes that is masked.
+pub const MASK_FORM_MIN: usize = 8;
+/// Longest piece of a value in bytes that is looked for at once: so much of an output is held back at most.
+pub const MASK_PIECE_MAX: usize = 512;
+/// How long an output is held back in which a secret may have begun, in milliseconds.
+pub const MASK_IDLE_MS: u64 = 100;
+/// How long a masked output is waited for once its program has ended, in milliseconds without a byte.
+pub const MASK_DRAIN_MS: u64 = 250;
+/// Bytes of an output that are read at once.
+pub const MASK_CHUNK: usize = 16 * 1024;
+/// Readers of one mounted file that are served at once, where the value does not fit into a pipe.
+pub const MOUNT_READERS_MAX: usize = 64;
+/// How long a reader of a mounted file may take nothing, in milliseconds.
+pub const MOUNT_STALL_MS: u64 = 30_000;

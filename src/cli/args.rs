@@ -15,6 +15,7 @@ use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::log::LogCommand;
 use super::pairing::PairingCommand;
+use super::programs::{InjectArgs, RunArgs, WatchArgs};
 use super::resolve::ResolveArgs;
 use super::secrets::SecretsCommand;
 use super::serve::ServeArgs;
@@ -124,6 +125,13 @@ pub enum Command {
     Auth(AuthCommand),
     /// Serve paired devices and the local command line until stopped
     Serve(ServeArgs),
+    /// Run a program with secrets in its environment, on descriptors or in files
+    Run(RunArgs),
+    /// Fill a template with secrets
+    Inject(InjectArgs),
+    /// Remove mounted files when the program that mounted them is gone
+    #[command(hide = true)]
+    WatchMounts(WatchArgs),
     /// Check the ledger's health, and mend what can be mended
     Doctor(DoctorArgs),
     /// See everything at work on a temporary ledger

@@ -1,5 +1,6 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
+mod delivery;
 mod resolution;
 
 use crate::auth::AuthError;
@@ -79,6 +80,10 @@ exit_codes! {
     Expired = 20, "revoked_or_expired";
     /// The doctor found problems.
     DoctorFindings = 21, "doctor_findings";
+    /// `run`: the program cannot be run.
+    NotRunnable = 126, "not_runnable";
+    /// `run`: there is no such program.
+    NoProgram = 127, "no_program";
 }
 
 impl ExitCode {
@@ -491,6 +496,8 @@ mod tests {
             (19, "in_use"),
             (20, "revoked_or_expired"),
             (21, "doctor_findings"),
+            (126, "not_runnable"),
+            (127, "no_program"),
         ];
         assert_eq!(table, frozen);
         assert!(ExitCode::ALL.iter().all(|code| code.meaning().ends_with('.') && code.meaning().len() < 90));

@@ -14,6 +14,7 @@ mod keys;
 mod log;
 mod output;
 mod pairing;
+mod programs;
 mod remote;
 mod resolve;
 mod resolving;
@@ -25,6 +26,7 @@ mod time;
 mod tour;
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -48,31 +50,49 @@ pub fn main() -> std::process::ExitCode {
         }
     }));
     // Whatever is made from here on is made for the user alone, the second copy's files too.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let code = std::panic::catch_unwind(|| run(std::env::args_os().collect())).unwrap_or(ExitCode::Internal);
-    code.into()
+    let callers = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let _ = CALLERS_UMASK.set(callers);
+    let code = std::panic::catch_unwind(|| run(std::env::args_os().collect()));
+    code.unwrap_or(ExitCode::Internal.number()).into()
 }
 
-fn run(arguments: Vec<OsString>) -> ExitCode {
+static CALLERS_UMASK: OnceLock<rustix::fs::Mode> = OnceLock::new();
+
+/// The permissions that whoever started the program withholds: a program that it starts gets them back.
+fn callers_umask() -> rustix::fs::Mode {
+    CALLERS_UMASK.get().copied().unwrap_or(rustix::fs::Mode::from_raw_mode(0o077))
+}
+
+/// Runs a command line; the status is an [`ExitCode`], or that of the program that was run.
+fn run(arguments: Vec<OsString>) -> u8 {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error, &arguments),
+        Err(error) => return refuse(&error, &arguments).number(),
     };
-    let Cli { global, command } = cli;
+    let Cli { mut global, command } = cli;
+    if let Command::Run(args) = &command {
+        global.reason.get_or_insert_with(|| args.reason());
+    }
     let json = global.format == args::Format::Json;
     let out = match Output::new(global.format, global.color) {
         Ok(out) => out,
         Err(failure) => {
             output::print_failure(&failure, json);
-            return failure.code;
+            return failure.code.number();
         }
     };
     let invocation = Invocation::new(global, out);
     let words = arguments.get(1..).unwrap_or_default();
     if let Some(code) = remote::forward(&invocation, &command, words) {
-        return code;
+        return code.number();
     }
-    finish(&invocation, command)
+    match command {
+        Command::Run(args) => programs::run(&invocation, &args).unwrap_or_else(|failure| {
+            invocation.out.failure(&failure);
+            failure.code.number()
+        }),
+        command => finish(&invocation, command).number(),
+    }
 }
 
 /// Runs a command to its end, and says how it went.
@@ -101,6 +121,12 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Ca(command) => ca::run(invocation, &command),
         Command::Auth(command) => auth::run(invocation, command),
         Command::Serve(args) => serve::run(invocation, &args),
+        Command::Run(_) => Err(Failure::usage("a program is run where its caller is", "run the command itself")),
+        Command::Inject(args) => programs::inject(invocation, &args),
+        Command::WatchMounts(args) => {
+            programs::watch(&args);
+            Ok(())
+        }
         Command::Doctor(args) => doctor::run(invocation, &args),
         Command::Tour(args) => tour::run(invocation, &args),
         Command::ExitCodes => complete::exit_codes(invocation),

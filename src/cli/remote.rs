@@ -84,18 +84,17 @@ impl Command {
     /// Whether a daemon can run the command for a client.
     const fn is_forwarded(&self) -> bool {
         match self {
-            // What is outside the vault is resolved where the command is: `resolve` asks the daemon for the rest.
-            Self::Secrets(_)
-            | Self::Resolving
-            | Self::Keys(_)
-            | Self::Log(_)
-            | Self::Devices(_)
-            | Self::Ca(_)
-            | Self::Auth(_) => true,
+            Self::Secrets(command) => !command.writes_a_file(),
+            Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) | Self::Resolving => true,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
-            Self::Resolve(_)
+            // A program that is run, and a file that is written, are the caller's own.
+            // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
+            Self::Run(_)
+            | Self::Inject(_)
+            | Self::WatchMounts(_)
+            | Self::Resolve(_)
             | Self::Init(_)
             | Self::Tour(_)
             | Self::Serve(_)

@@ -3,6 +3,7 @@
 mod args;
 mod input;
 mod migrate;
+mod out_file;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use super::{story, time};
 
 pub use args::SecretsCommand;
 use args::{Describe, Expiry, Get, List, Select, Set, Shred};
+pub use input::bounded;
 
 /// Runs `secrets`.
 pub fn run(invocation: &Invocation, command: SecretsCommand) -> Result<(), Failure> {
@@ -193,6 +195,9 @@ fn shred(invocation: &Invocation, args: &Shred) -> Result<(), Failure> {
 
 fn get(invocation: &Invocation, args: &Get) -> Result<(), Failure> {
     let options = args.version.map_or_else(GetOptions::current, GetOptions::version);
+    if let Some(path) = &args.out_file {
+        return out_file::write(invocation, args, path);
+    }
     if args.reveal {
         return reveal(invocation, &args.reference, options);
     }

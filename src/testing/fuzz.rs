@@ -27,6 +27,7 @@ use crate::testing::SimDisk;
 
 pub use super::fuzz_auth::{auth_profiles, auth_runtime, endpoint, token_answer};
 pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
+pub use super::fuzz_programs::{env_file, template};
 
 /// A target's property: panics where it does not hold.
 pub type Property = fn(&[u8]);
@@ -57,6 +58,8 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("auth_runtime", auth_runtime),
     ("token_answer", token_answer),
     ("endpoint", endpoint),
+    ("template", template),
+    ("env_file", env_file),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.

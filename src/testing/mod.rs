@@ -39,6 +39,8 @@ pub mod fuzz_auth;
 #[doc(hidden)]
 pub mod fuzz_pairing;
 mod keystore;
+#[doc(hidden)]
+pub mod fuzz_programs;
 mod pairing;
 mod sim;
 mod sweep;

@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["base", "crypto", "event"]),
     ("auth", &["base", "crypto", "event"]),
     ("inspect", &["base", "crypto", "store", "log"]),
+    ("deliver", &["base"]),
     (
         "engine",
         &[
@@ -54,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "auth",
             "backend",
             "base",
+            "deliver",
             "device",
             "identity",
             "oauth",

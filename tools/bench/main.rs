@@ -102,6 +102,8 @@ enum Bench {
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
     Process,
+    /// `palyra-ledger run` beside the program that it starts.
+    Start,
 }
 
 /// How much to measure.
@@ -193,6 +195,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Process) {
         add(process::whole_process(&plan)?);
+    }
+    if wanted(Bench::Start) {
+        add(process::starting(&plan)?);
     }
     if wanted(Bench::GetScale) {
         add(scale::get(&plan)?);

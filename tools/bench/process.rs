@@ -146,6 +146,57 @@ pub fn whole_process(plan: &Plan) -> Result<Section, Fault> {
     Ok(section)
 }
 
+/// A program that is given a secret, beside the same program alone.
+pub fn starting(plan: &Plan) -> Result<Section, Fault> {
+    let mut section = Section::new(
+        "Starting a program",
+        "From the start of the process to its end; the file cache is warm. `run` resolves one reference, closes the ledger \
+         and lets the program take its place; with a mask or a mounted file it stays beside it.",
+        &["command", "ms (median)", "ms more"],
+    );
+    if !plan.program.is_file() {
+        section.row(&[format!("skipped: {} is not there", plan.program.display()), String::new(), String::new()]);
+        return Ok(section);
+    }
+    let program = plan.program.to_str().ok_or("the program's path is not UTF-8")?;
+    let home = homes::loaded(plan, plan.few)?;
+    let home = home.to_str().ok_or("the home's path is not UTF-8")?;
+    let secret = format!("SECRET=global/{}", name(plan.few / 2)?);
+    let run = |more: &[&str]| {
+        let mut all = words(&[program, "--home", home, "run"]);
+        all.extend(words(more));
+        all.extend(words(&["--", "/bin/true"]));
+        all
+    };
+    let commands = [
+        ("/bin/true: the floor", words(&["/bin/true"])),
+        ("run --env", run(&["--env", &secret])),
+        ("run --fd", run(&["--fd", &secret])),
+        ("run --env --mask", run(&["--env", &secret, "--mask"])),
+        ("run --mount", run(&["--mount", &secret])),
+    ];
+    let mut times = vec![Vec::new(); commands.len()];
+    for round in 0..plan.rounds {
+        for turn in 0..commands.len() {
+            let at = (round + turn) % commands.len();
+            let (Some((_, words)), Some(millis)) = (commands.get(at), times.get_mut(at)) else { continue };
+            let mut arguments = vec![RUN, "10"];
+            arguments.extend(words.iter().map(String::as_str));
+            millis.extend(ask(&arguments)?.millis);
+        }
+    }
+    let mut floor = None;
+    for ((label, _), millis) in commands.iter().zip(times) {
+        let middle = median(millis);
+        let more = middle - *floor.get_or_insert(middle);
+        section.row(&[(*label).to_owned(), figure(middle), figure(more)]);
+        if *label == "run --env" {
+            section.at_most(format!("run -- true at {} secrets, ms more than true", plan.few), 15.0, more);
+        }
+    }
+    Ok(section)
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::base::{BackendKind, SecretPath};
+use crate::deliver::FileMode;
 
 /// What `secrets` does.
 #[derive(Debug, Subcommand)]
@@ -39,6 +40,13 @@ pub enum SecretsCommand {
     /// switched, then the former copies are removed. Run it again after an interruption; naming the backend that
     /// it came from gives an unfinished move up. Naming the backend in force sweeps what no secret names.
     MigrateBackend(MigrateBackend),
+}
+
+impl SecretsCommand {
+    /// Whether the command writes a file, which is its caller's and not a daemon's.
+    pub const fn writes_a_file(&self) -> bool {
+        matches!(self, Self::Get(Get { out_file: Some(_), .. }))
+    }
 }
 
 /// Arguments of `secrets set`.
@@ -100,6 +108,15 @@ pub struct Get {
     /// Print the value alone: its bytes and nothing else, in every format
     #[arg(long)]
     pub reveal: bool,
+    /// Write the value into a file, whole or not at all, and print what was written
+    #[arg(long, value_name = "FILE", conflicts_with = "reveal")]
+    pub out_file: Option<PathBuf>,
+    /// Permissions of the file
+    #[arg(long, value_name = "MODE", default_value = "0600", requires = "out_file")]
+    pub file_mode: FileMode,
+    /// Replace a file that stands there; it becomes no wider open than it was
+    #[arg(long, requires = "out_file")]
+    pub force: bool,
     /// This version instead of the current one
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,

@@ -47,7 +47,10 @@ pub fn read(invocation: &Invocation, source: &Source, target: &SecretPath, max: 
 }
 
 /// Reads at most one byte more than the bound, into memory that never moves and is wiped.
-fn bounded(source: impl Read, max: usize) -> std::io::Result<SecretBytes> {
+///
+/// # Errors
+/// What the source says.
+pub fn bounded(source: impl Read, max: usize) -> std::io::Result<SecretBytes> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(max.saturating_add(64)));
     source.take((max as u64).saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(SecretBytes::from(bytes.as_slice()))
