@@ -117,6 +117,16 @@ pub const MEMTABLE_ENTRIES_MAX: usize = 32 * 1024;
 pub const MEMTABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Events that may follow the last index run at a clean close: the next open folds them in.
 pub const INDEX_TAIL_AT_CLOSE: u64 = 256;
+/// Most snapshots of the state that are kept beside the index: half the log is then at most about an eighth
+/// of it away from one.
+pub const SNAPSHOTS_MAX: usize = 16;
+/// Fewest events between two snapshots: folding fewer takes less time than reading a snapshot does.
+pub const SNAPSHOT_EVENTS_MIN: u64 = 8192;
+/// Share of the log's length that lies between two snapshots at least, so that a long log is not written
+/// over and over: one in this many.
+pub const SNAPSHOT_SPACING: u64 = 16;
+/// Bytes that snapshots may hold on disk beyond twice what the index itself has.
+pub const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
 /// Plain bytes of one sealed index block: small enough that one lookup opens little.
 pub const INDEX_BLOCK_BYTES: usize = 1024;
 /// Bytes of opened index blocks kept in memory.
