@@ -222,6 +222,14 @@ pub enum Error {
     /// A time asked for lies beyond the log.
     #[error("no event at or before {0}")]
     BeforeFirst(Timestamp),
+    /// An event is not the one that comes next.
+    #[error("event {seq} does not follow event {last}")]
+    NotNext {
+        /// Its sequence number.
+        seq: u64,
+        /// The last event that was folded.
+        last: u64,
+    },
     /// There are findings that stand in the way of a repair.
     #[error("the sled copy cannot restore events {first} to {last}")]
     NoWitness {

@@ -78,6 +78,24 @@ pub fn system(state: &dyn StateRead) -> Result<Option<SystemState>, FoldError> {
     Ok(state.get(SYSTEM)?.map(|bytes| codec::decode(&bytes)).transpose()?)
 }
 
+/// The ledger's own part of the state, as somebody may see it: for comparing two states.
+pub fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, serde_json::Value)> {
+    if key != SYSTEM {
+        return None;
+    }
+    let system: SystemState = codec::decode(value).ok()?;
+    let slots: Vec<String> = system.slots.iter().map(|slot| format!("{} {} {:?}", slot.slot, slot.kind, slot.label)).collect();
+    let fields = serde_json::json!({
+        "epoch": system.epoch,
+        "key_slots": slots,
+        "pinned": system.pinned,
+        "root_generation": system.root_generation,
+        "table_generation": system.table_generation,
+        "keyring": system.keyring,
+    });
+    Some(("ledger", system.ledger_id.to_string(), fields))
+}
+
 /// Folds one event: what it changes. Pure and deterministic.
 ///
 /// # Errors

@@ -30,6 +30,8 @@ mod reads;
 mod refusals;
 mod replay;
 mod restore;
+mod scan;
+mod state_diff;
 mod vault_handle;
 mod verify;
 
@@ -46,8 +48,10 @@ pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
 pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
-pub use replay::{Replay, ReplayPoint};
+pub use replay::{Replay, ReplayOptions, ReplayPoint};
 pub use restore::Restored;
+pub use scan::Scan;
+pub use state_diff::{ChangeKind, StateChange};
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
 pub use verify::VerifyOptions;
 

@@ -9,7 +9,7 @@ use crate::base::{
 };
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretPut, SecretsRead, Versions};
-use crate::keys::SlotError;
+use crate::keys::{SlotError, ValueFingerprint};
 use crate::vault::{self, Describe, Expect, Head, Metadata, Put, Select, VaultError, VersionRecord, VersionState};
 
 use super::config::AuditReads;
@@ -600,6 +600,25 @@ impl Core {
         })?;
         drop(table);
         vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &event.envelope).map_err(envelope_error)
+    }
+
+    /// See [`super::Ledger::value_fingerprint`].
+    pub(super) fn value_fingerprint(
+        &self,
+        target: &SecretPath,
+        version: u32,
+    ) -> Result<Option<ValueFingerprint>, Error> {
+        let head = vault::find_head(&self.index, &target.scope, &target.name).map_err(VaultError::from)?;
+        let Some(head) = head else { return Ok(None) };
+        let record = vault::find_version(&self.index, target, &head, version).map_err(VaultError::from)?;
+        match record.filter(|record| record.shredded.is_none()) {
+            Some(record) => match self.open_value(target, &record) {
+                Ok(value) => Ok(Some(self.unlocked().value_fingerprint(&value))),
+                Err(Error::KeyMissing { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+            None => Ok(None),
+        }
     }
 
     /// Records a read as the settings say.
