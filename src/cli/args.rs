@@ -15,6 +15,7 @@ use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::log::LogCommand;
 use super::pairing::PairingCommand;
+use super::replay::ReplayArgs;
 use super::secrets::SecretsCommand;
 use super::serve::ServeArgs;
 use super::tour::TourArgs;
@@ -101,6 +102,8 @@ pub enum Command {
     /// Read and verify the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// See the state as it was at any event or time
+    Replay(ReplayArgs),
     /// Pair devices: make codes, answer requests, join
     #[command(subcommand)]
     Pairing(PairingCommand),

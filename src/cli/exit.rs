@@ -128,6 +128,12 @@ impl Failure {
         self.quiet
     }
 
+    /// A failure of the terminal that somebody is asked on.
+    #[must_use]
+    pub fn from_terminal(error: &std::io::Error) -> Self {
+        Self::new(ExitCode::Aborted, format!("cannot read keys from the terminal: {error}"), "")
+    }
+
     /// A failure while writing to the standard output. A reader that went away (`| head`) is none.
     #[must_use]
     pub fn from_output(error: &std::io::Error) -> Self {

@@ -14,7 +14,9 @@ mod keys;
 mod log;
 mod output;
 mod pairing;
+mod progress;
 mod remote;
+mod replay;
 mod seat;
 mod secrets;
 mod serve;
@@ -91,6 +93,7 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Secrets(command) => secrets::run(invocation, command),
         Command::Keys(command) => keys::run(invocation, command),
         Command::Log(command) => log::run(invocation, command),
+        Command::Replay(args) => replay::run(invocation, &args),
         Command::Pairing(command) => pairing::run(invocation, command),
         Command::Devices(command) => devices::run(invocation, command),
         Command::Certs(command) => certs::run(invocation, command),

@@ -29,6 +29,7 @@ mod pairing_handle;
 mod reads;
 mod refusals;
 mod replay;
+mod replay_view;
 mod restore;
 mod scan;
 mod state_diff;
