@@ -125,6 +125,11 @@ pub const SNAPSHOT_EVENTS_MIN: u64 = 8192;
 /// Share of the log's length that lies between two snapshots at least, so that a long log is not written
 /// over and over: one in this many.
 pub const SNAPSHOT_SPACING: u64 = 16;
+/// Things to be done in one event about a compromise, so that its record fits into the index whatever the
+/// names are.
+pub const COMPROMISE_ITEMS_PER_EVENT: usize = 64;
+/// Most things to be done about one compromise: its events are one batch.
+pub const COMPROMISE_ITEMS_MAX: usize = COMPROMISE_ITEMS_PER_EVENT * 2048;
 /// Bytes that snapshots may hold on disk beyond twice what the index itself has.
 pub const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
 /// Plain bytes of one sealed index block: small enough that one lookup opens little.

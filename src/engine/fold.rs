@@ -8,6 +8,8 @@ use crate::event::system::SlotNote;
 use crate::event::{CodecError, Event, KindClass, codec};
 use crate::{auth, identity, vault};
 
+use super::compromise_state;
+
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
 
@@ -171,6 +173,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
         | Event::SpoolDropped(_) => Ok(Vec::new()),
+        Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
+        Event::CompromiseClosed(event) => compromise_state::closed(state, event),
         Event::SecretPut(_)
         | Event::SecretDeleted(_)
         | Event::SecretUndeleted(_)

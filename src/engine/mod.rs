@@ -10,11 +10,14 @@
 mod auth_handle;
 mod background;
 mod ca_roll;
+mod compromise;
+mod compromise_state;
 mod config;
 mod core;
 mod daemon_handle;
 mod error;
 mod execute;
+mod exposure;
 mod fold;
 mod home;
 mod identity_handle;
@@ -33,16 +36,19 @@ mod replay_view;
 mod restore;
 mod scan;
 mod state_diff;
+mod trace;
 mod vault_handle;
 mod verify;
 
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+
 pub use config::{
     AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
     SettingsError,
 };
 pub use error::Error;
 pub use execute::Committed;
+
 pub use fold::{FoldError, SystemState};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
@@ -53,6 +59,7 @@ pub use replay::{Replay, ReplayOptions, ReplayPoint};
 pub use restore::Restored;
 pub use scan::Scan;
 pub use state_diff::{ChangeKind, StateChange};
+pub use trace::{Chapter, Relation};
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
 pub use verify::VerifyOptions;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::{Delta, StateError, StateRead};
 use crate::{auth, identity, vault};
 
-use super::fold;
+use super::{compromise_state, fold};
 
 /// How something differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -42,6 +42,7 @@ type Shown = (&'static str, String, Value);
 /// A record as its domain shows it.
 fn shown(key: &[u8], value: &[u8]) -> Option<Shown> {
     fold::shown(key, value)
+        .or_else(|| compromise_state::shown(key, value))
         .or_else(|| vault::shown(key, value))
         .or_else(|| identity::shown(key, value))
         .or_else(|| auth::shown(key, value))
