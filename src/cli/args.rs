@@ -9,6 +9,7 @@ use crate::base::SlotId;
 use super::auth::AuthCommand;
 use super::ca::CaCommand;
 use super::certs::CertsCommand;
+use super::compromise::CompromiseCommand;
 use super::devices::DevicesCommand;
 use super::doctor::DoctorArgs;
 use super::init::InitArgs;
@@ -104,6 +105,9 @@ pub enum Command {
     Log(LogCommand),
     /// See the state as it was at any event or time
     Replay(ReplayArgs),
+    /// Find what a compromise touched, and do what is to be done about it
+    #[command(subcommand)]
+    Compromise(CompromiseCommand),
     /// Pair devices: make codes, answer requests, join
     #[command(subcommand)]
     Pairing(PairingCommand),

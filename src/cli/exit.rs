@@ -73,7 +73,7 @@ exit_codes! {
     InUse = 19, "in_use";
     /// It was revoked, or has expired.
     Expired = 20, "revoked_or_expired";
-    /// The doctor found problems.
+    /// The doctor found problems, or a compromise has things left to do.
     DoctorFindings = 21, "doctor_findings";
 }
 

@@ -19,6 +19,7 @@ use super::invocation::{Access, Invocation};
 use super::output::{Output, Style};
 use super::{story, time};
 
+pub use filter::moment;
 use filter::{Filter, FilterArgs};
 pub use verify::VerifyArgs;
 

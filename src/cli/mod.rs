@@ -5,6 +5,7 @@ mod auth;
 mod ca;
 mod certs;
 mod complete;
+mod compromise;
 mod devices;
 mod doctor;
 pub mod exit;
@@ -93,6 +94,7 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Secrets(command) => secrets::run(invocation, command),
         Command::Keys(command) => keys::run(invocation, command),
         Command::Log(command) => log::run(invocation, command),
+        Command::Compromise(command) => compromise::run(invocation, &command),
         Command::Replay(args) => replay::run(invocation, &args),
         Command::Pairing(command) => pairing::run(invocation, command),
         Command::Devices(command) => devices::run(invocation, command),

@@ -87,6 +87,7 @@ impl Command {
             | Self::Keys(_)
             | Self::Log(_)
             | Self::Replay(_)
+            | Self::Compromise(_)
             | Self::Devices(_)
             | Self::Ca(_)
             | Self::Auth(_) => true,

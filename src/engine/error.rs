@@ -207,6 +207,12 @@ pub enum Error {
         /// Events in it.
         events: usize,
     },
+    /// A compromise asks for more than one plan holds.
+    #[error("the plan has {items} things to be done, and no more than {} fit into one", crate::base::limits::COMPROMISE_ITEMS_MAX)]
+    PlanTooLong {
+        /// Things to be done.
+        items: usize,
+    },
     /// The read spool is full: a writer must fold it into the log first.
     #[error("the read spool has {bytes} bytes and waits for a writer to fold it into the log")]
     SpoolFull {

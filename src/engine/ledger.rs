@@ -127,6 +127,14 @@ impl Ledger {
         }
     }
 
+    pub(super) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The ledger's id.
     #[must_use]
     pub fn id(&self) -> LedgerId {

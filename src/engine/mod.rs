@@ -46,9 +46,11 @@ pub use config::{
     AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
     SettingsError,
 };
+pub use compromise::{Applied, ItemState};
 pub use error::Error;
 pub use execute::Committed;
 
+pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};

@@ -93,6 +93,20 @@ impl LogView {
         Ok(story.into_values().collect())
     }
 
+    /// Whether anything in the log is about a thing.
+    ///
+    /// # Errors
+    /// As [`LogView::read`].
+    pub fn knows(&self, concern: &Concern) -> Result<bool, Error> {
+        let mut found = false;
+        let wants = |entry: &Entry| is_itself(entry, concern);
+        self.scan(&Scan { wants: &wants, ..Scan::all() }, &mut |_| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     /// How devices came to be trusted and ceased to be: codes, requests, answers, certificates, revocations.
     pub(super) fn trust_story(&self, devices: &BTreeSet<DeviceId>) -> Result<Vec<Entry>, Error> {
         if devices.is_empty() {
