@@ -51,7 +51,7 @@ pub struct Trusted {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Reading {
     /// Which secret.
-    #[serde(rename = "ref")]
+    #[serde(rename = "ref", serialize_with = "as_text")]
     pub path: SecretPath,
     /// Which version.
     pub version: u32,
@@ -77,12 +77,16 @@ pub struct Reading {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Exposed {
     /// Which secret.
-    #[serde(rename = "ref")]
+    #[serde(rename = "ref", serialize_with = "as_text")]
     pub path: SecretPath,
     /// The last version that may be known.
     pub version: u32,
     /// Whether it is known by way of a refresh token, and not by itself.
     pub by_refresh: bool,
+}
+
+fn as_text<S: serde::Serializer>(path: &SecretPath, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(path)
 }
 
 /// Everything that a compromise touched.

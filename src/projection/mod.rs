@@ -31,6 +31,8 @@ mod merge;
 mod run;
 mod snapshot;
 #[cfg(test)]
+mod snapshot_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

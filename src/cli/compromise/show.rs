@@ -22,8 +22,8 @@ fn told(ledger: &Ledger, item: &Remedy) -> Result<(&'static str, String, String)
         Remedy::ReplaceSecret { path, version } => {
             let command = match ledger.auth().writer(path)? {
                 // Its tokens come from the provider: a new grant, or a refresh where the grant is not known.
-                Some((id, true)) => format!("palyra-ledger auth login {id}"),
-                Some((id, false)) => format!("palyra-ledger auth refresh {id} --force"),
+                Some((id, true)) => format!("palyra-ledger auth login --profile {id}"),
+                Some((id, false)) => format!("palyra-ledger auth refresh --profile {id} --force"),
                 None => format!("palyra-ledger secrets set {path} --stdin"),
             };
             ("replace_secret", format!("{path}@{version}"), command)
@@ -55,7 +55,7 @@ pub fn to_json(
         "profiles": exposure.profiles,
         "other_events": exposure.other,
         "scopes": exposure.scopes,
-        "readable_not_read": exposure.unread,
+        "readable_not_read": exposure.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readable_not_read_count": exposure.unread_count,
         "items": items,
     });
