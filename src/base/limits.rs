@@ -130,8 +130,8 @@ pub const SNAPSHOT_SPACING: u64 = 16;
 pub const COMPROMISE_ITEMS_PER_EVENT: usize = 64;
 /// Most things to be done about one compromise: its events are one batch.
 pub const COMPROMISE_ITEMS_MAX: usize = COMPROMISE_ITEMS_PER_EVENT * 2048;
-/// Bytes that snapshots may hold on disk beyond twice what the index itself has.
-pub const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that snapshots may hold on disk beyond as much as the index itself has.
+pub const SNAPSHOT_BYTES: u64 = 32 * 1024 * 1024;
 /// Plain bytes of one sealed index block: small enough that one lookup opens little.
 pub const INDEX_BLOCK_BYTES: usize = 1024;
 /// Bytes of opened index blocks kept in memory.

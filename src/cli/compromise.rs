@@ -102,8 +102,7 @@ fn one(invocation: &Invocation, ledger: &Ledger, concern: &Concern, how: &How) -
     if since > until {
         return Err(Failure::usage("--since is later than --until", "name the earlier time with --since"));
     }
-    let exposure =
-        progress::bar(invocation, "reading", |tell| ledger.exposure(concern, since, until, Some(tell)))?;
+    let exposure = progress::bar(invocation, "reading", |tell| ledger.exposure(concern, since, until, Some(tell)))?;
     let applied = if how.apply {
         invocation.confirm(&format!("Revoke and disable what the compromise of {concern} asks for?"), how.yes)?;
         Some(ledger.remedy(&exposure)?)

@@ -23,7 +23,7 @@ pub struct ReplayArgs {
     /// After this event, or at this time: a number, RFC 3339, a date, or an age such as 2h; by default the last
     #[arg(long, value_name = "N|TIME")]
     at: Option<String>,
-    /// One document as it was: auth_profiles.toml, auth_profile_runtime_state.toml, crl, ca
+    /// One document as it was: a TOML document, the revocation list or the root certificates
     #[arg(long, value_name = "NAME", conflicts_with = "follow")]
     document: Option<documents::Document>,
     /// Event by event from there: keys on a terminal, otherwise each with what it changed
@@ -105,13 +105,7 @@ fn note_snapshot(invocation: &Invocation, replay: &Replay) {
     }
 }
 
-fn diff(
-    invocation: &Invocation,
-    ledger: &Ledger,
-    args: &ReplayArgs,
-    before: &str,
-    after: &str,
-) -> Result<(), Failure> {
+fn diff(invocation: &Invocation, ledger: &Ledger, args: &ReplayArgs, before: &str, after: &str) -> Result<(), Failure> {
     let before = reach(invocation, ledger, args, Some(before))?;
     let after = reach(invocation, ledger, args, Some(after))?;
     if before.seq() > after.seq() {
@@ -140,7 +134,9 @@ fn fingerprints(ledger: &Ledger, change: &StateChange) -> Result<Option<(Value, 
         return Ok(None);
     };
     let of = |version: &Value| match version.as_u64().and_then(|number| u32::try_from(number).ok()) {
-        Some(version) => Ok::<_, Failure>(json!(ledger.value_fingerprint(&target, version)?.map(|print| print.to_string()))),
+        Some(version) => {
+            Ok::<_, Failure>(json!(ledger.value_fingerprint(&target, version)?.map(|print| print.to_string())))
+        }
         None => Ok(Value::Null),
     };
     Ok(Some((of(old)?, of(new)?)))

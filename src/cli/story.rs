@@ -66,9 +66,14 @@ fn system(event: &Event) -> String {
             format!("was refused `{}`{about}: {}", event.command, event.what)
         }
         Event::CompromiseDeclared(event) => {
-            let part = if event.parts > 1 { format!(" (part {} of {})", event.part + 1, event.parts) } else { String::new() };
+            let part =
+                if event.parts > 1 { format!(" (part {} of {})", event.part + 1, event.parts) } else { String::new() };
             let items = count(event.items.len() as u64, "thing");
-            format!("declared {} compromised since {}: {items} to be done{part}", event.concern, time::second(event.since))
+            format!(
+                "declared {} compromised since {}: {items} to be done{part}",
+                event.concern,
+                time::second(event.since)
+            )
         }
         Event::CompromiseClosed(event) => format!("did everything that the compromise of {} asked for", event.concern),
         other => recovery(other),
@@ -365,7 +370,16 @@ fn origin(origin: &Origin) -> Value {
 /// Times get the name that every time in JSON has: `.._at_ms`; public keys are hexadecimal.
 fn with_units(mut fields: Value) -> Value {
     let Some(map) = fields.as_object_mut() else { return fields };
-    rename(map, &[("expires_at", "expires_at_ms"), ("since", "since_ms"), ("until", "until_ms"), ("observed", "observed_at_ms"), ("recorded", "recorded_at_ms")]);
+    rename(
+        map,
+        &[
+            ("expires_at", "expires_at_ms"),
+            ("since", "since_ms"),
+            ("until", "until_ms"),
+            ("observed", "observed_at_ms"),
+            ("recorded", "recorded_at_ms"),
+        ],
+    );
     if let Some(Value::Array(reads)) = map.get_mut("reads") {
         for read in reads.iter_mut().filter_map(Value::as_object_mut) {
             rename(read, &[("first", "first_at_ms"), ("last", "last_at_ms")]);

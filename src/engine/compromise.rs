@@ -218,9 +218,9 @@ impl Ledger {
         let closed = missed.is_empty() && items.iter().all(|state| state.done);
         if closed {
             let event = CompromiseClosed { concern: exposure.concern.clone(), plan };
-            acting.core().execute(acting.caller(), |_, _| {
-                Ok::<_, Error>((vec![Event::CompromiseClosed(event)], ()))
-            })?;
+            acting
+                .core()
+                .execute(acting.caller(), |_, _| Ok::<_, Error>((vec![Event::CompromiseClosed(event)], ())))?;
         }
         let Exposure { concern, since, until, .. } = exposure;
         Ok(Applied { concern: concern.clone(), since: *since, until: *until, correlation, plan, items, missed, closed })

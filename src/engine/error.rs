@@ -208,7 +208,10 @@ pub enum Error {
         events: usize,
     },
     /// A compromise asks for more than one plan holds.
-    #[error("the plan has {items} things to be done, and no more than {} fit into one", crate::base::limits::COMPROMISE_ITEMS_MAX)]
+    #[error(
+        "the plan has {items} things to be done, and no more than {} fit into one",
+        crate::base::limits::COMPROMISE_ITEMS_MAX
+    )]
     PlanTooLong {
         /// Things to be done.
         items: usize,

@@ -127,7 +127,9 @@ struct Profiles(BTreeMap<ProfileId, Vec<Profile>>);
 
 impl Profiles {
     fn naming<'a>(&'a self, path: &'a SecretPath) -> impl Iterator<Item = &'a ProfileId> + 'a {
-        self.0.iter().filter(move |(_, all)| all.iter().any(|one| one.credential.places().any(|place| place == path)))
+        self.0
+            .iter()
+            .filter(move |(_, all)| all.iter().any(|one| one.credential.places().any(|place| place == path)))
             .map(|(id, _)| id)
     }
 
@@ -346,10 +348,10 @@ impl Finder<'_> {
             });
             for place in self.profiles.written(id) {
                 let Some(written) = history.get(&place) else { continue };
-                let within = |one: &&Written| ends.is_none_or(|end| one.time < end) ;
+                let within = |one: &&Written| ends.is_none_or(|end| one.time < end);
                 let last = written.iter().filter(within).map(|one| one.version).max();
                 if let Some(version) = last {
-                    let by_refresh = !self.exposed.get(&place).is_some_and(|(known, _)| *known >= version);
+                    let by_refresh = self.exposed.get(&place).is_none_or(|(known, _)| *known < version);
                     self.expose(&place, version, by_refresh);
                 }
             }
@@ -402,8 +404,10 @@ impl Finder<'_> {
             let path = SecretPath { scope: note.scope.clone(), name: note.name.clone() };
             note.last >= since
                 && note.first <= until
-                && (by.is_some_and(|device| device_of(entry) == Some(device))
-                    || (by.is_none() && exposed.get(&path).is_some_and(|(last, _)| note.version <= *last)))
+                && match by {
+                    Some(device) => device_of(entry) == Some(device),
+                    None => exposed.get(&path).is_some_and(|(last, _)| note.version <= *last),
+                }
         };
         let wants = |entry: &Entry| match &entry.event {
             Event::SecretsRead(event) => event.reads.iter().any(|note| is_meant(entry, note)),

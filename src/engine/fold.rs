@@ -86,7 +86,8 @@ pub fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, serde_js
         return None;
     }
     let system: SystemState = codec::decode(value).ok()?;
-    let slots: Vec<String> = system.slots.iter().map(|slot| format!("{} {} {:?}", slot.slot, slot.kind, slot.label)).collect();
+    let slots: Vec<String> =
+        system.slots.iter().map(|slot| format!("{} {} {:?}", slot.slot, slot.kind, slot.label)).collect();
     let fields = serde_json::json!({
         "epoch": system.epoch,
         "key_slots": slots,

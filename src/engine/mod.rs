@@ -42,11 +42,11 @@ mod verify;
 
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 
+pub use compromise::{Applied, ItemState};
 pub use config::{
     AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
     SettingsError,
 };
-pub use compromise::{Applied, ItemState};
 pub use error::Error;
 pub use execute::Committed;
 

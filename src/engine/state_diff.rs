@@ -82,7 +82,9 @@ fn differing(old: Option<Value>, new: Option<Value>) -> BTreeMap<String, (Value,
             fields.insert(name, (before, after));
         }
     }
-    fields.extend(old.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, (value, Value::Null))));
+    fields.extend(
+        old.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, (value, Value::Null))),
+    );
     fields
 }
 

@@ -146,9 +146,7 @@ fn is_itself(entry: &Entry, concern: &Concern) -> bool {
             let text = path.to_string();
             entry.event.secret_refs().contains(&text) || entry.event.about().named.contains(path)
         }
-        Concern::Device(device) => {
-            device_of(entry) == Some(*device) || entry.event.about().devices.contains(device)
-        }
+        Concern::Device(device) => device_of(entry) == Some(*device) || entry.event.about().devices.contains(device),
         Concern::Profile(profile) => entry.event.about().profiles.contains(profile),
     }
 }

@@ -50,8 +50,8 @@ use cache::Cache;
 use manifest::{Manifest, Role, RunNote};
 use memtable::{Frozen, Memtable};
 use run::{KeyHash, Run};
-pub use snapshot::Snapshot;
 use snapshot::Kept;
+pub use snapshot::Snapshot;
 
 const MANIFEST: &str = "MANIFEST";
 /// How often a reader takes another look at the manifest when a run it names was merged away.

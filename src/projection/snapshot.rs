@@ -46,7 +46,9 @@ impl Kept {
                 Err(IndexError::Rebuild { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let Some(position) = found.position.filter(|position| snapshot_name(position.seq) == name) else { continue };
+            let Some(position) = found.position.filter(|position| snapshot_name(position.seq) == name) else {
+                continue;
+            };
             // One from behind the live manifest names runs whose numbers will be given again.
             let fits = found.check(live.ledger_id, live.schema).is_ok()
                 && found.index_id == live.index_id
@@ -197,7 +199,7 @@ impl Index {
         self.medium.write_atomic(&path, &manifest.encode(&self.key, Role::Snapshot))?;
         let Some(kept) = &mut writing.kept else { return Ok(()) };
         kept.0.insert(position.seq, manifest.runs);
-        let bound = limits::SNAPSHOT_BYTES + 2 * runs.iter().map(|run| run.bytes()).sum::<u64>();
+        let bound = limits::SNAPSHOT_BYTES + runs.iter().map(|run| run.bytes()).sum::<u64>();
         while kept.0.len() > limits::SNAPSHOTS_MAX || kept.bytes_beyond(&runs) > bound {
             let Some(seq) = kept.least() else { break };
             let Some(gone) = kept.0.remove(&seq) else { break };

@@ -2,6 +2,7 @@
 //! version that introduced the format, and what it must say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod compromise;
 mod credentials;
 mod device_trust;
 mod document;
@@ -24,7 +25,7 @@ struct Release {
 }
 
 /// Every release, oldest first.
-const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE];
+const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE, &compromise::RELEASE];
 
 impl Release {
     fn folder(&self) -> PathBuf {

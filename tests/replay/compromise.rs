@@ -148,11 +148,14 @@ fn a_stolen_device_names_what_it_read_and_what_follows_from_that_alone() {
     assert_eq!(exposure.items.iter().cloned().collect::<BTreeSet<_>>(), wanted);
     let read: Vec<String> = exposure.readings.iter().map(|one| format!("{}@{}", one.path, one.version)).collect();
     assert_eq!(read, ["global/auth/corp/refresh@1", "global/mail_key@1"]);
-    let profiles: Vec<String> = exposure.readings.iter().flat_map(|one| &one.profiles).map(ToString::to_string).collect();
+    let profiles: Vec<String> =
+        exposure.readings.iter().flat_map(|one| &one.profiles).map(ToString::to_string).collect();
     assert_eq!(profiles, ["corp", "mail"]);
     // What it could have read and did not is another list.
     let unread: Vec<String> = exposure.unread.iter().map(ToString::to_string).collect();
-    assert!(unread.contains(&"global/chat_key".to_owned()) && unread.contains(&format!("principal:{}/note", device(1))));
+    assert!(
+        unread.contains(&"global/chat_key".to_owned()) && unread.contains(&format!("principal:{}/note", device(1)))
+    );
     assert!(!unread.contains(&"global/mail_key".to_owned()));
     let trusted = &exposure.devices[0];
     assert_eq!((trusted.device, trusted.state), (device(1), Some("paired")));
@@ -191,11 +194,8 @@ fn a_plan_is_carried_out_stays_open_for_people_and_closes_when_nothing_is_left()
         applied.items.iter().filter(|state| !state.done).map(|state| state.item.clone()).collect::<Vec<_>>()
     };
     assert!(!applied.closed && applied.missed.is_empty());
-    let people = [
-        replace("global/auth/corp/access", 2),
-        replace("global/auth/corp/refresh", 2),
-        replace("global/mail_key", 1),
-    ];
+    let people =
+        [replace("global/auth/corp/access", 2), replace("global/auth/corp/refresh", 2), replace("global/mail_key", 1)];
     assert_eq!(open(&applied), people);
     assert_eq!(ledger.identity().device(device(1)).unwrap().state.name(), "revoked");
     assert_eq!(ledger.identity().device(device(2)).unwrap().state.name(), "paired");
@@ -242,10 +242,7 @@ fn what_the_grant_brings_after_the_plan_is_found_as_missed_and_added() {
     // Somebody refreshes between the look and the deed.
     refresh(&ledger, "corp", "5");
     let applied = ledger.remedy(&exposure).unwrap();
-    assert_eq!(
-        applied.missed,
-        [replace("global/auth/corp/access", 3), replace("global/auth/corp/refresh", 3)]
-    );
+    assert_eq!(applied.missed, [replace("global/auth/corp/access", 3), replace("global/auth/corp/refresh", 3)]);
     let exposure = ledger.exposure(&concern, since, until, None).unwrap();
     let applied = ledger.remedy(&exposure).unwrap();
     assert!(applied.missed.is_empty() && !applied.closed);

@@ -301,4 +301,3 @@ fn fingerprints_show_whether_values_are_equal_and_outlive_every_rotation() {
     assert_ne!(other.value_fingerprint(&"global/a".parse().unwrap(), 1).unwrap(), Some(before));
     assert_eq!(before.to_string().len(), 32);
 }
-

@@ -18,6 +18,7 @@ mod peers;
 mod process;
 mod put;
 mod race;
+mod reading;
 mod report;
 mod scale;
 
@@ -86,6 +87,10 @@ enum Bench {
     Verify,
     /// Rebuilding every projection from the log.
     Rebuild,
+    /// Replay to the middle of the log.
+    Replay,
+    /// Looking through the whole log.
+    Query,
     /// Bytes on disk.
     Disk,
     /// Handshakes, issuance, pairings and revocations.
@@ -196,6 +201,12 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Rebuild) {
         add(scale::rebuild(&plan)?);
+    }
+    if wanted(Bench::Replay) {
+        add(reading::replay(&plan)?);
+    }
+    if wanted(Bench::Query) {
+        add(reading::query(&plan)?);
     }
     if wanted(Bench::PutScale) {
         add(scale::put(&plan)?);

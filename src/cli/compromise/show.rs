@@ -18,7 +18,9 @@ fn told(ledger: &Ledger, item: &Remedy) -> Result<(&'static str, String, String)
         Remedy::RevokeCertificate(serial) => {
             ("revoke_certificate", serial.to_string(), format!("palyra-ledger certs revoke {serial}"))
         }
-        Remedy::DisableProfile(id) => ("disable_profile", id.to_string(), format!("palyra-ledger auth profiles disable {id}")),
+        Remedy::DisableProfile(id) => {
+            ("disable_profile", id.to_string(), format!("palyra-ledger auth profiles disable {id}"))
+        }
         Remedy::ReplaceSecret { path, version } => {
             let command = match ledger.auth().writer(path)? {
                 // Its tokens come from the provider: a new grant, or a refresh where the grant is not known.
@@ -33,7 +35,9 @@ fn told(ledger: &Ledger, item: &Remedy) -> Result<(&'static str, String, String)
 
 fn item_json(ledger: &Ledger, state: &ItemState) -> Result<Value, Failure> {
     let (action, subject, command) = told(ledger, &state.item)?;
-    Ok(json!({"action": action, "subject": subject, "state": if state.done { "done" } else { "open" }, "command": command}))
+    Ok(
+        json!({"action": action, "subject": subject, "state": if state.done { "done" } else { "open" }, "command": command}),
+    )
 }
 
 /// A compromise with stable fields.

@@ -27,9 +27,9 @@ pub fn concern(text: &str) -> Result<Concern, Failure> {
     }
     if text.contains('/') {
         let path = text.parse();
-        return path.map(Concern::Secret).map_err(|error| {
-            Failure::usage(format!("`{text}` is no secret: {error}"), "for example global/api_key")
-        });
+        return path
+            .map(Concern::Secret)
+            .map_err(|error| Failure::usage(format!("`{text}` is no secret: {error}"), "for example global/api_key"));
     }
     text.parse().map(Concern::Profile).map_err(|error| {
         Failure::usage(

@@ -24,7 +24,10 @@ pub fn run(invocation: &Invocation, ledger: &Ledger, args: &ReplayArgs) -> Resul
         None => ledger.log().head()?.seq,
     };
     if first > last {
-        return Err(Failure::usage(format!("event {first} is not before event {last}"), "name the earlier point first"));
+        return Err(Failure::usage(
+            format!("event {first} is not before event {last}"),
+            "name the earlier point first",
+        ));
     }
     let walk = Walk { invocation, ledger, from_genesis: args.from_genesis };
     if invocation.seat.is_terminal() && !invocation.out.is_json() {

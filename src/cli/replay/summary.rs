@@ -99,7 +99,15 @@ fn table(invocation: &Invocation, replay: &Replay, all: &Value) -> Result<(), Fa
         ("event", format!("{} at {}", replay.seq(), time::second(replay.time()))),
         ("state root", get("/state_root")),
         ("epoch", get("/epoch")),
-        ("secrets", format!("{}, {} versions, {} shredded", get("/counters/secrets"), get("/counters/versions"), get("/counters/shredded"))),
+        (
+            "secrets",
+            format!(
+                "{}, {} versions, {} shredded",
+                get("/counters/secrets"),
+                get("/counters/versions"),
+                get("/counters/shredded")
+            ),
+        ),
         ("devices", get("/counters/devices")),
         ("certificates", format!("{}, {} revoked", get("/counters/certificates"), get("/counters/revoked"))),
         ("profiles", get("/counters/profiles")),
