@@ -66,7 +66,8 @@ fn home() -> Home {
     home.set("global/a", "CANARY-2");
     home.set("global/b", "CANARY-2");
     home.run(&["secrets", "shred", "global/a", "--version", "1", "--yes"], 0);
-    home.run(&["secrets", "get", "global/zz"], 10);
+    // Refused, and recorded by the next command that writes.
+    home.run(&["secrets", "get", "global/a", "--version", "1", "--reveal"], 10);
     home.run(&["auth", "profiles", "set", "mail", "--provider", "openai", "--api-key-ref", "global/b"], 0);
     home
 }
