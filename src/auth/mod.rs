@@ -11,6 +11,7 @@ mod endpoint;
 mod fault;
 mod health;
 mod registry;
+mod shown;
 mod state;
 mod toml_text;
 
@@ -22,6 +23,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use fault::{ApplyFault, AuthError};
 pub use health::{Eligibility, Health, Standing, TokenExpiry, backoff_ms, due, refresh_window, standing};
 pub use registry::{Chosen, Query, Registry, Skip, Skipped};
+pub use shown::shown;
 pub use state::{
     Lease, Order, ProfileRecord, Runtime, Terminal, apply, find_profile, find_runtime, find_writer, list_orders,
     list_profiles, profile_count,

@@ -120,6 +120,21 @@ pub const MEMTABLE_ENTRIES_MAX: usize = 32 * 1024;
 pub const MEMTABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Events that may follow the last index run at a clean close: the next open folds them in.
 pub const INDEX_TAIL_AT_CLOSE: u64 = 256;
+/// Most snapshots of the state that are kept beside the index: half the log is then at most about an eighth
+/// of it away from one.
+pub const SNAPSHOTS_MAX: usize = 16;
+/// Fewest events between two snapshots: folding fewer takes less time than reading a snapshot does.
+pub const SNAPSHOT_EVENTS_MIN: u64 = 8192;
+/// Share of the log's length that lies between two snapshots at least, so that a long log is not written
+/// over and over: one in this many.
+pub const SNAPSHOT_SPACING: u64 = 16;
+/// Things to be done in one event about a compromise, so that its record fits into the index whatever the
+/// names are.
+pub const COMPROMISE_ITEMS_PER_EVENT: usize = 64;
+/// Most things to be done about one compromise: its events are one batch.
+pub const COMPROMISE_ITEMS_MAX: usize = COMPROMISE_ITEMS_PER_EVENT * 2048;
+/// Bytes that snapshots may hold on disk beyond as much as the index itself has.
+pub const SNAPSHOT_BYTES: u64 = 32 * 1024 * 1024;
 /// Plain bytes of one sealed index block: small enough that one lookup opens little.
 pub const INDEX_BLOCK_BYTES: usize = 1024;
 /// Bytes of opened index blocks kept in memory.

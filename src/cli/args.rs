@@ -9,6 +9,7 @@ use crate::base::SlotId;
 use super::auth::AuthCommand;
 use super::ca::CaCommand;
 use super::certs::CertsCommand;
+use super::compromise::CompromiseCommand;
 use super::devices::DevicesCommand;
 use super::doctor::DoctorArgs;
 use super::init::InitArgs;
@@ -16,6 +17,7 @@ use super::keys::KeysCommand;
 use super::log::LogCommand;
 use super::pairing::PairingCommand;
 use super::programs::{InjectArgs, RunArgs, WatchArgs};
+use super::replay::ReplayArgs;
 use super::resolve::ResolveArgs;
 use super::secrets::SecretsCommand;
 use super::serve::ServeArgs;
@@ -108,6 +110,11 @@ pub enum Command {
     /// Read and verify the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// See the state as it was at any event or time
+    Replay(ReplayArgs),
+    /// Find what a compromise touched, and do what is to be done about it
+    #[command(subcommand)]
+    Compromise(CompromiseCommand),
     /// Pair devices: make codes, answer requests, join
     #[command(subcommand)]
     Pairing(PairingCommand),

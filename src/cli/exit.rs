@@ -78,7 +78,7 @@ exit_codes! {
     InUse = 19, "in_use";
     /// It was revoked, or has expired.
     Expired = 20, "revoked_or_expired";
-    /// The doctor found problems.
+    /// The doctor found problems, or a compromise has things left to do.
     DoctorFindings = 21, "doctor_findings";
     /// `run`: the program cannot be run.
     NotRunnable = 126, "not_runnable";
@@ -135,6 +135,12 @@ impl Failure {
     #[must_use]
     pub const fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// A failure of the terminal that somebody is asked on.
+    #[must_use]
+    pub fn from_terminal(error: &std::io::Error) -> Self {
+        Self::new(ExitCode::Aborted, format!("cannot read keys from the terminal: {error}"), "")
     }
 
     /// A failure while writing to the standard output. A reader that went away (`| head`) is none.

@@ -1,7 +1,9 @@
 //! `log`: its head, its events, its verification.
 
 mod filter;
+mod query;
 mod verify;
+mod why;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,7 +12,6 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::base::SecretPath;
 use crate::engine::{Entry, Ledger};
 
 use super::exit::{ExitCode, Failure};
@@ -18,7 +19,8 @@ use super::invocation::{Access, Invocation};
 use super::output::{Output, Style};
 use super::{story, time};
 
-use filter::Filter;
+pub use filter::moment;
+use filter::{Filter, FilterArgs};
 pub use verify::VerifyArgs;
 
 /// What `log` does.
@@ -28,6 +30,10 @@ pub enum LogCommand {
     Head,
     /// Print events, oldest first; --actor NAME shows that actor's alone
     Show(ShowArgs),
+    /// Find events by who, what, when and how it ended
+    Query(query::QueryArgs),
+    /// Tell the whole story of a secret, a device or a profile
+    Why(why::WhyArgs),
     /// Print the last events, and with --follow those to come
     Tail(TailArgs),
     /// Verify the whole log
@@ -43,15 +49,8 @@ pub struct ShowArgs {
     /// Up to this event
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
-    /// Only events of this kind, for example `secret_put`; may be given more than once
-    #[arg(long, value_name = "KIND")]
-    kind: Vec<String>,
-    /// Only events about this secret
-    #[arg(long = "ref", value_name = "REF")]
-    reference: Option<SecretPath>,
-    /// Only events since then: RFC 3339, a date, or an age such as 2h
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Arguments of `log tail`.
@@ -69,7 +68,9 @@ pub struct TailArgs {
 pub fn run(invocation: &Invocation, command: LogCommand) -> Result<(), Failure> {
     match command {
         LogCommand::Head => head(invocation),
-        LogCommand::Show(args) => show(invocation, args),
+        LogCommand::Show(args) => show(invocation, &args),
+        LogCommand::Query(args) => query::run(invocation, &args),
+        LogCommand::Why(args) => why::run(invocation, &args),
         LogCommand::Tail(args) => tail(invocation, &args),
         LogCommand::Verify(args) => verify::run(invocation, &args),
     }
@@ -91,20 +92,11 @@ fn head(invocation: &Invocation) -> Result<(), Failure> {
     out.line(&format!("{} {} {}", head.seq, head.hash, time::second(head.time)))
 }
 
-fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
-    let filter = Filter::new(&args.kind, args.reference, invocation.global.actor.clone())?;
-    let since = match &args.since {
-        Some(text) => Some(time::since(text, time::now()).map_err(|_| {
-            Failure::usage(
-                "--since is not understood",
-                "for example --since 2h, --since 2026-01-31 or an RFC 3339 time",
-            )
-        })?),
-        None => None,
-    };
+fn show(invocation: &Invocation, args: &ShowArgs) -> Result<(), Failure> {
+    let filter = Filter::new(&args.filter, invocation.global.actor.clone())?;
     let ledger = invocation.open(Access::Read)?;
-    let from = match since {
-        Some(since) => args.from.max(filter::first_since(&ledger, since)?),
+    let from = match filter.since() {
+        Some(since) => args.from.max(ledger.log().first_at(since)?),
         None => args.from,
     };
     print(&invocation.out, &ledger, from, args.to, &filter, true)?;
@@ -114,8 +106,8 @@ fn show(invocation: &Invocation, args: ShowArgs) -> Result<(), Failure> {
 
 /// Prints the events of a range as they come.
 fn print(out: &Output, ledger: &Ledger, from: u64, to: u64, filter: &Filter, header: bool) -> Result<(), Failure> {
-    if header && !out.is_json() {
-        out.painted(&[(Style::Bold, "EVENT   TIME                      ACTOR         [KIND] WHAT \u{2014} REASON")])?;
+    if header {
+        self::header(out)?;
     }
     let last = ledger.log().head()?.seq;
     if from > last {
@@ -132,6 +124,14 @@ fn print(out: &Output, ledger: &Ledger, from: u64, to: u64, filter: &Filter, hea
         ControlFlow::Continue(())
     })?;
     failed.map_or(Ok(()), Err)
+}
+
+/// Prints what stands in which column.
+fn header(out: &Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return Ok(());
+    }
+    out.painted(&[(Style::Bold, "EVENT   TIME                      ACTOR         [KIND] WHAT \u{2014} REASON")])
 }
 
 /// Prints one event: a JSON object on a line, or a line for a person.

@@ -5,6 +5,7 @@ mod auth;
 mod ca;
 mod certs;
 mod complete;
+mod compromise;
 mod devices;
 mod doctor;
 pub mod exit;
@@ -15,7 +16,9 @@ mod log;
 mod output;
 mod pairing;
 mod programs;
+mod progress;
 mod remote;
+mod replay;
 mod resolve;
 mod resolving;
 mod seat;
@@ -115,6 +118,8 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Resolving => resolving::attend(invocation),
         Command::Keys(command) => keys::run(invocation, command),
         Command::Log(command) => log::run(invocation, command),
+        Command::Compromise(command) => compromise::run(invocation, &command),
+        Command::Replay(args) => replay::run(invocation, &args),
         Command::Pairing(command) => pairing::run(invocation, command),
         Command::Devices(command) => devices::run(invocation, command),
         Command::Certs(command) => certs::run(invocation, command),

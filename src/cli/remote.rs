@@ -85,7 +85,14 @@ impl Command {
     const fn is_forwarded(&self) -> bool {
         match self {
             Self::Secrets(command) => !command.writes_a_file(),
-            Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) | Self::Resolving => true,
+            Self::Keys(_)
+            | Self::Log(_)
+            | Self::Replay(_)
+            | Self::Compromise(_)
+            | Self::Devices(_)
+            | Self::Ca(_)
+            | Self::Auth(_)
+            | Self::Resolving => true,
             Self::Doctor(args) => !args.repair,
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),

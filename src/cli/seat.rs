@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::base::{SecretBytes, Serial, limits};
@@ -145,6 +145,23 @@ impl Seat {
         }
     }
 
+    /// Single keys, without a line's end and without an echo.
+    ///
+    /// # Errors
+    /// Where the standard input is no terminal.
+    pub fn keys(&self) -> std::io::Result<Keys> {
+        let terminal = match self {
+            Self::Own => std::io::stdin().as_fd().try_clone_to_owned()?,
+            Self::Client(client) => client.stdin.as_fd().try_clone_to_owned()?,
+        };
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        // Without signals: an interrupt is a key like another, so that the terminal is put right.
+        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(&terminal, OptionalActions::Now, &raw)?;
+        Ok(Keys { source: self.stdin()?, terminal, before })
+    }
+
     /// Asks, and gives the line that was typed.
     ///
     /// # Errors
@@ -155,6 +172,59 @@ impl Seat {
             Self::Client(client) => (&*client.stderr).write_all(prompt.as_bytes())?,
         }
         line(&mut *self.stdin()?)
+    }
+}
+
+/// What a key press asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// The next one.
+    Forward,
+    /// The one before.
+    Back,
+    /// To leave.
+    Quit,
+    /// Nothing that is known.
+    Other,
+}
+
+/// Single keys from the terminal; it is as it was when this is dropped.
+pub struct Keys {
+    source: Box<dyn Read>,
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Keys {
+    /// The next key. The end of the input is a wish to leave.
+    ///
+    /// # Errors
+    /// Where the terminal cannot be read, or whoever presses the keys is gone.
+    pub fn next(&mut self) -> std::io::Result<Key> {
+        Ok(match self.byte()? {
+            None | Some(b'q' | b'Q' | 3 | 4) => Key::Quit,
+            Some(b' ' | b'n' | b'\n' | b'\r' | b'l' | b'j') => Key::Forward,
+            Some(b'b' | b'p' | b'h' | b'k' | 127) => Key::Back,
+            // An arrow: ESC [ and a letter. A lone escape waits for what follows, which does no harm.
+            Some(27) => match (self.byte()?, self.byte()?) {
+                (Some(b'['), Some(b'C' | b'B')) => Key::Forward,
+                (Some(b'['), Some(b'D' | b'A')) => Key::Back,
+                _ => Key::Other,
+            },
+            Some(_) => Key::Other,
+        })
+    }
+
+    fn byte(&mut self) -> std::io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.source.read(&mut byte)? == 1).then_some(byte[0]))
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }
 

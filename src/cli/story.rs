@@ -82,6 +82,17 @@ fn system(event: &Event) -> String {
             let about = event.target.as_ref().map(|target| format!(" of {target}")).unwrap_or_default();
             format!("was refused `{}`{about}: {}", event.command, event.what)
         }
+        Event::CompromiseDeclared(event) => {
+            let part =
+                if event.parts > 1 { format!(" (part {} of {})", event.part + 1, event.parts) } else { String::new() };
+            let items = count(event.items.len() as u64, "thing");
+            format!(
+                "declared {} compromised since {}: {items} to be done{part}",
+                event.concern,
+                time::second(event.since)
+            )
+        }
+        Event::CompromiseClosed(event) => format!("did everything that the compromise of {} asked for", event.concern),
         other => recovery(other),
     }
 }
@@ -390,7 +401,16 @@ fn origin(origin: &Origin) -> Value {
 /// Times get the name that every time in JSON has: `.._at_ms`; public keys are hexadecimal.
 fn with_units(mut fields: Value) -> Value {
     let Some(map) = fields.as_object_mut() else { return fields };
-    rename(map, &[("expires_at", "expires_at_ms"), ("observed", "observed_at_ms"), ("recorded", "recorded_at_ms")]);
+    rename(
+        map,
+        &[
+            ("expires_at", "expires_at_ms"),
+            ("since", "since_ms"),
+            ("until", "until_ms"),
+            ("observed", "observed_at_ms"),
+            ("recorded", "recorded_at_ms"),
+        ],
+    );
     for gathered in ["reads", "notes"] {
         if let Some(Value::Array(notes)) = map.get_mut(gathered) {
             for note in notes.iter_mut().filter_map(Value::as_object_mut) {

@@ -34,6 +34,12 @@ pub const INDEX_RUN: &str = "palyra-ledger 2026-11 v1 index run key";
 pub const INDEX_HASH: &str = "palyra-ledger 2026-11 v1 index hash key";
 /// MAC key of the index manifest, from the index key.
 pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac key";
+/// MAC key of the index's snapshots, from the index key.
+pub const INDEX_SNAPSHOT: &str = "palyra-ledger 2026-11 v1 index snapshot mac key";
+/// Key of the fingerprints that show whether two secret values are equal, from the ledger key.
+pub const VALUE_FINGERPRINT: &str = "palyra-ledger 2026-11 v1 secret value fingerprint key";
+/// Digest of a plan of what a compromise asks for, named by the event that declares it.
+pub const COMPROMISE_PLAN: &str = "palyra-ledger 2026-11 v1 compromise plan digest";
 /// Key of the read spool, from the ledger key.
 pub const SPOOL: &str = "palyra-ledger 2026-11 v1 read spool key";
 /// Key of the fingerprints of references to secrets, from the ledger key.

@@ -265,6 +265,22 @@ impl Auth {
         self.run(|state, _| auth::decide_order(state, scope, provider, profiles))
     }
 
+    /// The profile whose refresh or login writes a secret, and whether a new grant is what replaces it: it is
+    /// where the secret is no access token, which a refresh replaces, or where the profile is disabled.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn writer(&self, path: &SecretPath) -> Result<Option<(ProfileId, bool)>, Error> {
+        let state = &self.core.index;
+        let Some(id) = auth::find_writer(state, path).map_err(AuthError::from)? else { return Ok(None) };
+        let record = auth::find_profile(state, &id).map_err(AuthError::from)?;
+        let anew = record.is_none_or(|record| match &record.profile.credential {
+            CredentialSource::Oauth(source) => source.access != *path || !record.profile.enabled,
+            CredentialSource::ApiKey(_) => true,
+        });
+        Ok(Some((id, anew)))
+    }
+
     /// Every order.
     ///
     /// # Errors

@@ -244,6 +244,15 @@ pub enum Error {
         /// Events in it.
         events: usize,
     },
+    /// A compromise asks for more than one plan holds.
+    #[error(
+        "the plan has {items} things to be done, and no more than {} fit into one",
+        crate::base::limits::COMPROMISE_ITEMS_MAX
+    )]
+    PlanTooLong {
+        /// Things to be done.
+        items: usize,
+    },
     /// The read spool is full: a writer must fold it into the log first.
     #[error("the read spool has {bytes} bytes and waits for a writer to fold it into the log")]
     SpoolFull {
@@ -259,6 +268,14 @@ pub enum Error {
     /// A time asked for lies beyond the log.
     #[error("no event at or before {0}")]
     BeforeFirst(Timestamp),
+    /// An event is not the one that comes next.
+    #[error("event {seq} does not follow event {last}")]
+    NotNext {
+        /// Its sequence number.
+        seq: u64,
+        /// The last event that was folded.
+        last: u64,
+    },
     /// There are findings that stand in the way of a repair.
     #[error("the sled copy cannot restore events {first} to {last}")]
     NoWitness {

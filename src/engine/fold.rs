@@ -8,6 +8,8 @@ use crate::event::system::SlotNote;
 use crate::event::{CodecError, Event, KindClass, codec};
 use crate::{auth, identity, vault};
 
+use super::compromise_state;
+
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
 
@@ -76,6 +78,25 @@ pub struct SystemState {
 /// [`FoldError::State`] or [`FoldError::Record`].
 pub fn system(state: &dyn StateRead) -> Result<Option<SystemState>, FoldError> {
     Ok(state.get(SYSTEM)?.map(|bytes| codec::decode(&bytes)).transpose()?)
+}
+
+/// The ledger's own part of the state, as somebody may see it: for comparing two states.
+pub fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, serde_json::Value)> {
+    if key != SYSTEM {
+        return None;
+    }
+    let system: SystemState = codec::decode(value).ok()?;
+    let slots: Vec<String> =
+        system.slots.iter().map(|slot| format!("{} {} {:?}", slot.slot, slot.kind, slot.label)).collect();
+    let fields = serde_json::json!({
+        "epoch": system.epoch,
+        "key_slots": slots,
+        "pinned": system.pinned,
+        "root_generation": system.root_generation,
+        "table_generation": system.table_generation,
+        "keyring": system.keyring,
+    });
+    Some(("ledger", system.ledger_id.to_string(), fields))
 }
 
 /// Folds one event: what it changes. Pure and deterministic.
@@ -153,6 +174,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
         | Event::SpoolDropped(_) => Ok(Vec::new()),
+        Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
+        Event::CompromiseClosed(event) => compromise_state::closed(state, event),
         Event::SecretPut(_)
         | Event::SecretDeleted(_)
         | Event::SecretUndeleted(_)

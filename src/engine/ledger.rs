@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{BackendKind, Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SlotId};
+use crate::base::{BackendKind, Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SecretPath, SlotId};
 use crate::crypto::Hash;
 use crate::event::system::EpochCause;
 use crate::inspect::Report;
-use crate::keys::{KeySlot, NewSlot};
+use crate::keys::{KeySlot, NewSlot, ValueFingerprint};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
@@ -21,7 +21,7 @@ use super::identity_handle::Identity;
 use super::log_view::LogView;
 use super::migrate::Backends;
 use super::open::{self, state_root};
-use super::replay::{Replay, ReplayPoint};
+use super::replay::{Replay, ReplayOptions, ReplayPoint};
 use super::resolutions::Resolutions;
 use super::restore::Restored;
 use super::vault_handle::{ListOptions, SecretInfo, Vault};
@@ -142,6 +142,14 @@ impl Ledger {
         }
     }
 
+    pub(super) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The ledger's id.
     #[must_use]
     pub fn id(&self) -> LedgerId {
@@ -241,6 +249,23 @@ impl Ledger {
     /// What stood in the way, for example [`Error::BeforeFirst`].
     pub fn replay(&self, point: ReplayPoint) -> Result<Replay, Error> {
         Replay::run(&self.core.journal, &self.core.unlocked(), self.core.ledger_id, &*self.core.random, point)
+    }
+
+    /// The state as of a point, from the nearest snapshot that reads to its end; see [`Replay::snapshot`].
+    ///
+    /// # Errors
+    /// As [`Ledger::replay`].
+    pub fn replay_with(&self, point: ReplayPoint, options: ReplayOptions<'_>) -> Result<Replay, Error> {
+        self.core.replay(point, options)
+    }
+
+    /// A keyed fingerprint of a version's value: equal values have equal ones. Nothing where the version was
+    /// shredded or its key is gone. It shows no value, and is no read of one.
+    ///
+    /// # Errors
+    /// [`Error::Envelope`] or [`Error::Journal`] where the version was damaged.
+    pub fn value_fingerprint(&self, target: &SecretPath, version: u32) -> Result<Option<ValueFingerprint>, Error> {
+        self.core.value_fingerprint(target, version)
     }
 
     /// The root of the live state.

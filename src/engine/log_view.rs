@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::base::{Caller, Timestamp};
 use crate::crypto::Hash;
 use crate::event::{Event, Kind};
-use crate::log::JournalError;
+use crate::keys::Unlocked;
+use crate::log::{Frame, JournalError};
 
 use super::core::Core;
 use super::error::Error;
@@ -73,10 +74,29 @@ impl Entry {
     }
 }
 
+/// Opens one frame.
+pub(super) fn entry_of(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Entry, Error> {
+    let header = &frame.header;
+    let decoded = decode_frame(frame, unlocked)?;
+    Ok(Entry {
+        seq: header.seq,
+        time: header.time,
+        kind: header.kind,
+        schema: header.schema,
+        epoch: header.epoch,
+        batch_index: header.batch_index,
+        batch_len: header.batch_len,
+        prev: header.prev,
+        hash: frame.hash,
+        caller: decoded.caller,
+        event: decoded.event,
+    })
+}
+
 /// Reads the log.
 #[derive(Clone)]
 pub struct LogView {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl std::fmt::Debug for LogView {
@@ -134,26 +154,11 @@ impl LogView {
     pub fn read(&self, from: u64, to: u64, visit: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), Error> {
         let unlocked = self.core.unlocked();
         let mut failed = None;
-        self.core.journal.read_range(from, to, &mut |frame| {
-            let header = &frame.header;
-            match decode_frame(frame, &unlocked) {
-                Ok(decoded) => visit(Entry {
-                    seq: header.seq,
-                    time: header.time,
-                    kind: header.kind,
-                    schema: header.schema,
-                    epoch: header.epoch,
-                    batch_index: header.batch_index,
-                    batch_len: header.batch_len,
-                    prev: header.prev,
-                    hash: frame.hash,
-                    caller: decoded.caller,
-                    event: decoded.event,
-                }),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
+        self.core.journal.read_range(from, to, &mut |frame| match entry_of(frame, &unlocked) {
+            Ok(entry) => visit(entry),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
             }
         })?;
         failed.map_or(Ok(()), Err)

@@ -10,11 +10,14 @@
 mod auth_handle;
 mod background;
 mod ca_roll;
+mod compromise;
+mod compromise_state;
 mod config;
 mod core;
 mod daemon_handle;
 mod error;
 mod execute;
+mod exposure;
 mod fold;
 mod home;
 mod identity_handle;
@@ -31,20 +34,28 @@ mod pairing_handle;
 mod reads;
 mod refusals;
 mod replay;
+mod replay_view;
 mod resolutions;
 mod resolve_settings;
 mod restore;
+mod scan;
+mod state_diff;
+mod trace;
 mod vault_handle;
 mod verify;
 mod verify_backend;
 
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+
+pub use compromise::{Applied, ItemState};
 pub use config::{
     AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ResolveSettings,
     ServeSettings, Settings, SettingsError,
 };
 pub use error::{Away, Error};
 pub use execute::Committed;
+
+pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
@@ -52,9 +63,12 @@ pub use lock::LockError;
 pub use log_view::{Entry, LogHead, LogView};
 pub use migrate::{Backends, Migration, MigrationPlan};
 pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
-pub use replay::{Replay, ReplayPoint};
+pub use replay::{Replay, ReplayOptions, ReplayPoint};
 pub use resolutions::{Resolutions, Resolved, value_digest};
 pub use restore::Restored;
+pub use scan::Scan;
+pub use state_diff::{ChangeKind, StateChange};
+pub use trace::{Chapter, Relation};
 pub use vault_handle::{GetOptions, History, ListOptions, PutOptions, Receipt, Secret, SecretInfo, Vault, VersionInfo};
 pub use verify::VerifyOptions;
 

@@ -10,7 +10,7 @@ use crate::base::{
 };
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretsRead, Versions};
-use crate::keys::SlotError;
+use crate::keys::{SlotError, ValueFingerprint};
 use crate::vault::{
     self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
 };
@@ -615,6 +615,25 @@ impl Core {
         drop(table);
         vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &envelope)
             .map_err(|source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source })
+    }
+
+    /// See [`super::Ledger::value_fingerprint`].
+    pub(super) fn value_fingerprint(
+        &self,
+        target: &SecretPath,
+        version: u32,
+    ) -> Result<Option<ValueFingerprint>, Error> {
+        let head = vault::find_head(&self.index, &target.scope, &target.name).map_err(VaultError::from)?;
+        let Some(head) = head else { return Ok(None) };
+        let record = vault::find_version(&self.index, target, &head, version).map_err(VaultError::from)?;
+        match record.filter(|record| record.shredded.is_none()) {
+            Some(record) => match self.open_value(target, &record) {
+                Ok(value) => Ok(Some(self.unlocked().value_fingerprint(&value))),
+                Err(Error::KeyMissing { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+            None => Ok(None),
+        }
     }
 
     /// Records a read as the settings say.

@@ -87,6 +87,10 @@ kinds! {
     KeyTableRepaired = 14, "key_table_repaired";
     /// Part of the read spool could not be read.
     SpoolDropped = 15, "spool_dropped";
+    /// Something may have been taken; what is to be done about it.
+    CompromiseDeclared = 20, "compromise_declared";
+    /// Everything that a compromise asked for is done.
+    CompromiseClosed = 21, "compromise_closed";
     /// A secret version was written.
     SecretPut = 32, "secret_put";
     /// Secret versions were hidden.
@@ -241,6 +245,8 @@ mod tests {
             (13, "head_restored"),
             (14, "key_table_repaired"),
             (15, "spool_dropped"),
+            (20, "compromise_declared"),
+            (21, "compromise_closed"),
             (32, "secret_put"),
             (33, "secret_deleted"),
             (34, "secret_undeleted"),

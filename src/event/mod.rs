@@ -39,8 +39,10 @@ macro_rules! words {
     };
 }
 
+mod about;
 pub mod auth;
 pub mod codec;
+pub mod compromise;
 pub mod identity;
 mod kind;
 pub mod system;
@@ -48,6 +50,7 @@ pub mod vault;
 
 use crate::base::Caller;
 
+pub use about::About;
 pub use codec::CodecError;
 pub use kind::{Kind, KindClass};
 
@@ -131,6 +134,10 @@ events! {
     KeyTableRepaired(system::KeyTableRepaired) = KeyTableRepaired,
     /// See [`system::SpoolDropped`].
     SpoolDropped(system::SpoolDropped) = SpoolDropped,
+    /// See [`compromise::CompromiseDeclared`].
+    CompromiseDeclared(compromise::CompromiseDeclared) = CompromiseDeclared,
+    /// See [`compromise::CompromiseClosed`].
+    CompromiseClosed(compromise::CompromiseClosed) = CompromiseClosed,
     /// See [`vault::SecretPut`].
     SecretPut(vault::SecretPut) = SecretPut,
     /// See [`vault::SecretDeleted`].

@@ -9,6 +9,7 @@ mod decide;
 mod fault;
 mod pairing;
 pub mod pake;
+mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use decide::{
 };
 pub use fault::{ApplyFault, IdentityError};
 pub use pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
+pub use shown::shown;
 pub use state::{
     Authorities, AuthorityRecord, AuthorityState, CertificateRecord, Counters, DeviceRecord, DeviceState, Revocation,
     apply, authorities, certificates_of, counters, expiring, find_certificate, find_device, find_pairing, find_request,

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 use crate::base::bytes::Reader;
-use crate::base::{LedgerId, Random, SlotId, limits};
-use crate::crypto::{KEY_LEN, Key, NONCE_LEN, Opener, TAG_LEN, labels};
+use crate::base::{LedgerId, Random, SecretBytes, SlotId, limits};
+use crate::crypto::{KEY_LEN, Key, NONCE_LEN, Opener, TAG_LEN, keyed_hash, labels};
 
 use super::error::KeysError;
 
@@ -152,6 +152,16 @@ impl Unlocked {
         &self.secrets.ledger_key
     }
 
+    /// A keyed fingerprint of a secret's value: equal values have equal ones, in this ledger and for ever; to
+    /// whoever lacks the keys it says nothing, not even whether a guess is right.
+    #[must_use]
+    pub fn value_fingerprint(&self, value: &SecretBytes) -> ValueFingerprint {
+        let hash = keyed_hash(&self.ledger_key().subkey(labels::VALUE_FINGERPRINT), &[value.expose()]);
+        let mut short = [0; 16];
+        short.copy_from_slice(hash.as_bytes().split_at(16).0);
+        ValueFingerprint(short)
+    }
+
     /// The device CA's private key (PKCS #8, DER).
     #[must_use]
     pub fn ca_key(&self) -> &[u8] {
@@ -186,6 +196,22 @@ impl Unlocked {
         };
         let opener = opener.get_or_init(|| Arc::new(Opener::new(key, labels::EPOCH_SEAL, labels::EPOCH_COMMIT)));
         Ok(Arc::clone(opener))
+    }
+}
+
+/// What shows whether two values are equal, and nothing else about them: see [`Unlocked::value_fingerprint`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueFingerprint([u8; 16]);
+
+impl std::fmt::Display for ValueFingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for ValueFingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ValueFingerprint({self})")
     }
 }
 

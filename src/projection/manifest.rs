@@ -37,12 +37,26 @@ pub(super) struct Manifest {
     pub runs: Vec<RunNote>,
 }
 
-impl Manifest {
-    fn mac_key(key: &Key) -> Key {
-        key.subkey(labels::INDEX_MANIFEST)
-    }
+/// What a manifest is for: each has a MAC key of its own, so that neither passes for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The index as it is.
+    Live,
+    /// The index as it was at an event.
+    Snapshot,
+}
 
-    pub(super) fn encode(&self, key: &Key) -> Vec<u8> {
+impl Role {
+    fn mac_key(self, key: &Key) -> Key {
+        key.subkey(match self {
+            Self::Live => labels::INDEX_MANIFEST,
+            Self::Snapshot => labels::INDEX_SNAPSHOT,
+        })
+    }
+}
+
+impl Manifest {
+    pub(super) fn encode(&self, key: &Key, role: Role) -> Vec<u8> {
         let mut out = Vec::with_capacity(160 + 16 * self.runs.len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -62,15 +76,15 @@ impl Manifest {
             out.extend_from_slice(&run.number.to_le_bytes());
             out.extend_from_slice(&run.bytes.to_le_bytes());
         }
-        let mac = keyed_hash(&Self::mac_key(key), &[&out]);
+        let mac = keyed_hash(&role.mac_key(key), &[&out]);
         out.extend_from_slice(&mac.0);
         out
     }
 
     /// Parses a manifest and checks its MAC.
-    pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8], key: &Key, role: Role) -> Option<Self> {
         let (body, mac) = bytes.split_last_chunk()?;
-        if !verify_mac(&Self::mac_key(key), &[body], mac) {
+        if !verify_mac(&role.mac_key(key), &[body], mac) {
             return None;
         }
         let mut reader = Reader(body);
@@ -100,9 +114,9 @@ impl Manifest {
         (reader.0.is_empty() && fresh).then_some(Self { ledger_id, index_id, schema, position, next_run, runs })
     }
 
-    pub(super) fn read(medium: &dyn Medium, path: &Path, key: &Key) -> Result<Self, IndexError> {
+    pub(super) fn read(medium: &dyn Medium, path: &Path, key: &Key, role: Role) -> Result<Self, IndexError> {
         match medium.read_all(path, BYTES_MAX) {
-            Ok(bytes) => Ok(Self::parse(&bytes, key).ok_or(RebuildReason::Damaged)?),
+            Ok(bytes) => Ok(Self::parse(&bytes, key, role).ok_or(RebuildReason::Damaged)?),
             Err(error) if error.is_not_found() => Err(RebuildReason::Missing.into()),
             // Longer than any manifest is.
             Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => Err(RebuildReason::Damaged.into()),

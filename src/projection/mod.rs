@@ -15,6 +15,9 @@
 //! | writing a run | a file that no manifest names; the next writer removes it |
 //! | replacing the manifest | the old one or the new one, and both name whole runs |
 //! | removing merged runs | files that no manifest names |
+//!
+//! Since runs never change, a copy of the manifest is the state as it was, for the price of the runs that
+//! merging would otherwise remove: see [`Snapshot`].
 
 mod block;
 mod bloom;
@@ -26,6 +29,9 @@ mod manifest;
 mod memtable;
 mod merge;
 mod run;
+mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,9 +47,11 @@ pub use error::{IndexError, RebuildReason};
 
 use build::Builder;
 use cache::Cache;
-use manifest::{Manifest, RunNote};
+use manifest::{Manifest, Role, RunNote};
 use memtable::{Frozen, Memtable};
 use run::{KeyHash, Run};
+use snapshot::Kept;
+pub use snapshot::Snapshot;
 
 const MANIFEST: &str = "MANIFEST";
 /// How often a reader takes another look at the manifest when a run it names was merged away.
@@ -69,6 +77,8 @@ pub struct Index {
     schema: u32,
     cache: Arc<Cache>,
     tables: RwLock<Tables>,
+    /// Oldest runs that belong to another index: they are read and never merged.
+    borrowed: usize,
     /// Held while runs are written.
     writing: Mutex<Writing>,
 }
@@ -85,6 +95,8 @@ struct Writing {
     index_id: [u8; 16],
     run_id: run::RunId,
     next_run: u64,
+    /// Snapshots; none where the index is not there to stay.
+    kept: Option<Kept>,
 }
 
 impl std::fmt::Debug for Index {
@@ -99,7 +111,7 @@ fn run_name(number: u64) -> String {
 
 /// Whether a file in the folder is the index's own.
 fn is_ours(name: &str) -> bool {
-    name.starts_with(MANIFEST) || (name.starts_with("run-") && name.ends_with(".idx"))
+    name.starts_with(MANIFEST) || snapshot::is_one(name) || (name.starts_with("run-") && name.ends_with(".idx"))
 }
 
 impl Index {
@@ -109,6 +121,7 @@ impl Index {
         manifest: &Manifest,
         runs: Vec<Arc<Run>>,
         cache: Arc<Cache>,
+        kept: Option<Kept>,
         random: &dyn Random,
     ) -> Result<Self, IndexError> {
         let key = Key::from_slice(key.expose()).ok_or(RebuildReason::Damaged)?;
@@ -123,10 +136,12 @@ impl Index {
             schema: manifest.schema,
             cache,
             tables: RwLock::new(tables),
+            borrowed: 0,
             writing: Mutex::new(Writing {
                 index_id: manifest.index_id,
                 run_id: random.array()?,
                 next_run: manifest.next_run,
+                kept,
             }),
         })
     }
@@ -145,8 +160,8 @@ impl Index {
     ) -> Result<Self, IndexError> {
         let index_id = random.array()?;
         let manifest = Manifest { ledger_id, index_id, schema, position: None, next_run: 1, runs: Vec::new() };
-        medium.write_atomic(&dir.join(MANIFEST), &manifest.encode(key))?;
-        Self::new((medium, dir), key, &manifest, Vec::new(), Arc::default(), random)
+        medium.write_atomic(&dir.join(MANIFEST), &manifest.encode(key, Role::Live))?;
+        Self::new((medium, dir), key, &manifest, Vec::new(), Arc::default(), Some(Kept::default()), random)
     }
 
     /// Opens an index; returns it with the event up to which it is folded.
@@ -166,7 +181,7 @@ impl Index {
         let mut tries = 0;
         let (manifest, runs) = loop {
             tries += 1;
-            let manifest = Manifest::read(&*medium, &dir.join(MANIFEST), key)?;
+            let manifest = Manifest::read(&*medium, &dir.join(MANIFEST), key, Role::Live)?;
             manifest.check(ledger_id, schema)?;
             let opened: Result<Vec<_>, IndexError> = manifest
                 .runs
@@ -181,12 +196,16 @@ impl Index {
                 Err(error) => return Err(error),
             }
         };
-        if mode == IndexMode::Write {
-            sweep(&*medium, dir, &manifest)?;
-        }
+        let kept = if mode == IndexMode::Write {
+            let kept = Kept::open(&*medium, dir, key, &manifest)?;
+            sweep(&*medium, dir, &manifest, &kept)?;
+            Some(kept)
+        } else {
+            None
+        };
         let position = manifest.position;
         let runs = runs.into_iter().map(Arc::new).collect();
-        Ok((Self::new((medium, dir), key, &manifest, runs, cache, random)?, position))
+        Ok((Self::new((medium, dir), key, &manifest, runs, cache, kept, random)?, position))
     }
 
     /// Removes an index's files, and nothing else that stands in the folder.
@@ -277,6 +296,7 @@ impl Index {
                 tables.frozen = None;
             }
         }
+        self.keep_snapshot(&mut writing)?;
         self.merge_runs(&mut writing)
     }
 
@@ -292,17 +312,24 @@ impl Index {
         Ok(Builder::new(&*self.medium, &path, (number, writing.run_id), opener, Arc::clone(&self.cache), entries)?)
     }
 
-    /// Names the runs in a new manifest, durably.
-    fn publish(&self, writing: &Writing, runs: &[Arc<Run>], position: Position) -> Result<(), IndexError> {
-        let manifest = Manifest {
+    fn manifest(&self, writing: &Writing, runs: &[Arc<Run>], position: Position) -> Manifest {
+        Manifest {
             ledger_id: self.ledger_id,
             index_id: writing.index_id,
             schema: self.schema,
             position: Some(position),
             next_run: writing.next_run,
             runs: runs.iter().map(|run| RunNote { number: run.number(), bytes: run.bytes() }).collect(),
-        };
-        Ok(self.medium.write_atomic(&self.dir.join(MANIFEST), &manifest.encode(&self.key))?)
+        }
+    }
+
+    /// Names the runs in a new manifest, durably. An index that is never opened again has none.
+    fn publish(&self, writing: &Writing, runs: &[Arc<Run>], position: Position) -> Result<(), IndexError> {
+        if writing.kept.is_none() {
+            return Ok(());
+        }
+        let manifest = self.manifest(writing, runs, position);
+        Ok(self.medium.write_atomic(&self.dir.join(MANIFEST), &manifest.encode(&self.key, Role::Live))?)
     }
 
     /// Merges neighbouring runs until none need it.
@@ -312,7 +339,8 @@ impl Index {
                 let tables = self.read_tables();
                 (Arc::clone(&tables.runs), tables.position)
             };
-            let sizes: Vec<u64> = runs.iter().map(|run| run.bytes()).collect();
+            let own = runs.len().saturating_sub(self.borrowed);
+            let sizes: Vec<u64> = runs.iter().take(own).map(|run| run.bytes()).collect();
             let (Some(range), Some(position)) = (merge::choose(&sizes), position) else { return Ok(()) };
             let inputs = runs.get(range.clone()).unwrap_or_default();
             let entries = inputs.iter().map(|run| run.entries()).sum::<u64>();
@@ -327,6 +355,9 @@ impl Index {
             self.write_tables().runs = Arc::new(left);
             // Durably unnamed: whoever has them open keeps them; nobody else needs them.
             for run in inputs {
+                if writing.kept.as_ref().is_some_and(|kept| kept.holds(run.number())) {
+                    continue;
+                }
                 self.medium.remove(&self.dir.join(run_name(run.number())))?;
             }
         }
@@ -334,8 +365,9 @@ impl Index {
 }
 
 /// Removes runs that no manifest names.
-fn sweep(medium: &dyn Medium, dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let named: Vec<String> = manifest.runs.iter().map(|note| run_name(note.number)).collect();
+fn sweep(medium: &dyn Medium, dir: &Path, manifest: &Manifest, kept: &Kept) -> Result<(), StoreError> {
+    let mut named: Vec<String> = manifest.runs.iter().map(|note| run_name(note.number)).collect();
+    named.extend(kept.names());
     for name in medium.list(dir)? {
         if is_ours(&name) && name != MANIFEST && !named.contains(&name) {
             medium.remove(&dir.join(name))?;

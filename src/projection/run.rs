@@ -230,13 +230,21 @@ impl Run {
         Ok(block)
     }
 
+    /// Opens every page of the filter.
+    pub(super) fn check_blooms(&self) -> Result<(), IndexError> {
+        (0..self.footer.bloom_pages).try_for_each(|page| self.bloom_page(page, false).map(|_| ()))
+    }
+
     fn may_hold(&self, hash: KeyHash) -> Result<bool, IndexError> {
-        let page = bloom::page_of(hash, self.footer.bloom_pages);
+        let page = self.bloom_page(bloom::page_of(hash, self.footer.bloom_pages), true)?;
+        Ok(bloom::may_hold(&page, hash))
+    }
+
+    fn bloom_page(&self, page: u32, keep: bool) -> Result<Arc<[u8]>, IndexError> {
         let sealed = PAGE_BYTES + TAG_LEN;
         let offset = self.footer.bloom_offset + u64::from(page) * sealed as u64;
         let len = u32::try_from(sealed).unwrap_or(u32::MAX);
-        let page = self.block(BlockKind::Bloom, Child { offset, len }, true)?;
-        Ok(bloom::may_hold(&page, hash))
+        self.block(BlockKind::Bloom, Child { offset, len }, keep)
     }
 
     /// The value under a key: nothing where the run does not know the key, `Some(None)` where it was

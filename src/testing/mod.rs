@@ -38,9 +38,9 @@ pub mod fuzz;
 pub mod fuzz_auth;
 #[doc(hidden)]
 pub mod fuzz_pairing;
-mod keystore;
 #[doc(hidden)]
 pub mod fuzz_programs;
+mod keystore;
 mod pairing;
 mod sim;
 mod sweep;

@@ -23,6 +23,7 @@ mod backend;
 mod command;
 mod decide;
 mod envelope;
+mod shown;
 mod state;
 
 pub use backend::{BackendState, backend, each_version, moved_by};
@@ -31,6 +32,7 @@ pub use decide::{
     Decided, VaultError, check_put, decide_delete, decide_describe, decide_put, decide_shred, decide_undelete,
 };
 pub use envelope::{EnvelopeError, Sealer, digest as envelope_digest, open as open_envelope};
+pub use shown::shown;
 pub use state::{
     ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key,
     last_read, list_heads, list_versions, pending_shreds, scope_prefix,

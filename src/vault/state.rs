@@ -28,8 +28,8 @@ use crate::event::vault::{
 use crate::event::{CodecError, Event, codec};
 
 const COUNTERS: &[u8] = &[0x01];
-const HEADS: u8 = 0x10;
-const VERSIONS: u8 = 0x11;
+pub(super) const HEADS: u8 = 0x10;
+pub(super) const VERSIONS: u8 = 0x11;
 const SHREDS: u8 = 0x12;
 const LAST_READS: u8 = 0x13;
 
@@ -296,10 +296,18 @@ pub fn list_heads(
     fault.map_or(Ok(()), Err)
 }
 
-fn split_head_key(key: &[u8]) -> Option<SecretPath> {
+pub(super) fn split_head_key(key: &[u8]) -> Option<SecretPath> {
     let text = std::str::from_utf8(key.strip_prefix(&[HEADS])?).ok()?;
     let (scope, name) = text.split_once('\0')?;
     Some(SecretPath { scope: scope.parse().ok()?, name: name.parse().ok()? })
+}
+
+pub(super) fn split_version_key(key: &[u8]) -> Option<(SecretPath, u32)> {
+    let (path, version) = key.strip_prefix(&[VERSIONS])?.split_last_chunk()?;
+    let text = std::str::from_utf8(path.strip_suffix(&[0])?).ok()?;
+    let (scope, name) = text.split_once('\0')?;
+    let path = SecretPath { scope: scope.parse().ok()?, name: name.parse().ok()? };
+    Some((path, u32::from_be_bytes(*version)))
 }
 
 /// Shred events after `after`, with the key slots that each destroys.

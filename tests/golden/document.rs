@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use palyra_ledger::event::Kind;
 
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     include_str!("../../src/event/auth.rs"),
+    include_str!("../../src/event/compromise.rs"),
     include_str!("../../src/event/system.rs"),
     include_str!("../../src/event/vault.rs"),
     include_str!("../../src/event/identity.rs"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod backends;
+mod compromise;
 mod credentials;
 mod device_trust;
 mod document;
@@ -32,6 +33,7 @@ const RELEASES: &[&Release] = &[
     &credentials::RELEASE,
     &references::RELEASE,
     &backends::RELEASE,
+    &compromise::RELEASE,
 ];
 
 impl Release {

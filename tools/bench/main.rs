@@ -19,6 +19,7 @@ mod peers;
 mod process;
 mod put;
 mod race;
+mod reading;
 mod references;
 mod report;
 mod scale;
@@ -88,6 +89,10 @@ enum Bench {
     Verify,
     /// Rebuilding every projection from the log.
     Rebuild,
+    /// Replay to the middle of the log.
+    Replay,
+    /// Looking through the whole log.
+    Query,
     /// Bytes on disk.
     Disk,
     /// Handshakes, issuance, pairings and revocations.
@@ -213,6 +218,12 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Rebuild) {
         add(scale::rebuild(&plan)?);
+    }
+    if wanted(Bench::Replay) {
+        add(reading::replay(&plan)?);
+    }
+    if wanted(Bench::Query) {
+        add(reading::query(&plan)?);
     }
     if wanted(Bench::PutScale) {
         add(scale::put(&plan)?);

@@ -45,7 +45,8 @@ fn opened(home: &Path, ledger: &Ledger, checks: &mut Checks) {
             checks.problem("journal", failure.what, failure.hint);
         }
     }
-    if let Err(error) = epoch(ledger, checks).and_then(|()| expired(ledger, checks)) {
+    let rest = epoch(ledger, checks).and_then(|()| expired(ledger, checks)).and_then(|()| exposed(ledger, checks));
+    if let Err(error) = rest {
         let failure = Failure::from(error);
         checks.problem("state", failure.what, failure.hint);
     }
@@ -104,6 +105,24 @@ fn epoch(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Erro
         checks.warn("epoch", what, "the next command that writes starts a new one, or `palyra-ledger keys rotate`");
     } else {
         checks.ok("epoch", what);
+    }
+    Ok(())
+}
+
+/// What a compromise asked for and nobody did.
+fn exposed(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
+    for open in ledger.compromises()? {
+        let left = open.items.iter().filter(|state| !state.done).count() as u64;
+        let (kind, name) = (open.concern.kind(), open.concern.name());
+        let left = match left {
+            0 => "everything is done, and it is not closed".to_owned(),
+            left => format!("{} left to do", story::count(left, "thing")),
+        };
+        checks.problem(
+            "compromise",
+            format!("{kind} {name} was compromised: {left}"),
+            format!("`palyra-ledger compromise {kind} {name} --apply` goes on and shows what is left"),
+        );
     }
     Ok(())
 }

@@ -1,0 +1,167 @@
+//! What an event is about, across the domains: for filters and for whole stories.
+
+use crate::base::{DeviceId, PairingId, ProfileId, RequestId, SecretPath, Serial, Timestamp};
+
+use super::Event;
+use super::auth::{CredentialSource, Profile};
+use super::compromise::Concern;
+use super::identity::Subject;
+
+/// The subjects of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// Devices.
+    pub devices: Vec<DeviceId>,
+    /// Pairing codes.
+    pub pairings: Vec<PairingId>,
+    /// Pairing requests.
+    pub requests: Vec<RequestId>,
+    /// Certificates.
+    pub certificates: Vec<Serial>,
+    /// Profiles.
+    pub profiles: Vec<ProfileId>,
+    /// Secrets that profiles or compromises in it name.
+    pub named: Vec<SecretPath>,
+}
+
+impl CredentialSource {
+    /// Every secret that it names.
+    pub fn places(&self) -> impl Iterator<Item = &SecretPath> {
+        let (key, oauth) = match self {
+            Self::ApiKey(key) => (Some(key), None),
+            Self::Oauth(source) => (None, Some(source)),
+        };
+        let more = oauth.into_iter().flat_map(|source| {
+            [Some(&source.access), source.refresh.as_ref(), source.client_secret.as_ref()].into_iter().flatten()
+        });
+        key.into_iter().chain(more)
+    }
+}
+
+impl About {
+    fn profile(mut self, profile: &ProfileId) -> Self {
+        self.profiles.push(profile.clone());
+        self
+    }
+
+    fn whole(self, profile: &Profile) -> Self {
+        let mut about = self.profile(&profile.id);
+        about.named = profile.credential.places().cloned().collect();
+        about
+    }
+
+    fn device(mut self, device: DeviceId) -> Self {
+        self.devices.push(device);
+        self
+    }
+
+    fn pairing(mut self, pairing: PairingId) -> Self {
+        self.pairings.push(pairing);
+        self
+    }
+
+    fn concern(mut self, concern: &Concern) -> Self {
+        match concern {
+            Concern::Secret(path) => self.named.push(path.clone()),
+            Concern::Device(device) => self.devices.push(*device),
+            Concern::Profile(profile) => self.profiles.push(profile.clone()),
+        }
+        self
+    }
+
+    fn request(mut self, request: RequestId) -> Self {
+        self.requests.push(request);
+        self
+    }
+}
+
+impl Event {
+    /// What it is about, beside the secrets that [`Event::secret_refs`] gives.
+    #[must_use]
+    pub fn about(&self) -> About {
+        let about = About::default();
+        match self {
+            Self::PairingMinted(event) => about.pairing(event.pairing),
+            Self::PairingAttempted(event) => about.pairing(event.pairing),
+            Self::PairingEnded(event) => about.pairing(event.pairing),
+            Self::PairingRequested(event) => about.pairing(event.pairing).request(event.request).device(event.device),
+            Self::PairingApproved(event) => {
+                let mut about = about.request(event.request).device(event.device);
+                about.certificates.push(event.serial);
+                about
+            }
+            Self::PairingDenied(event) => about.request(event.request).device(event.device),
+            Self::RequestExpired(event) => about.request(event.request).device(event.device),
+            Self::PairingRefused(event) => About { pairings: event.pairing.into_iter().collect(), ..about },
+            Self::DevicePaired(event) => about.device(event.device),
+            Self::DeviceRenamed(event) => about.device(event.device),
+            Self::DeviceRevoked(event) => about.device(event.device),
+            Self::DeviceCleared(event) => about.device(event.device),
+            Self::DeviceRemoved(event) => about.device(event.device),
+            Self::DeviceGranted(event) => about.device(event.device),
+            Self::CertificateIssued(event) => {
+                let devices = match event.subject {
+                    Subject::Device(device) => vec![device],
+                    Subject::Server(_) => Vec::new(),
+                };
+                About { devices, certificates: vec![event.serial], ..about }
+            }
+            Self::CertificateRevoked(event) => About { certificates: vec![event.serial], ..about },
+            Self::ConnectionsRefused(event) => {
+                About { devices: event.refusals.iter().filter_map(|note| note.device).collect(), ..about }
+            }
+            Self::DevicesSeen(event) => {
+                About { devices: event.devices.iter().map(|note| note.device).collect(), ..about }
+            }
+            other => other.about_profiles(about),
+        }
+    }
+
+    fn about_profiles(&self, about: About) -> About {
+        match self {
+            Self::ProfileSet(event) => about.whole(&event.profile),
+            Self::ProfileLoggedIn(event) => about.whole(&event.profile),
+            Self::ProfileEnabled(event) => about.profile(&event.profile),
+            Self::ProfileDeleted(event) => about.profile(&event.profile),
+            Self::ProfileCleared(event) => about.profile(&event.profile),
+            Self::OrderSet(event) => About { profiles: event.profiles.clone(), ..about },
+            Self::RefreshStarted(event) => about.profile(&event.profile),
+            Self::RefreshSucceeded(event) => about.profile(&event.profile),
+            Self::RefreshFailed(event) => about.profile(&event.profile),
+            Self::ProfileLoggedOut(event) => about.profile(&event.profile),
+            Self::UsageReported(event) => {
+                About { profiles: event.notes.iter().map(|note| note.profile.clone()).collect(), ..about }
+            }
+            Self::FailedOver(event) => about.profile(&event.preferred).profile(&event.chosen),
+            Self::CompromiseDeclared(event) => about.concern(&event.concern),
+            Self::CompromiseClosed(event) => about.concern(&event.concern),
+            _ => about,
+        }
+    }
+
+    /// Whether it records a refusal or a failure.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::CommandRefused(_)
+                | Self::ConnectionsRefused(_)
+                | Self::PairingRefused(_)
+                | Self::PairingDenied(_)
+                | Self::RefreshFailed(_)
+        )
+    }
+
+    /// From when to when it happened, where it gathers what happened before it was recorded at `recorded`.
+    #[must_use]
+    pub fn span(&self, recorded: Timestamp) -> (Timestamp, Timestamp) {
+        match self {
+            Self::SecretsRead(event) => {
+                let first = event.reads.iter().map(|note| note.first).min().unwrap_or(recorded);
+                let last = event.reads.iter().map(|note| note.last).max().unwrap_or(recorded);
+                (first, last)
+            }
+            _ => (recorded, recorded),
+        }
+    }
+}
