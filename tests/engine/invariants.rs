@@ -102,7 +102,7 @@ fn rooms_use_only_the_rooms_below_them() {
             for piece in code.split("crate::").skip(1) {
                 let used: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let known = ARROWS.iter().any(|(name, _)| *name == used);
-                if known && used != room {
+                if known && used != *room {
                     assert!(allowed.contains(&used.as_str()), "{} uses {used}", file.display());
                 }
             }
