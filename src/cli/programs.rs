@@ -20,6 +20,7 @@ use super::invocation::Invocation;
 use super::secrets::bounded;
 
 pub use args::{InjectArgs, RunArgs, WatchArgs};
+use args::{given, referred};
 pub use inject::run as inject;
 pub use values::resolve;
 use values::{Ticket, Values, Wanted};
@@ -58,7 +59,8 @@ enum Use {
 pub fn run(invocation: &Invocation, args: &RunArgs) -> Result<u8, Failure> {
     let mut wanted = Wanted::default();
     let uses = uses(args, &mut wanted)?;
-    let stdin = args.stdin.as_ref().map(|reference| wanted.add(reference));
+    let stdin = args.stdin.as_ref().map(|text| referred("--stdin", text)).transpose()?;
+    let stdin = stdin.map(|reference| wanted.add(&reference));
     let values = wanted.resolve(invocation)?;
     invocation.out.flush()?;
     let mut launch = prepare(args, &uses, &values)?;
@@ -82,22 +84,25 @@ type Make = fn(EnvName, Ticket) -> Use;
 fn uses(args: &RunArgs, wanted: &mut Wanted) -> Result<Vec<Use>, Failure> {
     let mut names = BTreeSet::new();
     let mut uses = Vec::new();
-    for (all, make) in [(&args.env, Use::Env as Make), (&args.fd, Use::Fd), (&args.mount, Use::Mount)] {
-        for given in all {
+    let flags =
+        [("--env", &args.env, Use::Env as Make), ("--fd", &args.fd, Use::Fd), ("--mount", &args.mount, Use::Mount)];
+    for (flag, all, make) in flags {
+        for text in all {
+            let given = given(flag, text)?;
             if !names.insert(given.name.clone()) {
                 let what = format!("{} is given twice", given.name);
                 return Err(Failure::usage(what, "give each name one reference"));
             }
-            uses.push(make(given.name.clone(), wanted.add(&given.reference)));
+            uses.push(make(given.name, wanted.add(&given.reference)));
         }
     }
-    let given = names.clone();
+    let on_the_command_line = names.clone();
     for path in &args.env_file {
         let text = read_bounded(path, limits::ENV_FILE_MAX)?;
         let entries = parse_env_file(text.expose())
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "mend that line"))?;
         for entry in entries {
-            if given.contains(&entry.name) {
+            if on_the_command_line.contains(&entry.name) {
                 continue;
             }
             if !names.insert(entry.name.clone()) {

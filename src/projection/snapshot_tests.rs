@@ -101,13 +101,13 @@ fn snapshots_are_spread_bounded_and_hold_what_was() {
 #[test]
 fn a_snapshot_with_any_byte_changed_is_found_out_before_it_is_used() {
     let disk = SimDisk::new();
-    let states = made(&disk, 9, limits::SNAPSHOT_EVENTS_MIN);
+    let states = made(&disk, 4, limits::SNAPSHOT_EVENTS_MIN);
     for path in disk.files() {
         let length = disk.contents(&path).unwrap().len() as u64;
         for offset in 0..length {
             let damaged = disk.snapshot();
             assert!(damaged.flip(&path, offset, 0x10));
-            for number in 0..10 {
+            for number in 0..5 {
                 match scratch(&damaged, number, u64::MAX) {
                     Ok(Some((seq, held))) => assert_eq!(held, states[&seq], "{} {offset}", path.display()),
                     Ok(None) | Err(IndexError::Rebuild { .. }) => {}

@@ -64,7 +64,11 @@ fn the_environment_is_what_was_asked_for() {
 fn what_no_variable_holds_is_refused_and_goes_elsewhere() {
     let home = Home::new();
     home.set("global/nul", b"a\0b");
-    std::fs::write(home.path("home/config.toml"), "[limits]\nmax_value_bytes = 1000000\n").unwrap();
+    std::fs::write(
+        home.path("home/config.toml"),
+        "[limits]\nmax_value_bytes = 1000000\n[resolve]\nmax_bytes = 1000000\n",
+    )
+    .unwrap();
     home.set("global/large", &vec![b'x'; 200_000]);
     for name in ["nul", "large"] {
         let error = home.code(&["run", "--env", &format!("A=global/{name}"), "--", "true"], 2);

@@ -43,7 +43,11 @@ fn many_readers_at_once_get_it_no_more_often_than_allowed_and_none_is_left_waiti
 #[test]
 fn a_reader_that_takes_nothing_stops_nobody() {
     let home = Home::new();
-    std::fs::write(home.path("home/config.toml"), "[limits]\nmax_value_bytes = 1000000\n").unwrap();
+    std::fs::write(
+        home.path("home/config.toml"),
+        "[limits]\nmax_value_bytes = 1000000\n[resolve]\nmax_bytes = 1000000\n",
+    )
+    .unwrap();
     home.set("global/a", &vec![b'x'; 900_000]);
     let script = "exec 9< $M; cat $M | wc -c; head -c 10 $M > /dev/null; cat $M | wc -c";
     assert_eq!(home.ok(&words(&[], script)), "900000\n900000\n", "and our end does not wait for it");

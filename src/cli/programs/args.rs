@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::base::{EnvName, SecretRef};
+use crate::cli::exit::Failure;
 use crate::deliver::FileMode;
 
 /// A name and what it is given: `NAME=REF`.
@@ -17,13 +18,24 @@ pub struct Given {
     pub reference: SecretRef,
 }
 
-/// The reference may be a value in the wrong place: it is not repeated.
-fn given(text: &str) -> Result<Given, String> {
-    let (name, reference) = text.split_once('=').ok_or("what is given is NAME=REF")?;
-    let name = name.parse().map_err(|error| format!("the name: {error}"))?;
-    let reference = SecretRef::from_words(reference).map_err(|error| format!("the reference: {error}"))?;
-    Ok(Given { name, reference })
+/// Reads what stands behind a flag. It may be a value in the wrong place, so it is not read by the parser of the
+/// command line, which repeats what it refuses.
+pub fn given(flag: &str, text: &str) -> Result<Given, Failure> {
+    let refused = |what: String| Failure::usage(format!("{flag}: {what}"), format!("for example {flag} {EXAMPLE}"));
+    let (name, reference) = text.split_once('=').ok_or_else(|| refused("there is no `=` in it".to_owned()))?;
+    let name = name.parse().map_err(|error| refused(format!("the name: {error}")))?;
+    Ok(Given { name, reference: referred(flag, reference)? })
 }
+
+/// Reads a reference behind a flag, in the same way.
+pub fn referred(flag: &str, text: &str) -> Result<SecretRef, Failure> {
+    SecretRef::from_words(text).map_err(|error| {
+        let what = format!("{flag}: the reference: {error}");
+        Failure::usage(what, "a reference is <scope>/<name> or a URI, for example palyra://global/api_key")
+    })
+}
+
+const EXAMPLE: &str = "API_KEY=global/api_key";
 
 /// Run a program with secrets in its environment, on descriptors or in files that only look like files
 #[derive(Debug, Args)]
@@ -32,8 +44,8 @@ fn given(text: &str) -> Result<Given, String> {
                         The exit status is the program's own; 126 where it cannot be run, 127 where there is none.")]
 pub struct RunArgs {
     /// A variable with a secret in it
-    #[arg(long, value_name = "NAME=REF", value_parser = given)]
-    pub env: Vec<Given>,
+    #[arg(long, value_name = "NAME=REF")]
+    pub env: Vec<String>,
     /// A file of NAME=value lines; values that begin with palyra:// are references. --env comes before it
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
@@ -41,17 +53,17 @@ pub struct RunArgs {
     #[arg(long)]
     pub pristine: bool,
     /// A descriptor to read a secret from; the variable holds its path, /dev/fd/N
-    #[arg(long, value_name = "NAME=REF", value_parser = given)]
-    pub fd: Vec<Given>,
+    #[arg(long, value_name = "NAME=REF")]
+    pub fd: Vec<String>,
     /// A file to read a secret from, which is a pipe in memory; the variable holds its path
-    #[arg(long, value_name = "NAME=REF", value_parser = given)]
-    pub mount: Vec<Given>,
+    #[arg(long, value_name = "NAME=REF")]
+    pub mount: Vec<String>,
     /// How often each mounted file can be read; by default as long as the program runs
     #[arg(long, value_name = "N", requires = "mount", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_reads: Option<u32>,
     /// A secret to be the program's standard input
-    #[arg(long, value_name = "REF", value_parser = SecretRef::from_words)]
-    pub stdin: Option<SecretRef>,
+    #[arg(long, value_name = "REF")]
+    pub stdin: Option<String>,
     /// Replace the secrets in what the program prints by [masked:NAME]
     #[arg(long)]
     pub mask: bool,
