@@ -259,3 +259,13 @@ pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
 pub const CA_KEYS_MAX: usize = 8;
+/// Longest signed note in bytes: a checkpoint is below one kilobyte, and some witnesses sign beside.
+pub const NOTE_BYTES_MAX: usize = 8 * 1024;
+/// Most signatures on one note: twice what the format asks every reader to take.
+pub const NOTE_SIGNATURES_MAX: usize = 32;
+/// Notes that an anchor keeps, the newest among them: enough to see where two histories part.
+pub const ANCHOR_NOTES_KEPT: usize = 16;
+/// Longest anchor file in bytes that is read.
+pub const ANCHOR_BYTES_MAX: u64 = 256 * 1024;
+/// Most anchor files: each is read at every opening.
+pub const ANCHOR_FILES_MAX: usize = 16;
