@@ -46,7 +46,8 @@ impl Background {
         // A thread of its own: an anchor may lie on a slow disk.
         let checkpointer = {
             let core = Arc::clone(core);
-            let spawned = std::thread::Builder::new().name("palyra-checkpoint".into()).spawn(move || checkpointer(&core));
+            let spawned =
+                std::thread::Builder::new().name("palyra-checkpoint".into()).spawn(move || checkpointer(&core));
             spawned.map_err(Error::Thread)?
         };
         let follower = if core.witness {

@@ -226,7 +226,11 @@ impl Core {
             let len = file.len()?;
             let mut end = vec![0; expected.len()];
             match len.checked_sub(expected.len() as u64) {
-                Some(at) => file.read_at(at, &mut end)? == end.len() && end == expected.as_bytes() && (before.is_some() || len == 0),
+                Some(at) => {
+                    file.read_at(at, &mut end)? == end.len()
+                        && end == expected.as_bytes()
+                        && (before.is_some() || len == 0)
+                }
                 None => false,
             }
         } else {

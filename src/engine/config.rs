@@ -76,11 +76,16 @@ impl AnchorSettings {
         let fits = |path: &PathBuf| {
             path.is_absolute()
                 && path.file_name().is_some()
-                && path.to_str().is_some_and(|text| {
-                    text.len() <= limits::ANCHOR_PATH_MAX && !text.chars().any(char::is_control)
-                })
+                && path
+                    .to_str()
+                    .is_some_and(|text| text.len() <= limits::ANCHOR_PATH_MAX && !text.chars().any(char::is_control))
         };
-        match self.files.iter().enumerate().find(|(at, path)| !fits(path) || self.files.iter().take(*at).any(|other| other == *path)) {
+        match self
+            .files
+            .iter()
+            .enumerate()
+            .find(|(at, path)| !fits(path) || self.files.iter().take(*at).any(|other| other == *path))
+        {
             Some((_, path)) => Err(SettingsError::Anchor(path.display().to_string())),
             None if self.files.len() > limits::ANCHOR_FILES_MAX => {
                 let max = limits::ANCHOR_FILES_MAX as u64;

@@ -121,7 +121,9 @@ pub enum Error {
         branch: u32,
     },
     /// The journal holds another event than an anchor knows.
-    #[error("event {seq} is not the one that {anchor} knows: the journal was rewritten, or went on twice from one state")]
+    #[error(
+        "event {seq} is not the one that {anchor} knows: the journal was rewritten, or went on twice from one state"
+    )]
     AnchorForked {
         /// Which anchor.
         anchor: String,

@@ -71,10 +71,7 @@ pub fn placed(state: &dyn StateRead) -> Result<Vec<(String, PlacedRecord)>, Fold
     records(state, PLACED).map(|found| found.into_iter().map(named).collect())
 }
 
-fn records<T: serde::de::DeserializeOwned>(
-    state: &dyn StateRead,
-    prefix: u8,
-) -> Result<Vec<(Vec<u8>, T)>, FoldError> {
+fn records<T: serde::de::DeserializeOwned>(state: &dyn StateRead, prefix: u8) -> Result<Vec<(Vec<u8>, T)>, FoldError> {
     let mut found = Vec::new();
     state.scan(&[prefix], &prefix_end(&[prefix]), &mut |key, value| {
         found.push((key.get(1..).unwrap_or_default().to_vec(), codec::decode(value)));

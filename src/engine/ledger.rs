@@ -12,8 +12,8 @@ use crate::keys::{KeySlot, NewSlot};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
-use super::auth_handle::Auth;
 use super::anchors::AnchorStatus;
+use super::auth_handle::Auth;
 use super::background::{Background, Follower};
 use super::checkpoints::Checkpointed;
 use super::config::{Config, Settings};

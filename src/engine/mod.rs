@@ -36,12 +36,12 @@ mod restore;
 mod vault_handle;
 mod verify;
 
-pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 pub use anchors::{AnchorState, AnchorStatus, Placing};
+pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 pub use checkpoints::Checkpointed;
 pub use config::{
-    AnchorSettings, AuditReads, AuditSettings, AuthSettings, CheckpointSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
-    SettingsError,
+    AnchorSettings, AuditReads, AuditSettings, AuthSettings, CheckpointSettings, Config, KeySettings, LimitSettings,
+    LogSettings, ServeSettings, Settings, SettingsError,
 };
 pub use error::Error;
 pub use execute::Committed;

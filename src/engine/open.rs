@@ -79,8 +79,7 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     )?;
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
     let end = tail.last.map(|last| last.seq);
-    let given_up =
-        anchors::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
+    let given_up = anchors::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
     let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
