@@ -2,6 +2,7 @@
 //! version that introduced the format, and what it must say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod checkpoints;
 mod credentials;
 mod device_trust;
 mod document;
@@ -24,7 +25,7 @@ struct Release {
 }
 
 /// Every release, oldest first.
-const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE];
+const RELEASES: &[&Release] = &[&first::RELEASE, &device_trust::RELEASE, &credentials::RELEASE, &checkpoints::RELEASE];
 
 impl Release {
     fn folder(&self) -> PathBuf {
@@ -155,8 +156,8 @@ fn a_store_of_any_release_verifies_without_keys() {
 fn every_kind_that_a_healthy_ledger_writes_is_in_a_store() {
     let expected: String = RELEASES.iter().map(|release| release.expected()).collect();
     for kind in palyra_ledger::event::Kind::ALL {
-        // These record faults: of sled, of the head file, of the journal, of the key table, of the spool.
-        let fault = matches!(kind.number(), 5 | 7..=9 | 12..=15);
+        // These record faults: of sled, of the head file, of the journal, of the key table, of the spool, of an anchor.
+        let fault = matches!(kind.number(), 5 | 7..=9 | 12..=15 | 18);
         assert!(fault || expected.contains(&format!(" {} {}", kind.number(), kind.name())), "{}", kind.name());
     }
 }
