@@ -54,8 +54,9 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
-//! [`event`], [`log`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`deliver`], [`engine`],
-//! [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and holds the arrows.
+//! [`event`], [`log`], [`checkpoint`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`],
+//! [`deliver`], [`engine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and
+//! holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -72,6 +73,7 @@
 pub mod auth;
 pub mod backend;
 pub mod base;
+pub mod checkpoint;
 #[doc(hidden)]
 pub mod cli;
 pub mod crypto;

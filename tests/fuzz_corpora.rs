@@ -578,6 +578,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("trailer", trailer.encode().to_vec());
             add("file-name", file_name(9).into_bytes());
         }
+        "checkpoint_note" => {
+            let note = include_str!("vectors/checkpoint.note");
+            add("whole", note.as_bytes().to_vec());
+            add("two", format!("{note}\n{note}\n").into_bytes());
+            add("torn", format!("{note}\n{}", &note[..note.len() - 20]).into_bytes());
+            add("no-state", note.replace(&format!("state {}", "03".repeat(32)), "state none").into_bytes());
+            let (_, line) = note.rsplit_once("\n\n").unwrap();
+            add("witnessed", format!("{note}{}", line.replace("palyra-ledger/", "witness/")).into_bytes());
+            add("leading-zero", note.replace("\n42\n", "\n042\n").into_bytes());
+        }
         "head" => {
             let mut record = b"PLHD\x01\x00\x01\x00".to_vec();
             record.extend_from_slice(ledger_id().as_bytes());

@@ -245,6 +245,12 @@ impl From<ClientError> for Failure {
             ClientError::Address(_) => (ExitCode::Usage, "give HOST:PORT, for example 192.0.2.7:7344"),
             ClientError::NotPaired(_) => (ExitCode::NotFound, "pair first: `palyra-ledger pairing join`"),
             ClientError::Files(_) => (ExitCode::Io, "look at the device's folder"),
+            ClientError::RolledBack { .. } => {
+                (ExitCode::Truncated, "keep the device's folder as evidence, and tell whoever keeps the ledger")
+            }
+            ClientError::Forked { .. } | ClientError::Checkpoint(_) => {
+                (ExitCode::Integrity, "keep the device's folder as evidence, and tell whoever keeps the ledger")
+            }
             ClientError::Answer(_) => (ExitCode::Usage, "use the same version of the program on both machines"),
             ClientError::Key(_) | ClientError::Tls(_) => (ExitCode::Internal, "pair the device anew"),
         };
@@ -278,6 +284,11 @@ fn renew(invocation: &Invocation, args: Renew) -> Result<(), Failure> {
                 Err(error) if args.watch && passes(&error) => invocation.out.warn(&error.to_string()),
                 Err(error) => return Err(error.into()),
             }
+            match show_checkpoint(invocation, &files, args.addr.clone()).await {
+                // Who renews without a pause goes on: a certificate that ends helps nobody.
+                Err(error) if args.watch || passes(&error) => invocation.out.warn(&error.to_string()),
+                other => other?,
+            }
             if !args.watch {
                 return Ok(());
             }
@@ -285,6 +296,27 @@ fn renew(invocation: &Invocation, args: Renew) -> Result<(), Failure> {
             tokio::time::sleep(pause()).await;
         }
     })
+}
+
+/// Compares the ledger with what this device saw of it, and keeps what it shows: a device is an anchor.
+async fn show_checkpoint(
+    invocation: &Invocation,
+    files: &DeviceFiles,
+    address: Option<String>,
+) -> Result<(), ClientError> {
+    let client = Client::new(files.clone(), address, Arc::new(SystemClock)).await?;
+    match client.exchange_checkpoint().await {
+        Ok(exchanged) if exchanged.given_up => {
+            let branch = exchanged.branch;
+            let what =
+                format!("an older copy of the ledger was put back on purpose: its history is branch {branch} now");
+            invocation.out.warn(&what);
+            Ok(())
+        }
+        // A daemon of an older version keeps no checkpoints.
+        Ok(_) | Err(ClientError::Refused { status: 404, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether it may go better the next time: a network that is away, or a daemon that has too much to do, is

@@ -86,7 +86,6 @@ impl Command {
         match self {
             Self::Secrets(command) => !command.writes_a_file(),
             Self::Keys(_)
-            | Self::Log(_)
             | Self::Replay(_)
             | Self::Compromise(_)
             | Self::Devices(_)
@@ -94,6 +93,7 @@ impl Command {
             | Self::Auth(_)
             | Self::Resolving => true,
             Self::Doctor(args) => !args.repair,
+            Self::Log(command) => command.is_forwarded(),
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
             // A program that is run, and a file that is written, are the caller's own.

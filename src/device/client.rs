@@ -7,16 +7,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::{Clock, DeviceId, DeviceName, OsRandom, Random, Timestamp, limits};
+use crate::checkpoint::NoteError;
 use crate::event::identity::{ClientKind, Der};
 use crate::identity::Code;
 use crate::pki::{CsrError, Fingerprint, LeafKey, read_leaf};
 use crate::tls::{TlsError, client_config, ledger_name};
 
+use super::exchange::{Exchanged, judge};
 use super::files::{DeviceFiles, DeviceNote, FilesError, Pending, PendingNote};
 use super::join::{Answer, Applicant, JoinError, Joining, Waiting};
 use super::messages::{
-    Base64, ErrorMessage, FinishMessage, GreetingMessage, HelloMessage, PollMessage, ReceiptMessage, RenewMessage,
-    RenewedMessage, StatusMessage,
+    Base64, CheckpointMessage, ErrorMessage, FinishMessage, GreetingMessage, HelloMessage, PollMessage, ReceiptMessage,
+    RenewMessage, RenewedMessage, SeenMessage, StatusMessage,
 };
 
 /// Why a device did not get what it asked for.
@@ -58,6 +60,27 @@ pub enum ClientError {
     /// The address is no host and port.
     #[error("{0} is no address of the form HOST:PORT")]
     Address(String),
+    /// The ledger shows less than this device saw of it.
+    #[error(
+        "this device saw a checkpoint of {known} events, but the ledger does not hold them ({fit}): its end was cut off, or an older copy was put back"
+    )]
+    RolledBack {
+        /// Events that the device saw.
+        known: u64,
+        /// In a word: `lost` or `other_branch`.
+        fit: String,
+    },
+    /// The ledger shows another history than this device saw.
+    #[error(
+        "the ledger holds another event {seq} than this device saw: it was rewritten, or went on twice from one state"
+    )]
+    Forked {
+        /// Its sequence number.
+        seq: u64,
+    },
+    /// The ledger's checkpoint is not to be believed.
+    #[error("the ledger's checkpoint: {0}")]
+    Checkpoint(#[from] NoteError),
     /// The folder holds no paired device.
     #[error("{0} holds no paired device")]
     NotPaired(std::path::PathBuf),
@@ -391,6 +414,22 @@ impl Client {
         let sent = self.http.get(format!("{}{path}", self.base)).send().await;
         let (_, bytes) = body(&self.base, sent.map_err(|error| network(&self.note.address, &error))?).await?;
         Ok(bytes)
+    }
+
+    /// Shows the ledger the last checkpoint that this device saw, and keeps the ledger's. What the device kept is
+    /// replaced only by what continues it.
+    ///
+    /// # Errors
+    /// [`ClientError::RolledBack`], [`ClientError::Forked`] and [`ClientError::Checkpoint`] where the ledger is not
+    /// the one that this device knew; the others where it could not be asked.
+    pub async fn exchange_checkpoint(&self) -> Result<Exchanged, ClientError> {
+        let seen = self.files.checkpoint()?;
+        let message = SeenMessage { note: seen.as_ref().map(|seen| seen.note().to_owned()) };
+        let url = format!("{}/v1/checkpoint", self.base);
+        let answer: CheckpointMessage = post(&self.http, &self.note.address, url, &message).await?;
+        let (shown, exchanged) = judge(self.note.ledger, seen.as_ref(), &answer)?;
+        self.files.write_checkpoint(&shown)?;
+        Ok(exchanged)
     }
 
     /// Renews the certificate with a fresh key; certificate, key and roots are written when all is there.

@@ -5,6 +5,7 @@
 //! | `identity.pem` | certificate, then private key: one file, so that both are replaced at once; mode 0600 |
 //! | `ca.pem` | roots of the ledger |
 //! | `device.toml` | [`DeviceNote`] |
+//! | `checkpoint.note` | the last checkpoint of the ledger that the device saw |
 //! | `joining.toml`, `joining.pem`, `joining.key` | a request that waits for a person, until it is answered: [`Pending`] |
 
 use std::fs::{DirBuilder, File};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::base::{DeviceId, LedgerId, RequestId, limits, write_whole};
+use crate::checkpoint::SignedCheckpoint;
 use crate::crypto::Key;
 use crate::event::identity::{ClientKind, Der};
 use crate::pki::{LeafKey, certificates_from_pem, key_from_pem, pem};
@@ -140,6 +142,31 @@ impl DeviceFiles {
     #[must_use]
     pub fn pending_path(&self) -> PathBuf {
         self.dir.join("joining.toml")
+    }
+
+    /// The file with the last checkpoint that the device saw.
+    #[must_use]
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.dir.join("checkpoint.note")
+    }
+
+    /// The last checkpoint that the device saw; none where it saw none.
+    ///
+    /// # Errors
+    /// [`FilesError`] where the file is there and does not read.
+    pub fn checkpoint(&self) -> Result<Option<SignedCheckpoint>, FilesError> {
+        let path = self.checkpoint_path();
+        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let signed = SignedCheckpoint::parse(&bytes);
+        signed.map(Some).map_err(|_| FilesError::Malformed { path, wanted: "a signed checkpoint" })
+    }
+
+    /// Writes the last checkpoint that the device saw.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`]; the old file stays then.
+    pub fn write_checkpoint(&self, signed: &SignedCheckpoint) -> Result<(), FilesError> {
+        self.write(&self.checkpoint_path(), signed.note().as_bytes())
     }
 
     fn pending_key_paths(&self) -> [PathBuf; 2] {

@@ -111,6 +111,23 @@ pub struct RenewedMessage {
     pub roots: Vec<Der>,
 }
 
+/// `POST /v1/checkpoint`: the last checkpoint that a device saw, if any; the answer is the ledger's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenMessage {
+    /// The signed note.
+    pub note: Option<String>,
+}
+
+/// The answer to a [`SeenMessage`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointMessage {
+    /// The ledger's last signed note.
+    pub note: String,
+    /// How the log stands to the device's note: `holds`, `lost`, `forked`, `other_branch`, `superseded` or `unusable`.
+    pub fit: Option<String>,
+}
+
 /// An error of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorMessage {

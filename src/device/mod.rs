@@ -4,9 +4,11 @@
 //! what a device keeps, [`Client`] the connection to a daemon.
 
 mod client;
+mod exchange;
 mod files;
 pub mod join;
 pub mod messages;
 
 pub use client::{Client, ClientError, JoinOptions, Renewed, join_ledger, resume_join};
+pub use exchange::Exchanged;
 pub use files::{DeviceFiles, DeviceIdentity, DeviceNote, FilesError, Pending, PendingNote};

@@ -14,7 +14,7 @@ use crate::event::compromise::{CompromiseClosed, CompromiseDeclared, Concern};
 
 use super::fold::FoldError;
 
-const COMPROMISES: u8 = 0x02;
+const COMPROMISES: u8 = 0x05;
 
 fn prefix(concern: &Concern) -> Vec<u8> {
     let kind = match concern {

@@ -9,6 +9,7 @@ use crate::event::{CodecError, Event, KindClass, codec};
 use crate::{auth, identity, vault};
 
 use super::compromise_state;
+use super::history;
 
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
@@ -36,6 +37,9 @@ pub enum FoldError {
     /// An event came before the ledger was created, or it was created twice.
     #[error("the ledger's creation is not the first event")]
     Creation,
+    /// A checkpoint, or the beginning of a branch, says what does not fit the log.
+    #[error("its {0} does not fit the log")]
+    History(&'static str),
     /// An epoch is not the next one.
     #[error("epoch {found} follows epoch {last}")]
     EpochOrder {
@@ -173,9 +177,13 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::JournalRestored(_)
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
-        | Event::SpoolDropped(_) => Ok(Vec::new()),
+        | Event::SpoolDropped(_)
+        | Event::AnchorConflict(_) => Ok(Vec::new()),
         Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
         Event::CompromiseClosed(event) => compromise_state::closed(state, event),
+        Event::CheckpointSigned(event) => history::checkpoint_signed(state, seq, time, event),
+        Event::AnchorPlaced(event) => history::anchor_placed(seq, event),
+        Event::BranchStarted(event) => history::branch_started(state, seq, time, event),
         Event::SecretPut(_)
         | Event::SecretDeleted(_)
         | Event::SecretUndeleted(_)

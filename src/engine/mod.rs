@@ -7,9 +7,11 @@
 //! The library is blocking: a write returns when it is durable. From async code, call it on a
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
+mod anchors;
 mod auth_handle;
 mod background;
 mod ca_roll;
+mod checkpoints;
 mod compromise;
 mod compromise_state;
 mod config;
@@ -19,6 +21,7 @@ mod error;
 mod execute;
 mod exposure;
 mod fold;
+mod history;
 mod home;
 mod identity_handle;
 mod init;
@@ -45,18 +48,21 @@ mod vault_handle;
 mod verify;
 mod verify_backend;
 
+pub use anchors::{AnchorState, AnchorStatus, Placing};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 
+pub use checkpoints::Checkpointed;
 pub use compromise::{Applied, ItemState};
 pub use config::{
-    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ResolveSettings,
-    ServeSettings, Settings, SettingsError,
+    AnchorSettings, AuditReads, AuditSettings, AuthSettings, CheckpointSettings, Config, KeySettings, LimitSettings,
+    LogSettings, ResolveSettings, ServeSettings, Settings, SettingsError,
 };
 pub use error::{Away, Error};
 pub use execute::Committed;
 
 pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
+pub use history::{BranchRecord, LastCheckpoint};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;

@@ -138,6 +138,14 @@ events! {
     CompromiseDeclared(compromise::CompromiseDeclared) = CompromiseDeclared,
     /// See [`compromise::CompromiseClosed`].
     CompromiseClosed(compromise::CompromiseClosed) = CompromiseClosed,
+    /// See [`system::CheckpointSigned`].
+    CheckpointSigned(system::CheckpointSigned) = CheckpointSigned,
+    /// See [`system::AnchorPlaced`].
+    AnchorPlaced(system::AnchorPlaced) = AnchorPlaced,
+    /// See [`system::AnchorConflict`].
+    AnchorConflict(system::AnchorConflict) = AnchorConflict,
+    /// See [`system::BranchStarted`].
+    BranchStarted(system::BranchStarted) = BranchStarted,
     /// See [`vault::SecretPut`].
     SecretPut(vault::SecretPut) = SecretPut,
     /// See [`vault::SecretDeleted`].

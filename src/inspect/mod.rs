@@ -5,6 +5,7 @@
 //! in them. Forgery, truncation and rollback show against the authenticated head file, against the
 //! sealed bodies, and against anchors kept elsewhere.
 
+mod anchored;
 mod walk;
 
 use serde::Serialize;
@@ -12,7 +13,8 @@ use serde::Serialize;
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 
-pub use walk::verify_files;
+pub use anchored::{Anchored, LogMarks, Outside, compare_outside};
+pub use walk::{verify_files, verify_files_with};
 
 /// What a check found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,19 +94,48 @@ pub enum FindingCode {
     MoveUnfinished,
     /// A file could not be read.
     Unreadable,
+    /// An anchor knows of events that the log has not.
+    AnchorLost,
+    /// An anchor knows of a branch of history that the log has not.
+    AnchorOtherBranch,
+    /// An anchor, or the copy of a checkpoint, is of another history.
+    AnchorForked,
+    /// An anchor holds what is no checkpoint of this ledger.
+    AnchorUnusable,
+    /// An anchor holds a checkpoint of a branch that was given up on purpose.
+    AnchorSuperseded,
+    /// An anchor cannot be read, or is not there although it was used.
+    AnchorAbsent,
+    /// The copies of the checkpoints in the home are not those of the log; the next one mends them.
+    CheckpointCopy,
 }
 
 impl FindingCode {
     /// Whether this finding says that the log's end was cut off or an older copy was put back.
     #[must_use]
     pub const fn is_truncation(self) -> bool {
-        matches!(self, Self::Truncated)
+        matches!(self, Self::Truncated | Self::AnchorLost | Self::AnchorOtherBranch)
+    }
+
+    /// Whether this finding takes away what would show a cut end, and says nothing of the log itself.
+    #[must_use]
+    pub const fn is_unanchored(self) -> bool {
+        matches!(self, Self::HeadMissing | Self::AnchorUnusable)
     }
 
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail | Self::WitnessHolds | Self::EnvelopeOrphaned | Self::MoveUnfinished)
+        matches!(
+            self,
+            Self::TornTail
+                | Self::WitnessHolds
+                | Self::EnvelopeOrphaned
+                | Self::MoveUnfinished
+                | Self::AnchorSuperseded
+                | Self::AnchorAbsent
+                | Self::CheckpointCopy
+        )
     }
 }
 
@@ -118,7 +149,7 @@ pub struct ReportHead {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Whether there is no finding but notes.
     pub ok: bool,
@@ -135,6 +166,8 @@ pub struct Report {
     pub state_root: Option<Hash>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What is known of the log outside of it.
+    pub anchored: Anchored,
 }
 
 impl Report {

@@ -25,16 +25,30 @@ const FINDINGS_MAX: usize = 1000;
 /// # Errors
 /// [`StoreError`] only where the journal's folder itself cannot be read; everything else is a finding.
 pub fn verify_files(medium: &dyn Medium, home: &Path, head_key: Option<&Key>) -> Result<Report, StoreError> {
+    verify_files_with(medium, home, head_key, &mut |_, _| {})
+}
+
+/// As [`verify_files`], and shows every whole frame's header and hash to `observe`, in order.
+///
+/// # Errors
+/// As [`verify_files`].
+pub fn verify_files_with(
+    medium: &dyn Medium,
+    home: &Path,
+    head_key: Option<&Key>,
+    observe: &mut dyn FnMut(&Header, &Hash),
+) -> Result<Report, StoreError> {
     let dir = home.join("journal");
     let mut firsts: Vec<u64> = medium.list(&dir)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
     firsts.sort_unstable();
     let mut walk = Walk {
-        report: Report { ok: true, ledger_id: None, events: 0, head: None, state_root: None, findings: Vec::new() },
+        report: Report { ok: true, ..Report::default() },
         expected: 0,
         prev: None,
         time: Timestamp::from_millis(0),
         batch_left: 0,
         head_at: None,
+        observe,
     };
     let head = read_head(medium, home, head_key, &firsts, &dir, &mut walk.report);
     walk.head_at = head.map(|head| (head.seq, None));
@@ -89,7 +103,7 @@ fn read_head(
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     report: Report,
     /// The next sequence number.
     expected: u64,
@@ -100,6 +114,7 @@ struct Walk {
     batch_left: u16,
     /// The head's sequence number, and the hash found there.
     head_at: Option<(u64, Option<Hash>)>,
+    observe: &'a mut dyn FnMut(&Header, &Hash),
 }
 
 /// A file read through a sliding window.
@@ -149,7 +164,7 @@ fn written_ahead(window: &Window, len: u64) -> Result<bool, StoreError> {
     all_zeros(&*window.file, from, len)
 }
 
-impl Walk {
+impl Walk<'_> {
     fn find(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
         if self.report.findings.len() < FINDINGS_MAX {
             self.report.add(code, seq, what);
@@ -295,6 +310,7 @@ impl Walk {
         self.prev = Some(frame.hash);
         self.expected = seq + 1;
         self.report.events += 1;
+        (self.observe)(header, &frame.hash);
         if self.batch_left == 0 {
             self.report.head = Some(ReportHead { seq, hash: frame.hash });
         }

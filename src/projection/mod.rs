@@ -38,7 +38,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::base::{Delta, LedgerId, Random, StateError, StateRead, Visit, limits};
+use crate::base::{Change, Delta, LedgerId, Random, StateError, StateRead, Visit, limits};
 use crate::crypto::{Key, keyed_hash, labels};
 use crate::log::Position;
 use crate::store::{Medium, StoreError};
@@ -378,6 +378,38 @@ fn sweep(medium: &dyn Medium, dir: &Path, manifest: &Manifest, kept: &Kept) -> R
 
 fn state_error(error: IndexError) -> StateError {
     StateError(Box::new(error))
+}
+
+/// The map as it was at one moment, whatever was changed since. It keeps what it needs open.
+pub struct Moment {
+    memory: Vec<Vec<Change>>,
+    runs: Arc<Vec<Arc<Run>>>,
+}
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Moment").finish_non_exhaustive()
+    }
+}
+
+impl Moment {
+    /// Visits every key and value in order.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn visit(self, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        merge::scan(self.memory, &self.runs, (&[], &[]), visit).map_err(state_error)
+    }
+}
+
+impl Index {
+    /// The map as it is now. Costs a copy of what is in memory.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let tables = self.read_tables();
+        let frozen = tables.frozen.as_ref().map(|frozen| frozen.range(&[], &[]));
+        Moment { memory: vec![tables.mem.range(&[], &[]), frozen.unwrap_or_default()], runs: Arc::clone(&tables.runs) }
+    }
 }
 
 impl StateRead for Index {

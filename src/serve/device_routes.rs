@@ -12,8 +12,9 @@ use axum::routing::{get, post};
 use serde_json::json;
 
 use crate::base::{Scope, SecretBytes, SecretName, limits};
-use crate::device::messages::{Base64, RenewMessage, RenewedMessage};
-use crate::engine::{GetOptions, ListOptions, Vault};
+use crate::checkpoint::Fit;
+use crate::device::messages::{Base64, CheckpointMessage, RenewMessage, RenewedMessage, SeenMessage};
+use crate::engine::{AnchorStatus, GetOptions, ListOptions, Vault};
 use crate::event::identity::{Der, RefusalCause};
 use crate::pki::pem;
 
@@ -28,6 +29,7 @@ use super::shared::{MadeList, Shared};
 pub const ROUTES: &[Route] = &[
     ("get", "/v1/health", || get(health)),
     ("get", "/v1/head", || get(head)),
+    ("post", "/v1/checkpoint", || post(checkpoint)),
     ("get", "/v1/ca", || get(ca)),
     ("get", "/v1/crl", || get(crl)),
     ("get", "/v1/crl/{generation}", || get(crl_of)),
@@ -74,6 +76,52 @@ pub async fn head(State(shared): State<Arc<Shared>>) -> Answer {
             "ledger": shared.ledger.id(), "seq": head.seq, "hash": head.hash, "time": head.time.to_string(),
         })),
         Err(answer) => answer,
+    }
+}
+
+/// A device shows the last checkpoint that it saw, and takes the ledger's: it is an anchor. What does not fit is
+/// recorded under its name.
+async fn checkpoint(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<DevicePeer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let message: SeenMessage = match read(body) {
+        Ok(message) => message,
+        Err(answer) => {
+            shared.refuse(RefusalCause::Malformed, Some(peer.shown.device), peer.address);
+            return answer;
+        }
+    };
+    let anchor = format!("device:{}", peer.shown.device);
+    let exchanged = shared.blocking(move |shared| {
+        let ledger = &shared.ledger;
+        let fit = match &message.note {
+            Some(note) => Some(fit_word(&ledger.compare_note(&anchor, note.as_bytes())?)),
+            None => None,
+        };
+        let note = match ledger.last_checkpoint()? {
+            Some(last) => last.note,
+            None => ledger.checkpoint()?.signed.note().to_owned(),
+        };
+        let size = ledger.last_checkpoint()?.map_or(0, |last| last.size);
+        ledger.record_anchor(&anchor, size)?;
+        Ok(CheckpointMessage { note, fit: fit.map(str::to_owned) })
+    });
+    match exchanged.await {
+        Ok(message) => answer::json(&message),
+        Err(answer) => answer,
+    }
+}
+
+const fn fit_word(status: &AnchorStatus) -> &'static str {
+    match status.fit {
+        Some(Fit::Holds) => "holds",
+        Some(Fit::Lost { .. }) => "lost",
+        Some(Fit::Forked) => "forked",
+        Some(Fit::OtherBranch) => "other_branch",
+        Some(Fit::Superseded { .. }) => "superseded",
+        None => "unusable",
     }
 }
 

@@ -38,6 +38,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("batch", batch),
     ("segment", segment),
     ("head", head),
+    ("checkpoint_note", checkpoint_note),
     ("event_body", event_body),
     ("reference", reference),
     ("secret_ref", secret_ref),
@@ -177,6 +178,14 @@ fn with_check(mut bytes: [u8; SEGMENT_HEADER_LEN], at: usize) -> [u8; SEGMENT_HE
 /// Where the property does not hold.
 pub fn head(bytes: &[u8]) {
     head::fuzz_record(bytes);
+}
+
+/// Signed checkpoints and files of them: what parses has one encoding, and no byte is lost between notes.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn checkpoint_note(bytes: &[u8]) {
+    crate::checkpoint::fuzz_note(bytes);
 }
 
 /// Event bodies, behind the two bytes of their kind number: what decodes has one encoding.

@@ -8,6 +8,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod anchors;
 mod common;
 mod concurrency;
 mod crash;

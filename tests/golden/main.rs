@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod backends;
+mod checkpoints;
 mod compromise;
 mod credentials;
 mod device_trust;
@@ -33,6 +34,7 @@ const RELEASES: &[&Release] = &[
     &credentials::RELEASE,
     &references::RELEASE,
     &backends::RELEASE,
+    &checkpoints::RELEASE,
     &compromise::RELEASE,
 ];
 
@@ -165,8 +167,8 @@ fn a_store_of_any_release_verifies_without_keys() {
 fn every_kind_that_a_healthy_ledger_writes_is_in_a_store() {
     let expected: String = RELEASES.iter().map(|release| release.expected()).collect();
     for kind in palyra_ledger::event::Kind::ALL {
-        // These record faults: of sled, of the head file, of the journal, of the key table, of the spool.
-        let fault = matches!(kind.number(), 5 | 7..=9 | 12..=15);
+        // These record faults: of sled, of the head file, of the journal, of the key table, of the spool, of an anchor.
+        let fault = matches!(kind.number(), 5 | 7..=9 | 12..=15 | 18);
         assert!(fault || expected.contains(&format!(" {} {}", kind.number(), kind.name())), "{}", kind.name());
     }
 }

@@ -1,0 +1,337 @@
+//! Checkpoints, anchors and branches: what was cut off, put back or rewritten shows against what is kept outside.
+
+use std::path::Path;
+
+use palyra_ledger::checkpoint::{SignedCheckpoint, split_notes};
+use palyra_ledger::inspect::{FindingCode, verify_files};
+use palyra_ledger::testing::{ManualClock, SimDisk, for_every_cut};
+use palyra_ledger::{
+    AnchorState, AuditReads, Config, Error, Ledger, NewSlot, PutOptions, ReplayPoint, Scope, Settings, VerifyOptions,
+};
+
+use super::common::{bytes, get, name, put, settings, simulated};
+
+const ANCHOR: &str = "/other/anchor.note";
+
+fn anchored(every_events: u64) -> Settings {
+    let mut settings = settings(AuditReads::Batched);
+    settings.checkpoints.every_events = every_events;
+    settings.anchors.files = vec![ANCHOR.into()];
+    settings
+}
+
+fn config(disk: &SimDisk, seed: u64, clock: &ManualClock, every_events: u64) -> Config {
+    simulated(disk.clone(), seed, clock).settings(anchored(every_events))
+}
+
+/// A ledger with nothing in it, and a folder for the anchor.
+fn disk(clock: &ManualClock) -> SimDisk {
+    let disk = SimDisk::new();
+    disk.put_dir(Path::new("/other")).unwrap();
+    let made = Ledger::init(config(&disk, 1, clock, 0), NewSlot::file("machine")).unwrap();
+    made.close().unwrap();
+    disk.settle();
+    disk
+}
+
+fn kinds(ledger: &Ledger) -> Vec<String> {
+    let mut kinds = Vec::new();
+    ledger
+        .log()
+        .read(0, u64::MAX, &mut |entry| {
+            kinds.push(entry.kind_name());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    kinds
+}
+
+fn held(disk: &SimDisk) -> SignedCheckpoint {
+    let bytes = disk.contents(Path::new(ANCHOR)).unwrap();
+    let (notes, torn) = split_notes(&bytes);
+    assert_eq!(torn, 0);
+    SignedCheckpoint::parse(notes.last().unwrap()).unwrap()
+}
+
+fn found(ledger: &Ledger) -> Vec<FindingCode> {
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    report.findings.iter().map(|finding| finding.code).collect()
+}
+
+/// The anchor of one disk on another: an older copy was put back, and the other disk was not.
+fn with_anchor_of(copy: &SimDisk, anchor: &SimDisk) -> SimDisk {
+    let disk = copy.snapshot();
+    disk.put(Path::new(ANCHOR), &anchor.contents(Path::new(ANCHOR)).unwrap()).unwrap();
+    disk.settle();
+    disk
+}
+
+#[test]
+fn checkpoints_are_signed_when_they_are_due_and_say_what_the_log_was() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let mut roots = Vec::new();
+    for number in 0..6 {
+        clock.advance(1000);
+        let ledger = Ledger::open(config(&disk, 2 + number, &clock, 2)).unwrap();
+        put(&ledger, "key", &number.to_string());
+        roots.push(ledger.state_root().unwrap());
+        ledger.close().unwrap();
+    }
+    let ledger = Ledger::open(config(&disk, 20, &clock, 2).read_only()).unwrap();
+    let kinds = kinds(&ledger);
+    // Event 0, two puts before each of the next ones; the checkpoint's own record needs none.
+    let at: Vec<usize> = (0..kinds.len()).filter(|at| kinds[*at] == "checkpoint_signed").collect();
+    assert_eq!(at, [2, 6, 9], "{kinds:?}");
+    assert_eq!(kinds[3], "anchor_placed");
+    let last = ledger.last_checkpoint().unwrap().unwrap();
+    let signed = SignedCheckpoint::verify(last.note.as_bytes(), &ledger.checkpoint_key().unwrap()).unwrap();
+    let checkpoint = signed.checkpoint();
+    assert_eq!((checkpoint.size, checkpoint.branch), (9, 0));
+    assert_eq!(checkpoint.head, ledger.log().entry(8).unwrap().hash);
+    assert_eq!(checkpoint.state, Some(ledger.replay(ReplayPoint::Seq(8)).unwrap().state_root().unwrap()));
+    assert_eq!(held(&disk), signed);
+    let copies = disk.contents(Path::new("/home/checkpoints/notes")).unwrap();
+    assert_eq!(split_notes(&copies).0.len(), 3);
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    assert!(report.ok && report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!((report.anchored.events, report.anchored.unanchored), (9, Some((10, 10))));
+    drop(ledger);
+    let ledger = Ledger::open(config(&disk, 21, &clock, 2)).unwrap();
+    let made = ledger.checkpoint().unwrap();
+    assert_eq!(made.signed.checkpoint().size, 11);
+    assert!(made.anchors.iter().all(|placing| placing.failure.is_none()));
+    // Nothing happened since: there is nothing to sign.
+    let again = ledger.checkpoint().unwrap();
+    assert_eq!((again.event, &again.signed), (made.event, &made.signed));
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    assert!(report.ok && report.anchored.unanchored.is_none(), "{report:?}");
+}
+
+#[test]
+fn time_alone_makes_a_checkpoint_due_and_never_runs_backwards_in_them() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let run = |seed| {
+        let ledger = Ledger::open(config(&disk, seed, &clock, 0)).unwrap();
+        put(&ledger, "key", "value");
+        ledger.close().unwrap();
+        ledger.last_checkpoint().unwrap().map(|last| (last.size, last.time))
+    };
+    assert_eq!(run(2), None);
+    clock.advance(3_600_000);
+    let first = run(3).unwrap();
+    assert_eq!(first.0, 3);
+    clock.set(palyra_ledger::Timestamp::from_millis(1_767_225_600_000));
+    assert_eq!(run(4).unwrap(), first, "the clock was set back: not due");
+    clock.advance(3 * 3_600_000);
+    let second = run(5).unwrap();
+    assert!(second.0 > first.0 && second.1 >= first.1);
+}
+
+#[test]
+fn a_copy_from_before_any_event_is_refused_and_says_what_is_missing() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let mut copies = vec![disk.snapshot()];
+    for number in 0..8 {
+        let ledger = Ledger::open(config(&disk, 2 + number, &clock, 1)).unwrap();
+        put(&ledger, "key", &number.to_string());
+        ledger.close().unwrap();
+        copies.push(disk.snapshot());
+    }
+    let size = held(&disk).checkpoint().size;
+    let last = copies.pop().unwrap();
+    assert!(Ledger::open(config(&with_anchor_of(&last, &disk), 30, &clock, 1)).is_ok());
+    for copy in &copies {
+        let end = Ledger::open(config(&copy.snapshot(), 30, &clock, 1).read_only()).unwrap().log().head().unwrap().seq;
+        let rolled_back = with_anchor_of(copy, &disk);
+        let before: Vec<_> = rolled_back.files().iter().map(|path| rolled_back.contents(path)).collect();
+        for config in [config(&rolled_back, 30, &clock, 1), config(&rolled_back, 30, &clock, 1).read_only()] {
+            match Ledger::open(config) {
+                Err(Error::RolledBack { anchor, last, through }) => {
+                    assert_eq!((anchor.as_str(), last, through), ("file:/other/anchor.note", end, size - 1));
+                }
+                other => panic!("{end}: {other:?}"),
+            }
+        }
+        let after: Vec<_> = rolled_back.files().iter().map(|path| rolled_back.contents(path)).collect();
+        assert!(before == after, "nothing is written before it is compared");
+        let report = Ledger::examine(&config(&rolled_back, 30, &clock, 1)).unwrap();
+        let lost = report.findings.iter().find(|finding| finding.code == FindingCode::AnchorLost).unwrap();
+        assert_eq!(lost.seq, Some(end + 1));
+        // Without the anchor nobody can tell: that is what it is for.
+        assert!(verify_files(&rolled_back, Path::new("/home"), None).unwrap().ok);
+    }
+}
+
+#[test]
+fn two_histories_from_one_copy_are_told_apart() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let copy = disk.snapshot();
+    for (side, value) in [(&disk, "ours"), (&copy, "theirs")] {
+        let ledger = Ledger::open(config(side, 2, &clock, 0)).unwrap();
+        for number in 0..5 {
+            put(&ledger, "key", &format!("{value} {number}"));
+        }
+        ledger.checkpoint().unwrap();
+        ledger.close().unwrap();
+    }
+    let forked = with_anchor_of(&copy, &disk);
+    match Ledger::open(config(&forked, 30, &clock, 1)) {
+        Err(Error::AnchorForked { seq, .. }) => assert_eq!(seq, held(&disk).checkpoint().size - 1),
+        other => panic!("{other:?}"),
+    }
+    let report = Ledger::examine(&config(&forked, 30, &clock, 1)).unwrap();
+    assert!(report.findings.iter().any(|finding| finding.code == FindingCode::AnchorForked), "{report:?}");
+    // The same while it is open: the anchor is not overwritten, and the conflict is in the log, once.
+    let ledger = Ledger::open(config(&copy, 31, &clock, 0)).unwrap();
+    let theirs = disk.contents(Path::new(ANCHOR)).unwrap();
+    copy.put(Path::new(ANCHOR), &theirs).unwrap();
+    for number in 0..3 {
+        put(&ledger, "key", &number.to_string());
+        assert!(ledger.checkpoint().unwrap().anchors[0].failure.is_some());
+    }
+    assert_eq!(copy.contents(Path::new(ANCHOR)).unwrap(), theirs);
+    assert_eq!(kinds(&ledger).iter().filter(|kind| *kind == "anchor_conflict").count(), 1);
+    assert!(found(&ledger).contains(&FindingCode::AnchorForked));
+}
+
+#[test]
+fn an_older_copy_goes_on_as_a_branch_that_everybody_sees() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let older = disk.snapshot();
+    let ledger = Ledger::open(config(&disk, 2, &clock, 0)).unwrap();
+    for number in 0..5 {
+        put(&ledger, "key", &number.to_string());
+    }
+    ledger.checkpoint().unwrap();
+    ledger.close().unwrap();
+    let size = held(&disk).checkpoint().size;
+    let back = with_anchor_of(&older, &disk);
+    let ledger = Ledger::start_branch(config(&back, 3, &clock, 0)).unwrap();
+    let branches = ledger.branches().unwrap();
+    assert_eq!((branches.len(), branches[0].from, branches[0].lost_through), (1, 1, Some(size - 1)));
+    assert_eq!(branches[0].anchor, "file:/other/anchor.note");
+    assert_eq!(kinds(&ledger)[1], "branch_started");
+    assert_eq!(held(&back).checkpoint().branch, 1);
+    put(&ledger, "key", "on the branch");
+    assert_eq!(found(&ledger), []);
+    ledger.close().unwrap();
+    // It opens like any other from then on, and an anchor of the old branch is known for what it is.
+    let reopened = Ledger::open(config(&with_anchor_of(&back, &disk), 4, &clock, 0)).unwrap();
+    assert_eq!(get(&reopened, "key"), "on the branch");
+    assert_eq!(found(&reopened), [FindingCode::AnchorSuperseded]);
+    reopened.close().unwrap();
+    // The given-up copy is now the one that does not fit.
+    match Ledger::open(config(&with_anchor_of(&disk, &back), 5, &clock, 0)) {
+        Err(Error::OtherBranch { branch, .. }) => assert_eq!(branch, 1),
+        other => panic!("{other:?}"),
+    }
+    // A second rollback, to before the first branch, is a second branch.
+    let ledger = Ledger::start_branch(config(&with_anchor_of(&older, &back), 6, &clock, 0)).unwrap();
+    assert_eq!(ledger.branches().unwrap().len(), 1, "the copy knew of none");
+    assert_eq!(found(&ledger), []);
+}
+
+#[test]
+fn a_damaged_anchor_is_told_and_kept_and_ends_nothing() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let ledger = Ledger::open(config(&disk, 2, &clock, 0)).unwrap();
+    put(&ledger, "key", "value");
+    ledger.checkpoint().unwrap();
+    ledger.close().unwrap();
+    let whole = disk.contents(Path::new(ANCHOR)).unwrap();
+    let mut flipped = whole.clone();
+    flipped[60] ^= 1;
+    for bad in [b"nonsense".to_vec(), flipped, whole[..whole.len() / 2].to_vec()] {
+        let disk = disk.snapshot();
+        disk.put(Path::new(ANCHOR), &bad).unwrap();
+        let ledger = Ledger::open(config(&disk, 3, &clock, 0)).unwrap();
+        assert!(matches!(ledger.anchors().unwrap()[0].state, AnchorState::Unusable(_)));
+        put(&ledger, "key", "goes on");
+        let made = ledger.checkpoint().unwrap();
+        assert!(made.anchors[0].failure.is_some());
+        assert_eq!(disk.contents(Path::new(ANCHOR)).unwrap(), bad, "it is evidence");
+        assert!(kinds(&ledger).contains(&"anchor_conflict".to_owned()));
+        assert_eq!(found(&ledger), [FindingCode::AnchorUnusable]);
+    }
+    let gone = disk.snapshot();
+    palyra_ledger::store::Medium::remove(&gone, Path::new(ANCHOR)).unwrap();
+    let ledger = Ledger::open(config(&gone, 3, &clock, 0)).unwrap();
+    assert_eq!(found(&ledger), [FindingCode::AnchorAbsent]);
+    // What lies outside and is put again is not recorded twice.
+    ledger.checkpoint().unwrap();
+    assert_eq!(kinds(&ledger).iter().filter(|kind| *kind == "anchor_placed").count(), 1);
+    assert_eq!(found(&ledger), []);
+}
+
+#[test]
+fn copies_that_were_lost_or_torn_are_made_anew_from_the_log() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let copies = Path::new("/home/checkpoints/notes");
+    let sign = |seed: u64, value: &str| {
+        let ledger = Ledger::open(config(&disk, seed, &clock, 1)).unwrap();
+        put(&ledger, "key", value);
+        ledger.close().unwrap();
+    };
+    sign(2, "a");
+    sign(3, "b");
+    let two = disk.contents(copies).unwrap();
+    for (seed, damage) in [(4, Vec::new()), (5, two[..two.len() - 7].to_vec()), (6, b"other\n".to_vec())] {
+        disk.put(copies, &damage).unwrap();
+        let ledger = Ledger::open(config(&disk, 40 + seed, &clock, 0).read_only()).unwrap();
+        assert_eq!(found(&ledger), [FindingCode::CheckpointCopy]);
+        drop(ledger);
+        sign(seed, "c");
+        let mended = disk.contents(copies).unwrap();
+        assert!(mended.starts_with(&two));
+        assert_eq!(split_notes(&mended).0.len() as u64, seed - 1);
+    }
+    palyra_ledger::store::Medium::remove(&disk, copies).unwrap();
+    sign(7, "d");
+    assert_eq!(split_notes(&disk.contents(copies).unwrap()).0.len(), 6);
+    let ledger = Ledger::open(config(&disk, 50, &clock, 0).read_only()).unwrap();
+    assert_eq!(found(&ledger), []);
+}
+
+#[test]
+fn a_power_cut_at_any_operation_around_a_checkpoint_leaves_a_ledger_that_fits_its_anchor() {
+    let clock = ManualClock::default();
+    let prepared = disk(&clock);
+    let work = |disk: &SimDisk| {
+        let mut acknowledged = 0;
+        let mut run = |seed| -> Result<(), Error> {
+            let ledger = Ledger::open(config(disk, seed, &clock, 1))?;
+            let vault = ledger.vault(Scope::global());
+            acknowledged = vault.put(&name("key"), &bytes("value"), PutOptions::new())?.version;
+            ledger.checkpoint()?;
+            acknowledged = vault.put(&name("key"), &bytes("value"), PutOptions::new())?.version;
+            ledger.close()
+        };
+        let _ = run(2).and_then(|()| run(3));
+        acknowledged
+    };
+    let checked = for_every_cut(
+        2,
+        || prepared.snapshot(),
+        work,
+        |cut, acknowledged, disk| {
+            let ledger = Ledger::open(config(&disk, 10, &clock, 1)).unwrap_or_else(|error| panic!("{cut:?}: {error}"));
+            let versions =
+                ledger.vault(Scope::global()).history(&name("key")).map_or(0, |history| history.versions.len());
+            assert!(versions as u32 >= *acknowledged, "{cut:?}: {versions} of {acknowledged}");
+            put(&ledger, "after", "the crash");
+            ledger.checkpoint().unwrap();
+            let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+            assert!(report.ok && report.findings.is_empty(), "{cut:?}: {:?}", report.findings);
+            assert!(report.anchored.unanchored.is_none(), "{cut:?}: {:?}", report.anchored);
+            ledger.close().unwrap();
+        },
+    );
+    assert!(checked > 100, "{checked}");
+}
