@@ -27,12 +27,14 @@ mod ledger;
 mod lock;
 mod log_view;
 mod open;
+mod outside;
 mod overlay;
 mod pairing_handle;
 mod reads;
 mod refusals;
 mod replay;
 mod restore;
+mod rollback;
 mod vault_handle;
 mod verify;
 
