@@ -372,6 +372,8 @@ pub const CHECKPOINT_EVENTS: u64 = 1000;
 pub const CHECKPOINT_MINUTES: u64 = 60;
 /// Most entries of the state that are hashed while somebody waits for a ledger to close: about 20 ms.
 pub const STATE_ENTRIES_AT_CLOSE: u64 = 16 * 1024;
+/// Entries of the state that are hashed at every checkpoint: it takes below a millisecond.
+pub const STATE_ENTRIES_SMALL: u64 = 1024;
 /// The state's root is computed again after one event for so many of its entries: what an event pays for
 /// stays bounded however large the state is.
 pub const STATE_ENTRIES_PER_EVENT: u64 = 4;

@@ -28,22 +28,31 @@ pub enum Fit {
     },
 }
 
-/// Compares a checkpoint with a ledger of `events` events whose branches began at the given events, the
-/// oldest first. `head` gives the hash of an event that the ledger holds; the chain ties it to all before.
-pub fn fit(checkpoint: &Checkpoint, events: u64, branches: &[u64], head: impl FnOnce(u64) -> Option<Hash>) -> Fit {
-    let passed = usize::try_from(checkpoint.branch).unwrap_or(usize::MAX);
-    let Some(later) = branches.get(passed..) else { return Fit::OtherBranch };
+/// A branch of history: its number, and its first event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Branch {
+    /// Its number; numbers rise, and some may be left out.
+    pub number: u32,
+    /// Its first event.
+    pub from: u64,
+}
+
+/// Compares a checkpoint with a ledger of `events` events and these branches, the oldest first. `head` gives the
+/// hash of an event that the ledger holds; the chain ties it to all before.
+pub fn fit(checkpoint: &Checkpoint, events: u64, branches: &[Branch], head: impl FnOnce(u64) -> Option<Hash>) -> Fit {
+    let (ends, known) = (checkpoint.size - 1, checkpoint.size <= events);
+    if known && head(ends) == Some(checkpoint.head) {
+        return Fit::Holds;
+    }
     // Of a given-up branch only what lies before the first later branch is still here.
-    if let Some(since) = later.iter().min().filter(|since| checkpoint.size > **since) {
-        return Fit::Superseded { since: *since };
+    let later = branches.iter().filter(|branch| branch.number > checkpoint.branch).map(|branch| branch.from);
+    if let Some(since) = later.min().filter(|since| checkpoint.size > *since) {
+        return Fit::Superseded { since };
     }
-    if checkpoint.size > events {
-        return Fit::Lost { first: events, last: checkpoint.size - 1 };
+    if branches.iter().all(|branch| branch.number < checkpoint.branch) && checkpoint.branch > 0 {
+        return Fit::OtherBranch;
     }
-    match head(checkpoint.size - 1) {
-        Some(hash) if hash == checkpoint.head => Fit::Holds,
-        _ => Fit::Forked,
-    }
+    if known { Fit::Forked } else { Fit::Lost { first: events, last: ends } }
 }
 
 /// Splits a file of notes, each followed by an empty line, and counts the bytes of a torn end. Nothing is

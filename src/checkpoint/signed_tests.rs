@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::{Fit, fit, keep, split_notes};
+use crate::checkpoint::{Branch, Fit, fit, keep, split_notes};
 
 fn key(seed: u8) -> SigningKey {
     signing_key(&Key::from_bytes(&mut [seed; 32])).unwrap()
@@ -104,18 +104,23 @@ fn a_ledger_stands_to_a_checkpoint_in_one_of_five_ways() {
     let of = |size: u64, branch: u32| Checkpoint { branch, ..checkpoint(size) };
     let ours = |_| Some(Hash([1; 32]));
     let others = |_| Some(Hash([9; 32]));
+    let at = |number, from| Branch { number, from };
+    let one = [at(1, 7)];
     assert_eq!(fit(&of(10, 0), 10, &[], ours), Fit::Holds);
     assert_eq!(fit(&of(10, 0), 20, &[], others), Fit::Forked);
     assert_eq!(fit(&of(10, 0), 7, &[], ours), Fit::Lost { first: 7, last: 9 });
-    assert_eq!(fit(&of(10, 1), 20, &[], ours), Fit::OtherBranch);
-    assert_eq!(fit(&of(10, 0), 20, &[7], others), Fit::Superseded { since: 7 });
-    assert_eq!(fit(&of(7, 0), 20, &[7], ours), Fit::Holds);
-    assert_eq!(fit(&of(7, 0), 20, &[7], others), Fit::Forked);
-    assert_eq!(fit(&of(10, 1), 20, &[7], others), Fit::Forked);
-    // A later branch may begin before an earlier one did.
-    assert_eq!(fit(&of(6, 0), 20, &[7, 5], others), Fit::Superseded { since: 5 });
-    assert_eq!(fit(&of(9, 1), 20, &[7, 12], ours), Fit::Holds);
-    assert_eq!(fit(&of(30, 2), 20, &[7, 12], ours), Fit::Lost { first: 20, last: 29 });
+    assert_eq!(fit(&of(10, 1), 20, &[], others), Fit::OtherBranch);
+    assert_eq!(fit(&of(10, 1), 7, &[], others), Fit::OtherBranch);
+    assert_eq!(fit(&of(10, 0), 20, &one, others), Fit::Superseded { since: 7 });
+    assert_eq!(fit(&of(30, 0), 20, &one, others), Fit::Superseded { since: 7 });
+    assert_eq!(fit(&of(7, 0), 20, &one, ours), Fit::Holds);
+    assert_eq!(fit(&of(7, 0), 20, &one, others), Fit::Forked);
+    assert_eq!(fit(&of(10, 1), 20, &one, others), Fit::Forked);
+    assert_eq!(fit(&of(30, 1), 20, &one, others), Fit::Lost { first: 20, last: 29 });
+    // A branch that was given up before the log knew of it, and whose number was passed over.
+    assert_eq!(fit(&of(10, 1), 20, &[at(2, 7)], others), Fit::Superseded { since: 7 });
+    assert_eq!(fit(&of(9, 1), 20, &[at(1, 7), at(2, 12)], ours), Fit::Holds);
+    assert_eq!(fit(&of(13, 1), 20, &[at(1, 7), at(2, 12)], others), Fit::Superseded { since: 12 });
     assert_eq!(fit(&of(u64::MAX, 0), 20, &[], ours), Fit::Lost { first: 20, last: u64::MAX - 1 });
 }
 

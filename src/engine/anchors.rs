@@ -4,23 +4,18 @@
 //! What it holds is replaced only where it fits; what does not fit is evidence and stays.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::base::{Caller, Timestamp, limits};
-use crate::checkpoint::{
-    Checkpoint, Fit, NoteError, SignedCheckpoint, VerifierKey, fit, keep, signing_key, split_notes, verifier,
-};
+use crate::checkpoint::{Branch, Checkpoint, Fit, NoteError, SignedCheckpoint, VerifierKey, fit, keep, split_notes};
 use crate::crypto::Hash;
-use crate::event::system::{AnchorConflict, AnchorPlaced, BranchStarted, ConflictCause};
-use crate::event::{Event, Kind};
-use crate::inspect::{FindingCode, LogMarks, Outside, Report};
-use crate::keys::Unlocked;
-use crate::log::{Head, Journal, Last};
+use crate::event::Event;
+use crate::event::system::{AnchorConflict, AnchorPlaced, ConflictCause};
+use crate::log::Journal;
 use crate::store::Medium;
 
-use super::config::{AnchorSettings, Config};
-use super::core::{Core, Layout};
+use super::config::AnchorSettings;
+use super::core::Core;
 use super::error::Error;
 use super::history;
 
@@ -99,77 +94,9 @@ pub fn read_files(
     settings.files.iter().map(|path| (file_name(path), read(path))).collect()
 }
 
-/// Events that begin branches, as the headers say.
-fn branch_starts(journal: &Journal, last: u64) -> Result<Vec<u64>, Error> {
-    let mut found = Vec::new();
-    journal.read_range(0, last, &mut |frame| {
-        if frame.header.kind == Kind::BranchStarted.number() {
-            found.push(frame.header.seq);
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
-}
-
-fn hash_at(journal: &Journal, seq: u64) -> Option<Hash> {
+/// The hash of an event that the journal holds.
+pub(super) fn hash_at(journal: &Journal, seq: u64) -> Option<Hash> {
     journal.position(seq).ok().map(|position| position.hash)
-}
-
-/// What an anchor knows beyond the copy that is to be gone on with.
-pub struct GivenUp {
-    anchor: String,
-    through: u64,
-    note: String,
-}
-
-/// Compares the anchors with the journal before anything is written. An anchor that fits costs one read of a
-/// frame; only where one does not fit, the headers of the whole journal are read for branches.
-pub fn compare_at_opening(
-    config: &Config,
-    settings: &AnchorSettings,
-    unlocked: &Unlocked,
-    ledger_id: crate::base::LedgerId,
-    journal: &Journal,
-    last: Option<u64>,
-) -> Result<Option<GivenUp>, Error> {
-    let Some(last) = last.filter(|_| !settings.files.is_empty()) else { return Ok(None) };
-    let by = verifier(ledger_id, signing_key(unlocked.ledger_key())?.public());
-    let mut branches = None;
-    let mut furthest: Option<GivenUp> = None;
-    for (anchor, state) in read_files(&*config.medium, settings, Some(&by)) {
-        let AnchorState::Holds(signed) = state else { continue };
-        let checkpoint = signed.checkpoint();
-        let ends = checkpoint.size - 1;
-        if ends <= last && hash_at(journal, ends) == Some(checkpoint.head) {
-            continue;
-        }
-        if branches.is_none() {
-            branches = Some(branch_starts(journal, last)?);
-        }
-        let starts = branches.as_deref().unwrap_or_default();
-        let error = match fit(checkpoint, last + 1, starts, |seq| hash_at(journal, seq)) {
-            Fit::Holds | Fit::Superseded { .. } => continue,
-            Fit::Lost { last: through, .. } => Error::RolledBack { anchor: anchor.clone(), last, through },
-            Fit::OtherBranch => Error::OtherBranch { anchor: anchor.clone(), branch: checkpoint.branch },
-            Fit::Forked => Error::AnchorForked { anchor: anchor.clone(), seq: ends },
-        };
-        if !config.accept_rollback {
-            return Err(error);
-        }
-        if furthest.as_ref().is_none_or(|known| known.through < ends) {
-            furthest = Some(GivenUp { anchor, through: ends, note: signed.note().to_owned() });
-        }
-    }
-    Ok(furthest)
-}
-
-/// The event that begins a branch behind the copy that was put back.
-pub fn branch_event(last: Last, branch: u32, head: Option<&Head>, given_up: Option<GivenUp>) -> Event {
-    let by_head = head.map(|head| head.seq).filter(|seq| *seq > last.seq);
-    let by_anchor = given_up.as_ref().map(|known| known.through).filter(|through| *through > last.seq);
-    let (anchor, note) = given_up.map_or_else(Default::default, |known| (known.anchor, known.note));
-    let (head, lost_through) = (last.hash, by_head.max(by_anchor));
-    Event::BranchStarted(BranchStarted { from: last.seq + 1, head, branch, lost_through, anchor, note })
 }
 
 /// The conflict that a note is, if it is one.
@@ -222,8 +149,8 @@ impl Core {
     pub(super) fn fit(&self, checkpoint: &Checkpoint) -> Result<Fit, Error> {
         let events = self.visible.load(std::sync::atomic::Ordering::Acquire);
         let branches = history::branches(&self.index).map_err(|source| Error::Fold { seq: events, source })?;
-        let starts: Vec<u64> = branches.iter().map(|branch| branch.from).collect();
-        Ok(fit(checkpoint, events, &starts, |seq| hash_at(&self.journal, seq)))
+        let here: Vec<Branch> = branches.iter().map(history::BranchRecord::branch).collect();
+        Ok(fit(checkpoint, events, &here, |seq| hash_at(&self.journal, seq)))
     }
 
     fn status(&self, anchor: String, state: AnchorState, configured: bool) -> Result<AnchorStatus, Error> {
@@ -361,111 +288,5 @@ impl AnchorStatus {
             AnchorState::Holds(signed) => Some(signed.checkpoint().time),
             _ => None,
         }
-    }
-}
-
-/// What stands outside of a ledger, for a verification: the anchor files of the settings, and those that the
-/// log says were used.
-pub fn outside(
-    medium: &dyn Medium,
-    settings: &AnchorSettings,
-    by: Option<&VerifierKey>,
-    used: &[String],
-) -> Vec<(String, Outside)> {
-    let found = read_files(medium, settings, by).into_iter().filter_map(|(anchor, state)| {
-        let held = match state {
-            AnchorState::Holds(signed) => Outside::Holds(signed),
-            AnchorState::Unusable(why) => Outside::Unusable(why),
-            AnchorState::Unreachable(why) => Outside::Absent(why),
-            AnchorState::Absent if used.contains(&anchor) => Outside::Absent("it is gone".to_owned()),
-            // It was never written: the first checkpoint is still to come.
-            AnchorState::Absent => return None,
-        };
-        Some((anchor, held))
-    });
-    let mut all: Vec<(String, Outside)> = found.collect();
-    for anchor in used.iter().filter(|anchor| anchor.starts_with("file:")) {
-        if !settings.files.iter().any(|path| file_name(path) == *anchor) {
-            let why = "the log says that it was used, but config.toml does not name it".to_owned();
-            all.push((anchor.clone(), Outside::Absent(why)));
-        }
-    }
-    all
-}
-
-/// How many events the checkpoint of an anchor covers.
-pub fn size_of(held: &Outside) -> Option<u64> {
-    match held {
-        Outside::Holds(signed) => Some(signed.checkpoint().size),
-        _ => None,
-    }
-}
-
-/// The copies of the checkpoints in the home.
-#[derive(Default)]
-pub struct Copies {
-    notes: Vec<Result<SignedCheckpoint, NoteError>>,
-    failure: Option<String>,
-}
-
-/// Reads the copies of the checkpoints. A torn end is what a crash leaves, and passed over.
-pub fn copies(medium: &dyn Medium, layout: &Layout, by: Option<&VerifierKey>) -> Copies {
-    let path = layout.checkpoints().join("notes");
-    match medium.read_all(&path, limits::CHECKPOINT_NOTES_MAX) {
-        Ok(bytes) => {
-            let read = |note: &&[u8]| match by {
-                Some(by) => SignedCheckpoint::verify(note, by),
-                None => SignedCheckpoint::parse(note),
-            };
-            Copies { notes: split_notes(&bytes).0.iter().map(read).collect(), failure: None }
-        }
-        Err(error) if error.is_not_found() => Copies::default(),
-        Err(error) => Copies { notes: Vec::new(), failure: Some(error.to_string()) },
-    }
-}
-
-impl Copies {
-    /// The sizes that they cover.
-    pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.notes.iter().flatten().map(|signed| signed.checkpoint().size)
-    }
-
-    /// Compares them with the log. Somebody who rewrites the log can leave them out, so that they prove nothing by
-    /// being absent; a copy that is signed and does not fit is proof.
-    pub fn compare(&self, report: &mut Report, marks: &LogMarks, last: Option<&str>) {
-        let mut strange = self.failure.clone();
-        for read in &self.notes {
-            match read {
-                Ok(signed) => match marks.fit(signed.checkpoint()) {
-                    Some(Fit::Forked) => {
-                        let seq = signed.checkpoint().size - 1;
-                        let what = format!("event {seq} is not the one that a checkpoint in `checkpoints/` knows");
-                        report.add(FindingCode::AnchorForked, Some(seq), what);
-                    }
-                    Some(Fit::Lost { first, last }) => {
-                        let what = format!("a checkpoint in `checkpoints/` knows of events {first} to {last}");
-                        report.add(FindingCode::AnchorLost, Some(first), what);
-                    }
-                    _ => {}
-                },
-                Err(why) => strange = Some(why.to_string()),
-            }
-        }
-        let newest = self.notes.last().and_then(|read| read.as_ref().ok()).map(SignedCheckpoint::note);
-        if strange.is_none() && last.is_some() && newest != last {
-            strange = Some("the last checkpoint of the log is not there".to_owned());
-        }
-        if let Some(why) = strange {
-            let what = format!("the copies in `checkpoints/`: {why}; the next checkpoint makes them anew");
-            report.add(FindingCode::CheckpointCopy, None, what);
-        }
-    }
-}
-
-impl Core {
-    /// The anchors that the log says were used.
-    pub(super) fn anchors_used(&self) -> Result<Vec<String>, Error> {
-        let placed = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
-        Ok(placed.into_iter().map(|(anchor, _)| anchor).collect())
     }
 }

@@ -80,7 +80,8 @@ impl StateRoot {
         let (size, entries) = last.map_or((0, 0), |last| (last.state_size, last.state_entries));
         // Without a root so far the state is at most about as large as the log.
         let bound = if size == 0 { events } else { entries };
-        let due = (events - size).saturating_mul(limits::STATE_ENTRIES_PER_EVENT) >= entries;
+        let paid = (events - size).saturating_mul(limits::STATE_ENTRIES_PER_EVENT);
+        let due = bound <= limits::STATE_ENTRIES_SMALL || paid >= entries;
         match self {
             Self::Always => true,
             Self::Due => due,
@@ -127,6 +128,14 @@ impl Core {
         self.sign_checkpoint(caller, work, StateRoot::Always).map(Some)
     }
 
+    /// How many events there are, and the state after them where it is wanted, while others go on writing. Both are
+    /// published under the queue's mutex.
+    pub(super) fn moment(&self, wanted: impl FnOnce(u64) -> bool) -> (u64, Option<Moment>) {
+        let _publishing = self.queue();
+        let events = self.visible.load(Ordering::Acquire);
+        (events, wanted(events).then(|| self.index.moment()))
+    }
+
     fn work(&self) -> Result<MutexGuard<'_, Option<Work>>, Error> {
         let mut held = self.checkpoints.work.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
@@ -146,12 +155,7 @@ impl Core {
     }
 
     fn sign_checkpoint(&self, caller: &Caller, work: &mut Work, state: StateRoot) -> Result<Checkpointed, Error> {
-        let (events, moment) = {
-            // Published under this mutex: the number and what is seen are of one moment.
-            let _publishing = self.queue();
-            let events = self.visible.load(Ordering::Acquire);
-            (events, state.wanted(work, events).then(|| self.index.moment()))
-        };
+        let (events, moment) = self.moment(|events| state.wanted(work, events));
         let mut frontier = work.frontier.clone();
         let mut head = None;
         self.journal.read_range(frontier.size(), events.saturating_sub(1), &mut |frame| {
@@ -214,35 +218,27 @@ impl Core {
         Ok(Checkpointed { signed, event, anchors })
     }
 
-    /// Adds a note to the copies in the clear. They are never trusted alone and not synced: where the end is
-    /// not the checkpoint before, the file is made anew from the log.
+    /// Adds a note to the copies in the clear. They are never trusted alone: where the end is not the checkpoint
+    /// before, the file is made anew from the log.
     fn keep_copy(&self, before: Option<&LastCheckpoint>, event: u64, note: &str) -> Result<(), Error> {
         let dir = self.layout.checkpoints();
         let path = dir.join("notes");
-        let expected = before.map(|last| format!("{}\n", last.note)).unwrap_or_default();
         let there = self.medium.exists(&path)?;
-        let whole = if there {
-            let file = self.medium.open(&path, OpenMode::Read)?;
-            let len = file.len()?;
-            let mut end = vec![0; expected.len()];
-            match len.checked_sub(expected.len() as u64) {
-                Some(at) => {
-                    file.read_at(at, &mut end)? == end.len()
-                        && end == expected.as_bytes()
-                        && (before.is_some() || len == 0)
-                }
-                None => false,
-            }
-        } else {
-            before.is_none()
-        };
         if !there {
             self.medium.create_dir(&dir)?;
             self.medium.sync_dir(&self.layout.home)?;
         }
-        if whole {
-            self.medium.append(&path, format!("{note}\n").as_bytes())?;
-            return Ok(());
+        if there && let Some(before) = before {
+            let file = self.medium.open(&path, OpenMode::ReadWrite)?;
+            let (len, expected) = (file.len()?, format!("{}\n", before.note).into_bytes());
+            let mut end = vec![0; expected.len()];
+            if let Some(at) = len.checked_sub(expected.len() as u64)
+                && file.read_at(at, &mut end)? == end.len()
+                && end == expected
+            {
+                file.write_at(len, format!("{note}\n").as_bytes())?;
+                return Ok(file.sync()?);
+            }
         }
         let mut notes = Vec::new();
         let mut next = Some(event);
@@ -270,7 +266,7 @@ impl Core {
 }
 
 /// The state root over a snapshot, and how many entries it covers.
-fn root_of(moment: Moment) -> Result<(Hash, u64), Error> {
+pub(super) fn root_of(moment: Moment) -> Result<(Hash, u64), Error> {
     let mut hasher = Hasher::new(labels::STATE_ROOT);
     let mut entries = 0;
     moment.visit(&mut |key, value| {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Delta, StateRead, Timestamp, prefix_end};
-use crate::checkpoint::{Checkpoint, Frontier, SignedNote};
+use crate::checkpoint::{Branch, Checkpoint, Frontier, SignedNote};
 use crate::crypto::Hash;
 use crate::event::codec;
 use crate::event::system::{AnchorPlaced, BranchStarted, CheckpointSigned};
@@ -36,6 +36,8 @@ pub struct LastCheckpoint {
 /// The beginning of a branch (stored in the state under key `03`, number (4, big-endian)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchRecord {
+    /// Its number.
+    pub number: u32,
     /// Its first event.
     pub from: u64,
     /// When it began.
@@ -82,7 +84,15 @@ fn records<T: serde::de::DeserializeOwned>(state: &dyn StateRead, prefix: u8) ->
 
 /// The branch that the first `size` events end in.
 pub fn branch_at(branches: &[BranchRecord], size: u64) -> u32 {
-    u32::try_from(branches.iter().filter(|branch| branch.from < size).count()).unwrap_or(u32::MAX)
+    branches.iter().filter(|branch| branch.from < size).map(|branch| branch.number).max().unwrap_or(0)
+}
+
+impl BranchRecord {
+    /// Number and first event.
+    #[must_use]
+    pub const fn branch(&self) -> Branch {
+        Branch { number: self.number, from: self.from }
+    }
 }
 
 /// Folds [`CheckpointSigned`]. The signature is not looked at: the event's own seal says who wrote it.
@@ -137,15 +147,20 @@ pub fn branch_started(
     time: Timestamp,
     event: &BranchStarted,
 ) -> Result<Delta, FoldError> {
-    let before = branches(state)?.len();
     if event.from != seq {
         return Err(FoldError::History("beginning"));
     }
-    if u32::try_from(before + 1) != Ok(event.branch) {
+    // Numbers that were given up elsewhere are left out; none comes twice.
+    if event.branch <= branch_at(&branches(state)?, seq) {
         return Err(FoldError::History("branch"));
     }
-    let record =
-        BranchRecord { from: event.from, time, lost_through: event.lost_through, anchor: event.anchor.clone() };
+    let record = BranchRecord {
+        number: event.branch,
+        from: event.from,
+        time,
+        lost_through: event.lost_through,
+        anchor: event.anchor.clone(),
+    };
     let mut key = vec![BRANCH];
     key.extend_from_slice(&event.branch.to_be_bytes());
     Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])

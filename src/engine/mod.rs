@@ -7,6 +7,7 @@
 //! The library is blocking: a write returns when it is durable. From async code, call it on a
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
+mod anchor_view;
 mod anchors;
 mod auth_handle;
 mod background;
@@ -41,6 +42,7 @@ mod replay_view;
 mod resolutions;
 mod resolve_settings;
 mod restore;
+mod rollback;
 mod scan;
 mod state_diff;
 mod trace;

@@ -20,7 +20,6 @@ use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail
 use crate::projection::{Index, IndexError, IndexMode};
 use crate::vault;
 
-use super::anchors;
 use super::config::Config;
 use super::core::{Core, Layout, Queue, Signal, TableState};
 use super::error::Error;
@@ -32,6 +31,7 @@ use super::outside::Outside;
 use super::overlay::Overlay;
 use super::reads;
 use super::restore::{self, Restored};
+use super::rollback;
 
 /// An opened ledger and what opening it found.
 pub struct Opened {
@@ -81,15 +81,15 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     )?;
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
     let end = tail.last.map(|last| last.seq);
-    let given_up = anchors::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
+    let given_up = rollback::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
     let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
     fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
     let branch = if config.accept_rollback && !config.read_only {
         let branches = history::branches(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
-        let number = u32::try_from(branches.len() + 1).unwrap_or(u32::MAX);
-        Some(anchors::branch_event(last, number, parts.head.as_ref(), given_up))
+        let own = history::branch_at(&branches, u64::MAX);
+        Some(rollback::branch_event(last, own, parts.head.as_ref(), given_up))
     } else {
         None
     };

@@ -17,10 +17,10 @@ use crate::log::frame::{self, Frame};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
 use crate::store::{Medium, SledWitness, StoreError, StoreOp, Witness};
 
-use super::anchors;
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
+use super::anchor_view;
 
 /// Frames that were restored from the sled copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,12 +207,12 @@ fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
         Some(settings) => settings.clone(),
         None => super::home::settings(medium, layout).unwrap_or_default(),
     };
-    let outside = anchors::outside(medium, &settings.anchors, None, &[]);
-    let copies = anchors::copies(medium, layout, None);
-    let sizes = outside.iter().filter_map(|(_, held)| anchors::size_of(held)).chain(copies.sizes());
+    let held = anchor_view::outside(medium, &settings.anchors, None, &[]);
+    let copies = anchor_view::copies(medium, layout, None);
+    let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
     let mut marks = LogMarks::new(sizes);
     let mut report = verify_files_with(medium, &layout.home, None, &mut |header, hash| marks.observe(header, hash))?;
-    compare_outside(&mut report, &marks, outside);
+    compare_outside(&mut report, &marks, held);
     copies.compare(&mut report, &marks, None);
     Ok(report)
 }

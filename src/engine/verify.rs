@@ -10,11 +10,11 @@ use crate::log::Frame;
 use crate::store::{SledWitness, Witness};
 use crate::vault::{self, VersionRecord};
 
-use super::anchors;
+use super::checkpoints::root_of;
 use super::core::Core;
 use super::error::Error;
-use super::history;
-use super::open::state_root;
+use super::history::{self, BranchRecord};
+use super::anchor_view;
 use super::replay::{Replay, ReplayPoint};
 
 /// What to verify beyond chain, head and the live state's root.
@@ -33,25 +33,28 @@ impl Core {
         let unlocked = self.unlocked();
         let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
         let by = self.checkpoint_key()?;
-        let outside = anchors::outside(&*self.medium, &self.settings.anchors, Some(&by), &self.anchors_used()?);
-        let copies = anchors::copies(&*self.medium, &self.layout, Some(&by));
-        let sizes = outside.iter().filter_map(|(_, held)| anchors::size_of(held)).chain(copies.sizes());
-        let mut marks = LogMarks::new(sizes);
+        let held = anchor_view::outside(&*self.medium, &self.settings.anchors, Some(&by), &self.anchors_used()?);
+        let copies = anchor_view::copies(&*self.medium, &self.layout, Some(&by));
+        let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
+        let branches = history::branches(&self.index).unwrap_or_default();
+        let mut marks = LogMarks::new(sizes).with_branches(branches.iter().map(BranchRecord::branch).collect());
         let mut report =
             inspect::verify_files_with(&*self.medium, &self.layout.home, Some(&head_key), &mut |header, hash| {
                 marks.observe(header, hash);
             })?;
-        inspect::compare_outside(&mut report, &marks, outside);
+        inspect::compare_outside(&mut report, &marks, held);
         let last = history::last(&self.index).ok().flatten();
         copies.compare(&mut report, &marks, last.as_ref().map(|last| last.note.as_str()));
-        match state_root(&self.index) {
-            Ok(root) => report.state_root = Some(root),
+        // Others may write meanwhile, and the ledger itself signs checkpoints: both roots are of one moment.
+        let (events, snapshot) = self.moment(|_| true);
+        match snapshot.map(root_of).transpose() {
+            Ok(root) => report.state_root = root.map(|(root, _)| root),
             Err(error) => {
                 report.add(FindingCode::IndexDamaged, None, format!("{error}; opening for writing rebuilds it"));
             }
         }
         if options.state {
-            self.verify_state(&mut report)?;
+            self.verify_state(&mut report, events)?;
         }
         let damaged = report
             .findings
@@ -63,9 +66,10 @@ impl Core {
         Ok(report)
     }
 
-    fn verify_state(&self, report: &mut Report) -> Result<(), Error> {
+    fn verify_state(&self, report: &mut Report, events: u64) -> Result<(), Error> {
         let unlocked = self.unlocked();
-        let replay = match Replay::run(&self.journal, &unlocked, self.ledger_id, &*self.random, ReplayPoint::Head) {
+        let point = ReplayPoint::Seq(events.saturating_sub(1));
+        let replay = match Replay::run(&self.journal, &unlocked, self.ledger_id, &*self.random, point) {
             Ok(replay) => replay,
             Err(Error::Fold { seq, source }) => {
                 report.add(

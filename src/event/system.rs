@@ -276,7 +276,7 @@ pub struct BranchStarted {
     pub from: u64,
     /// Hash of the event before, with which the copy ended.
     pub head: Hash,
-    /// Number of the branch, from 1.
+    /// Number of the branch, above every one that was known.
     pub branch: u32,
     /// Last event that an anchor, or the head file, knew of what was given up.
     pub lost_through: Option<u64>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::Timestamp;
-use crate::checkpoint::{Checkpoint, Fit, Frontier, NoteError, SignedCheckpoint, fit, tree};
+use crate::checkpoint::{Branch, Checkpoint, Fit, Frontier, NoteError, SignedCheckpoint, fit, tree};
 use crate::crypto::Hash;
 use crate::log::frame::Header;
 
@@ -62,7 +62,9 @@ pub struct LogMarks {
     marks: BTreeMap<u64, Option<(Hash, Option<Hash>)>>,
     frontier: Frontier,
     events: u64,
-    branches: Vec<u64>,
+    branches: Vec<Branch>,
+    /// The branches' numbers are known, and not only that there is one.
+    numbered: bool,
     /// First event behind each mark that needs an anchor, and the last in the log.
     needs: BTreeMap<u64, u64>,
     last_needed: Option<u64>,
@@ -87,8 +89,10 @@ impl LogMarks {
         if let Some(mark) = self.marks.get_mut(&size) {
             *mark = Some((*hash, whole.then(|| self.frontier.root())));
         }
-        if header.kind == BRANCH {
-            self.branches.push(seq);
+        if header.kind == BRANCH && !self.numbered {
+            // Without keys they are counted: numbers that were left out are not seen.
+            let number = self.branches.last().map_or(0, |branch| branch.number).saturating_add(1);
+            self.branches.push(Branch { number, from: seq });
         }
         if !OWN.contains(&header.kind) {
             self.last_needed = Some(seq);
@@ -99,9 +103,17 @@ impl LogMarks {
         self.events = self.events.max(size);
     }
 
-    /// Where branches begin, the oldest first.
+    /// With branches whose numbers are known from the state.
     #[must_use]
-    pub fn branches(&self) -> &[u64] {
+    pub fn with_branches(mut self, branches: Vec<Branch>) -> Self {
+        self.branches = branches;
+        self.numbered = true;
+        self
+    }
+
+    /// The branches, the oldest first.
+    #[must_use]
+    pub fn branches(&self) -> &[Branch] {
         &self.branches
     }
 

@@ -70,36 +70,37 @@ fn with_anchor_of(copy: &SimDisk, anchor: &SimDisk) -> SimDisk {
 fn checkpoints_are_signed_when_they_are_due_and_say_what_the_log_was() {
     let clock = ManualClock::default();
     let disk = disk(&clock);
-    let mut roots = Vec::new();
     for number in 0..6 {
         clock.advance(1000);
         let ledger = Ledger::open(config(&disk, 2 + number, &clock, 2)).unwrap();
         put(&ledger, "key", &number.to_string());
-        roots.push(ledger.state_root().unwrap());
         ledger.close().unwrap();
     }
     let ledger = Ledger::open(config(&disk, 20, &clock, 2).read_only()).unwrap();
     let kinds = kinds(&ledger);
-    // Event 0, two puts before each of the next ones; the checkpoint's own record needs none.
+    // The record of a checkpoint needs none itself; that an anchor was used for the first time is an event like any other.
     let at: Vec<usize> = (0..kinds.len()).filter(|at| kinds[*at] == "checkpoint_signed").collect();
-    assert_eq!(at, [2, 6, 9], "{kinds:?}");
+    assert_eq!(at, [2, 5, 8, 11], "{kinds:?}");
     assert_eq!(kinds[3], "anchor_placed");
     let last = ledger.last_checkpoint().unwrap().unwrap();
     let signed = SignedCheckpoint::verify(last.note.as_bytes(), &ledger.checkpoint_key().unwrap()).unwrap();
     let checkpoint = signed.checkpoint();
-    assert_eq!((checkpoint.size, checkpoint.branch), (9, 0));
-    assert_eq!(checkpoint.head, ledger.log().entry(8).unwrap().hash);
-    assert_eq!(checkpoint.state, Some(ledger.replay(ReplayPoint::Seq(8)).unwrap().state_root().unwrap()));
+    assert_eq!((checkpoint.size, checkpoint.branch), (11, 0));
+    assert_eq!(checkpoint.head, ledger.log().entry(10).unwrap().hash);
+    assert_eq!(checkpoint.state, Some(ledger.replay(ReplayPoint::Seq(10)).unwrap().state_root().unwrap()));
     assert_eq!(held(&disk), signed);
     let copies = disk.contents(Path::new("/home/checkpoints/notes")).unwrap();
-    assert_eq!(split_notes(&copies).0.len(), 3);
+    assert_eq!(split_notes(&copies).0.len(), 4);
     let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
     assert!(report.ok && report.findings.is_empty(), "{:?}", report.findings);
-    assert_eq!((report.anchored.events, report.anchored.unanchored), (9, Some((10, 10))));
+    assert_eq!((report.anchored.events, report.anchored.unanchored), (11, None));
     drop(ledger);
     let ledger = Ledger::open(config(&disk, 21, &clock, 2)).unwrap();
+    put(&ledger, "key", "more");
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    assert_eq!((report.anchored.events, report.anchored.unanchored), (11, Some((12, 12))));
     let made = ledger.checkpoint().unwrap();
-    assert_eq!(made.signed.checkpoint().size, 11);
+    assert_eq!(made.signed.checkpoint().size, 13);
     assert!(made.anchors.iter().all(|placing| placing.failure.is_none()));
     // Nothing happened since: there is nothing to sign.
     let again = ledger.checkpoint().unwrap();
@@ -232,7 +233,12 @@ fn an_older_copy_goes_on_as_a_branch_that_everybody_sees() {
     }
     // A second rollback, to before the first branch, is a second branch.
     let ledger = Ledger::start_branch(config(&with_anchor_of(&older, &back), 6, &clock, 0)).unwrap();
-    assert_eq!(ledger.branches().unwrap().len(), 1, "the copy knew of none");
+    let branches = ledger.branches().unwrap();
+    assert_eq!(
+        branches.iter().map(|branch| (branch.number, branch.from)).collect::<Vec<_>>(),
+        [(2, 1)],
+        "above all known"
+    );
     assert_eq!(found(&ledger), []);
 }
 

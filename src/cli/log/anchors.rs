@@ -181,12 +181,12 @@ pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure>
     let out = &invocation.out;
     if out.is_json() {
         return out.json(&json!({
-            "branch": branches.len(),
+            "branch": branch.number,
             "from": branch.from,
             "lost_through": branch.lost_through,
             "anchor": branch.anchor,
             "seq": head.seq,
         }));
     }
-    out.line(&format!("branch {} of history begins with event {}", branches.len(), branch.from))
+    out.line(&format!("branch {} of history begins with event {}", branch.number, branch.from))
 }

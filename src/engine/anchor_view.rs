@@ -1,0 +1,118 @@
+//! What stands outside of a ledger, and the copies in its home, for a verification.
+
+use crate::base::limits;
+use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
+use crate::inspect::{FindingCode, LogMarks, Outside, Report};
+use crate::store::Medium;
+
+use super::anchors::{AnchorState, file_name, read_files};
+use super::config::AnchorSettings;
+use super::core::{Core, Layout};
+use super::error::Error;
+use super::history;
+
+/// What stands outside of a ledger, for a verification: the anchor files of the settings, and those that the
+/// log says were used.
+pub fn outside(
+    medium: &dyn Medium,
+    settings: &AnchorSettings,
+    by: Option<&VerifierKey>,
+    used: &[String],
+) -> Vec<(String, Outside)> {
+    let found = read_files(medium, settings, by).into_iter().filter_map(|(anchor, state)| {
+        let held = match state {
+            AnchorState::Holds(signed) => Outside::Holds(signed),
+            AnchorState::Unusable(why) => Outside::Unusable(why),
+            AnchorState::Unreachable(why) => Outside::Absent(why),
+            AnchorState::Absent if used.contains(&anchor) => Outside::Absent("it is gone".to_owned()),
+            // It was never written: the first checkpoint is still to come.
+            AnchorState::Absent => return None,
+        };
+        Some((anchor, held))
+    });
+    let mut all: Vec<(String, Outside)> = found.collect();
+    for anchor in used.iter().filter(|anchor| anchor.starts_with("file:")) {
+        if !settings.files.iter().any(|path| file_name(path) == *anchor) {
+            let why = "the log says that it was used, but config.toml does not name it".to_owned();
+            all.push((anchor.clone(), Outside::Absent(why)));
+        }
+    }
+    all
+}
+
+/// How many events the checkpoint of an anchor covers.
+pub fn size_of(held: &Outside) -> Option<u64> {
+    match held {
+        Outside::Holds(signed) => Some(signed.checkpoint().size),
+        _ => None,
+    }
+}
+
+/// The copies of the checkpoints in the home.
+#[derive(Default)]
+pub struct Copies {
+    notes: Vec<Result<SignedCheckpoint, NoteError>>,
+    failure: Option<String>,
+}
+
+/// Reads the copies of the checkpoints. A torn end is what a crash leaves, and passed over.
+pub fn copies(medium: &dyn Medium, layout: &Layout, by: Option<&VerifierKey>) -> Copies {
+    let path = layout.checkpoints().join("notes");
+    match medium.read_all(&path, limits::CHECKPOINT_NOTES_MAX) {
+        Ok(bytes) => {
+            let read = |note: &&[u8]| match by {
+                Some(by) => SignedCheckpoint::verify(note, by),
+                None => SignedCheckpoint::parse(note),
+            };
+            Copies { notes: split_notes(&bytes).0.iter().map(read).collect(), failure: None }
+        }
+        Err(error) if error.is_not_found() => Copies::default(),
+        Err(error) => Copies { notes: Vec::new(), failure: Some(error.to_string()) },
+    }
+}
+
+impl Copies {
+    /// The sizes that they cover.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.notes.iter().flatten().map(|signed| signed.checkpoint().size)
+    }
+
+    /// Compares them with the log. Somebody who rewrites the log can leave them out, so that they prove nothing by
+    /// being absent; a copy that is signed and does not fit is proof.
+    pub fn compare(&self, report: &mut Report, marks: &LogMarks, last: Option<&str>) {
+        let mut strange = self.failure.clone();
+        for read in &self.notes {
+            match read {
+                Ok(signed) => match marks.fit(signed.checkpoint()) {
+                    Some(Fit::Forked) => {
+                        let seq = signed.checkpoint().size - 1;
+                        let what = format!("event {seq} is not the one that a checkpoint in `checkpoints/` knows");
+                        report.add(FindingCode::AnchorForked, Some(seq), what);
+                    }
+                    Some(Fit::Lost { first, last }) => {
+                        let what = format!("a checkpoint in `checkpoints/` knows of events {first} to {last}");
+                        report.add(FindingCode::AnchorLost, Some(first), what);
+                    }
+                    _ => {}
+                },
+                Err(why) => strange = Some(why.to_string()),
+            }
+        }
+        let newest = self.notes.last().and_then(|read| read.as_ref().ok()).map(SignedCheckpoint::note);
+        if strange.is_none() && last.is_some() && newest != last {
+            strange = Some("the last checkpoint of the log is not there".to_owned());
+        }
+        if let Some(why) = strange {
+            let what = format!("the copies in `checkpoints/`: {why}; the next checkpoint makes them anew");
+            report.add(FindingCode::CheckpointCopy, None, what);
+        }
+    }
+}
+
+impl Core {
+    /// The anchors that the log says were used.
+    pub(super) fn anchors_used(&self) -> Result<Vec<String>, Error> {
+        let placed = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
+        Ok(placed.into_iter().map(|(anchor, _)| anchor).collect())
+    }
+}
