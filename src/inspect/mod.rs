@@ -6,13 +6,14 @@
 //! sealed bodies, and against anchors kept elsewhere.
 
 mod walk;
+mod window;
 
 use serde::Serialize;
 
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 
-pub use walk::verify_files;
+pub use walk::{Course, Site, Walked, verify_files, walk};
 
 /// What a check found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,8 +23,25 @@ pub struct Finding {
     /// The sequence number it is about, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// The last sequence number it is about, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<u64>,
+    /// The file it was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The byte of the file at which it was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// In words: what, where, and what may be done.
     pub what: String,
+}
+
+impl Finding {
+    /// A finding without a place in a file.
+    #[must_use]
+    pub const fn new(code: FindingCode, seq: Option<u64>, what: String) -> Self {
+        Self { code, seq, through: None, file: None, offset: None, what }
+    }
 }
 
 /// The stable codes of findings.
@@ -127,7 +145,11 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
-        self.findings.push(Finding { code, seq, what });
+        self.push(Finding::new(code, seq, what));
+    }
+
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.findings.push(finding);
         self.ok = self.findings.iter().all(|finding| finding.code.is_note());
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     use crate::inspect::Finding;
 
     fn report(codes: &[FindingCode]) -> Report {
-        let findings = codes.iter().map(|code| Finding { code: *code, seq: None, what: String::new() }).collect();
+        let findings = codes.iter().map(|code| Finding::new(*code, None, String::new())).collect();
         Report { ok: false, ledger_id: None, events: 0, head: None, state_root: None, findings }
     }
 
