@@ -259,3 +259,5 @@ pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
 pub const CA_KEYS_MAX: usize = 8;
+/// Longest checkpoint note in bytes that is read: one with sixteen signatures is far below.
+pub const CHECKPOINT_NOTE_MAX: usize = 64 * 1024;

@@ -12,13 +12,13 @@ mod init;
 mod invocation;
 mod keys;
 mod log;
-mod output;
+pub mod output;
 mod pairing;
 mod remote;
 mod seat;
 mod secrets;
 mod serve;
-mod story;
+pub mod story;
 mod time;
 mod tour;
 

@@ -11,5 +11,5 @@ pub mod labels;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
 pub use fingerprint::Fingerprint;
-pub use hash::{Hash, Hasher, keyed_hash, verify_mac};
+pub use hash::{FileDigest, Hash, Hasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};

@@ -5,7 +5,12 @@
 //! in them. Forgery, truncation and rollback show against the authenticated head file, against the
 //! sealed bodies, and against anchors kept elsewhere.
 
+pub mod anchor;
+mod assess;
+mod evidence;
+mod verdict;
 mod walk;
+pub mod what;
 mod window;
 
 use serde::Serialize;
@@ -13,6 +18,10 @@ use serde::Serialize;
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 
+pub use anchor::{Anchor, Coverage};
+pub use assess::{Assessment, assess};
+pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, STDIN};
+pub use verdict::{Reason, Verdict};
 pub use walk::{Course, Site, Walked, verify_files, walk};
 
 /// What a check found wrong.
@@ -98,19 +107,35 @@ pub enum FindingCode {
     WitnessHolds,
     /// A file could not be read.
     Unreadable,
+    /// Bytes stand behind the end of a log that was closed cleanly.
+    TailAltered,
+    /// An anchor belongs to another ledger.
+    AnchorForeign,
+    /// An anchor knows events that the log no longer has.
+    AnchorBeyond,
+    /// An anchor names another history.
+    AnchorDiffers,
+    /// Two events claim one place.
+    Conflict,
+    /// The key ring is not the one that the log names.
+    KeyringDiffers,
+    /// The two copies of a key slot differ, or both are damaged.
+    KeySlotDamaged,
+    /// One copy of a key slot or table is damaged; the other holds.
+    KeySlotRepairable,
 }
 
 impl FindingCode {
     /// Whether this finding says that the log's end was cut off or an older copy was put back.
     #[must_use]
     pub const fn is_truncation(self) -> bool {
-        matches!(self, Self::Truncated)
+        matches!(self, Self::Truncated | Self::AnchorBeyond)
     }
 
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail | Self::WitnessHolds)
+        matches!(self, Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable)
     }
 }
 

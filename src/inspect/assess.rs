@@ -1,0 +1,85 @@
+//! The assessment of a log: the walk, the anchors, and the verdict that both lead to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crypto::Hash;
+use crate::log::Frame;
+use crate::store::Medium;
+
+use super::anchor::{self, Anchor, Coverage, Tree};
+use super::walk::{Course, Site, Walked, walk};
+use super::{Finding, FindingCode, Report, Verdict};
+
+/// Kinds of events that record a checkpoint or where it was put: an anchor cannot cover its own record.
+const CHECKPOINT_KINDS: std::ops::RangeInclusive<u16> = 16..=17;
+
+/// A log, assessed.
+#[derive(Debug)]
+pub struct Assessment {
+    /// What the walk found, and what the anchors say against it.
+    pub walked: Walked,
+    /// How far anchors vouch for it.
+    pub coverage: Coverage,
+}
+
+impl Assessment {
+    /// The findings.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.walked.report
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of(&self.walked.report, &self.coverage)
+    }
+}
+
+/// Walks a log and compares it with anchors. `live` says that somebody may be writing it: an end that is no
+/// whole batch is ordinary then, and after a clean close it is not.
+pub fn assess(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    anchors: &[Anchor],
+    live: bool,
+    visit: &mut dyn FnMut(&Frame<'_>, Site<'_>),
+) -> Assessment {
+    let sizes: BTreeSet<u64> = anchors.iter().map(|anchor| anchor.size).collect();
+    let mut tree = Tree::default();
+    let mut roots: BTreeMap<u64, Hash> = BTreeMap::new();
+    let mut last_plain = None;
+    if sizes.contains(&0) {
+        roots.insert(0, tree.root());
+    }
+    let mut walked = walk(medium, course, &mut |frame, site| {
+        let seq = frame.header.seq;
+        if !CHECKPOINT_KINDS.contains(&frame.header.kind) {
+            last_plain = Some(seq);
+        }
+        if !sizes.is_empty() && seq == tree.size() {
+            tree.push(&frame.hash);
+            if sizes.contains(&tree.size()) {
+                roots.insert(tree.size(), tree.root());
+            }
+        }
+        visit(frame, site);
+    });
+    if !live {
+        unclean_tail(&mut walked);
+    }
+    let coverage = anchor::compare(&mut walked.report, anchors, &roots, last_plain);
+    Assessment { walked, coverage }
+}
+
+/// A ledger that was closed cleanly ends with its last frame: bytes behind it were put there afterwards.
+fn unclean_tail(walked: &mut Walked) {
+    let Some(head) = walked.head.filter(|head| head.witness_clean) else { return };
+    let torn = walked.report.findings.iter().find(|finding| finding.code == FindingCode::TornTail).cloned();
+    if let Some(torn) = torn
+        && walked.report.head.is_some_and(|last| last.seq == head.seq)
+    {
+        let what = format!("the log was closed cleanly at event {}, but {}", head.seq, torn.what);
+        walked.report.push(Finding { code: FindingCode::TailAltered, what, ..torn });
+    }
+}
