@@ -54,7 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`examine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -77,6 +77,7 @@ pub mod crypto;
 pub mod device;
 pub mod engine;
 pub mod event;
+pub mod examine;
 pub mod identity;
 pub mod inspect;
 pub mod keys;

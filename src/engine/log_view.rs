@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::base::{Caller, Timestamp};
 use crate::crypto::Hash;
 use crate::event::{Event, Kind};
-use crate::log::JournalError;
+use crate::keys::Unlocked;
+use crate::log::{Frame, JournalError};
 
 use super::core::Core;
 use super::error::Error;
@@ -53,6 +54,28 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Opens and decodes one frame.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`], [`Error::Codec`] or [`Error::Keys`] where it does not open.
+    pub fn open(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Self, Error> {
+        let header = &frame.header;
+        let decoded = decode_frame(frame, unlocked)?;
+        Ok(Self {
+            seq: header.seq,
+            time: header.time,
+            kind: header.kind,
+            schema: header.schema,
+            epoch: header.epoch,
+            batch_index: header.batch_index,
+            batch_len: header.batch_len,
+            prev: header.prev,
+            hash: frame.hash,
+            caller: decoded.caller,
+            event: decoded.event,
+        })
+    }
+
     /// The kind's stable name.
     #[must_use]
     pub fn kind_name(&self) -> String {
@@ -135,21 +158,8 @@ impl LogView {
         let unlocked = self.core.unlocked();
         let mut failed = None;
         self.core.journal.read_range(from, to, &mut |frame| {
-            let header = &frame.header;
-            match decode_frame(frame, &unlocked) {
-                Ok(decoded) => visit(Entry {
-                    seq: header.seq,
-                    time: header.time,
-                    kind: header.kind,
-                    schema: header.schema,
-                    epoch: header.epoch,
-                    batch_index: header.batch_index,
-                    batch_len: header.batch_len,
-                    prev: header.prev,
-                    hash: frame.hash,
-                    caller: decoded.caller,
-                    event: decoded.event,
-                }),
+            match Entry::open(frame, &unlocked) {
+                Ok(entry) => visit(entry),
                 Err(error) => {
                     failed = Some(error);
                     ControlFlow::Break(())

@@ -89,6 +89,8 @@ pub enum FindingCode {
     Truncated,
     /// A frame's body does not open or is no event.
     BodyDamaged,
+    /// A newer program wrote an event that this one does not know; its hash and place are right.
+    UnknownEvent,
     /// An event does not fit the state before it.
     EventNonsense,
     /// The live state is not the fold of the events.
@@ -135,7 +137,7 @@ impl FindingCode {
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable)
+        matches!(self, Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable | Self::UnknownEvent)
     }
 }
 

@@ -258,6 +258,26 @@ impl KeyTable {
         if first == second { self.place(slot).open(kek, self.ledger_id, &first) } else { Err(SlotError::Damaged) }
     }
 
+    /// What each copy of a slot holds.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`].
+    pub fn statuses(&self, slot: u64) -> Result<[SlotStatus; 2], KeysError> {
+        let status = |stored| match stored {
+            Stored::Shredded { seq } => SlotStatus::Shredded { seq },
+            Stored::Present { .. } => SlotStatus::Present,
+            Stored::Empty => SlotStatus::Empty,
+            Stored::Damaged => SlotStatus::Damaged,
+        };
+        Ok([status(self.read_copy(0, slot)?), status(self.read_copy(1, slot)?)])
+    }
+
+    /// Whether both copies of a slot hold the same.
+    #[must_use]
+    pub fn copies_agree(&self, slot: u64) -> bool {
+        matches!((self.read_copy(0, slot), self.read_copy(1, slot)), (Ok(one), Ok(other)) if one == other)
+    }
+
     /// What a slot holds, from both copies; shredded in one is shredded.
     ///
     /// # Errors
