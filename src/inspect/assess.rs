@@ -29,6 +29,16 @@ impl Assessment {
         &self.walked.report
     }
 
+    /// Adds what was found otherwise.
+    pub fn add(&mut self, finding: Finding) {
+        self.walked.report.push(finding);
+    }
+
+    /// Puts the findings in the order of the log, so that the same evidence reads the same.
+    pub fn sort(&mut self) {
+        self.walked.report.findings.sort_by_key(|finding| (finding.seq, finding.offset));
+    }
+
     /// The verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
