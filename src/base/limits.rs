@@ -261,3 +261,11 @@ pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 pub const CA_KEYS_MAX: usize = 8;
 /// Longest checkpoint note in bytes that is read: one with sixteen signatures is far below.
 pub const CHECKPOINT_NOTE_MAX: usize = 64 * 1024;
+/// Bytes hashed per byte scanned at most while carving: real frames need one, made-up headers ask for thousands.
+pub const CARVE_HASH_FACTOR: usize = 64;
+/// Pieces of split frames remembered while carving: a terabyte of random bytes holds about as many look-alikes.
+pub const CARVE_PIECES_MAX: usize = 1 << 20;
+/// Ways tried to put one split frame together.
+pub const CARVE_TRIES_MAX: usize = 256;
+/// Damaged headers that a carving report names one by one.
+pub const CARVE_DAMAGED_MAX: usize = 1000;
