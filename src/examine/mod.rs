@@ -6,11 +6,14 @@
 //! and every live version must have its key, every shredded one must not.
 
 mod bodies;
+mod key_files;
 mod rebuild;
+mod verify;
 
 use std::path::Path;
 
 use crate::base::{LedgerId, SlotId};
+use crate::checkpoint::{self, VerifierKey};
 use crate::crypto::{Hash, Key, labels};
 use crate::engine::{Entry, Error};
 use crate::keys::{self, Credential, KeyTable, KeysError, Unlocked};
@@ -18,7 +21,9 @@ use crate::log::Frame;
 use crate::store::Medium;
 
 pub use bodies::Bodies;
+pub use key_files::key_files;
 pub use rebuild::{Origin, RebuildError, Rebuilt, rebuild};
+pub use verify::{Asked, verify};
 
 /// The keys of a ledger under examination.
 #[derive(Debug)]
@@ -62,6 +67,13 @@ impl Keys {
     #[must_use]
     pub fn head_key(&self) -> Option<Key> {
         self.opened.first().map(|(_, unlocked)| unlocked.ledger_key().subkey(labels::HEAD_MAC))
+    }
+
+    /// The key that signs the ledger's checkpoints.
+    #[must_use]
+    pub fn verifier(&self) -> Option<VerifierKey> {
+        let key = checkpoint::signing_key(self.first()?.ledger_key()).ok()?;
+        Some(checkpoint::verifier(self.ledger_id, key.public()))
     }
 
     /// Opens one event.

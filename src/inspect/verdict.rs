@@ -65,7 +65,7 @@ impl fmt::Display for Verdict {
             Self::IntactUnanchored => f.write_str("INTACT-UNANCHORED"),
             Self::Truncated => f.write_str("TRUNCATED"),
             Self::Damaged(ranges) => {
-                f.write_str(if ranges.is_empty() { "DAMAGED(keys" } else { "DAMAGED(" })?;
+                f.write_str(if ranges.is_empty() { "DAMAGED(files" } else { "DAMAGED(" })?;
                 for (index, (from, to)) in ranges.iter().take(RANGES_MAX).enumerate() {
                     f.write_str(if index > 0 { "," } else { "" })?;
                     if from == to { write!(f, "{from}")? } else { write!(f, "{from}-{to}")? }

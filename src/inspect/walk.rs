@@ -31,7 +31,7 @@ pub fn verify_files(medium: &dyn Medium, home: &Path, head_key: Option<&Key>) ->
 }
 
 /// What a walk goes over.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Course<'a> {
     /// Segments: the first sequence number as the name or header states it, and the file. In order.
     pub segments: Vec<(u64, PathBuf)>,
@@ -43,6 +43,8 @@ pub struct Course<'a> {
     pub part: bool,
     /// Events whose hashes are kept for the caller.
     pub watch: Vec<u64>,
+    /// The home that they belong to, where they do.
+    pub home: PathBuf,
     /// Where segments were expected, for the finding that there are none.
     pub folder: PathBuf,
 }
@@ -60,7 +62,7 @@ impl Course<'_> {
             .filter_map(|name| segment::parse_file_name(name).map(|first| (first, folder.join(name))))
             .collect();
         segments.sort_unstable();
-        Ok(Self { segments, head: Some(home.join("head")), folder, ..Self::default() })
+        Ok(Self { segments, head: Some(home.join("head")), home: home.to_owned(), folder, ..Self::default() })
     }
 }
 

@@ -9,19 +9,20 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base", "crypto"]),
     ("store", &["base", "testing"]),
     ("event", &["base", "crypto"]),
     ("log", &["base", "crypto", "store"]),
+    ("checkpoint", &["base", "crypto"]),
     ("keys", &["base", "crypto", "store"]),
     ("projection", &["base", "crypto", "store", "log"]),
     ("vault", &["base", "crypto", "event"]),
     ("identity", &["base", "crypto", "event"]),
     ("auth", &["base", "crypto", "event"]),
-    ("inspect", &["base", "crypto", "store", "log"]),
+    ("inspect", &["base", "checkpoint", "crypto", "store", "log"]),
     (
         "engine",
         &[
@@ -31,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "store",
             "event",
             "log",
+            "checkpoint",
             "keys",
             "projection",
             "vault",
@@ -39,16 +41,17 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "inspect",
         ],
     ),
-    ("examine", &["base", "crypto", "engine", "event", "inspect", "keys", "log", "store"]),
+    ("examine", &["base", "checkpoint", "crypto", "engine", "event", "inspect", "keys", "log", "store"]),
     ("oauth", &["auth", "base", "engine", "event"]),
     ("tls", &["base", "event", "identity", "pki"]),
-    ("device", &["base", "crypto", "event", "identity", "pki", "tls"]),
-    ("serve", &["auth", "base", "device", "engine", "event", "identity", "oauth", "pki", "tls", "vault"]),
+    ("device", &["base", "checkpoint", "crypto", "event", "identity", "pki", "tls"]),
+    ("serve", &["auth", "base", "checkpoint", "device", "engine", "event", "identity", "oauth", "pki", "tls", "vault"]),
     (
         "testing",
         &[
             "auth",
             "base",
+            "checkpoint",
             "device",
             "identity",
             "oauth",

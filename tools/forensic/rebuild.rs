@@ -6,7 +6,6 @@ use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
 use palyra_ledger::examine::{self, Origin, RebuildError};
-use palyra_ledger::inspect::Evidence;
 use palyra_ledger::{Clock, SystemClock};
 use serde_json::json;
 
@@ -33,9 +32,8 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
     let Some(keys) = keyring::open(&case, &asked)? else {
         return Err(Failure::new(ExitCode::Locked, "no keys were given", "name their folder with --keys-dir"));
     };
-    let elsewhere = asked.keys_dir.as_deref().map(Evidence::at).transpose().map_err(|error| unreadable(&error))?;
+    let (elsewhere, keys_dir) = keyring::place(&case, &asked)?;
     let course = case.course()?;
-    let keys_dir = if elsewhere.is_some() { PathBuf::new() } else { case.keys_dir() };
     let origin = Origin {
         evidence: &case.evidence,
         course: &course,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::{Output, Style};
-use palyra_ledger::examine::{Bodies, Keys};
-use palyra_ledger::inspect::{Anchor, Assessment, Evidence, Finding, FindingCode, Verdict, assess};
+use palyra_ledger::checkpoint::VerifierKey;
+use palyra_ledger::examine::{self, Asked};
+use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Verdict};
 use palyra_ledger::store::Medium;
 use palyra_ledger::{KeysError, limits};
 use serde_json::{Value, json};
@@ -23,13 +24,20 @@ pub struct VerifyArgs {
     /// A checkpoint that was kept elsewhere; several may be given
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// The ledger's public key (`NAME+ID+KEY`), or a file with it; checkpoints must be signed by it
+    #[arg(long, value_name = "VKEY|FILE")]
+    public_key: Option<String>,
     #[command(flatten)]
     keys: KeyArgs,
 }
 
 /// Runs `verify`.
 pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let anchors = args.anchor.iter().map(read_anchor).collect::<Result<Vec<_>, _>>()?;
+    let public_key = args.public_key.as_deref().map(read_key).transpose()?;
+    let mut anchors = Vec::new();
+    for path in &args.anchor {
+        anchors.extend(read_anchor(path, public_key.as_ref())?);
+    }
     let case = Case::open(&args.path, global)?;
     let (keys, ring_fault) = match keyring::try_open(&case, &args.keys)? {
         None => (None, None),
@@ -37,15 +45,24 @@ pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode,
         Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
         Some(Err(error)) => return Err(keyring::failure(error)),
     };
-    let mut assessment = examine(&case, &anchors, keys.as_ref())?;
+    let (elsewhere, dir) = keyring::place(&case, &args.keys)?;
+    let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
+    let asked = Asked {
+        anchors: &anchors,
+        public_key: public_key.as_ref(),
+        keys: keys.as_ref(),
+        keys_from: Some((from, dir.as_path())),
+        live: case.is_live(),
+    };
+    let mut assessment = check(&case, &asked)?;
     if let Some(error) = ring_fault {
         let what = format!("the keys in the evidence do not open: {error}");
         assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
     }
-    let level = match (&keys, anchors.is_empty()) {
+    let level = match (&keys, public_key.is_some() || !anchors.is_empty()) {
         (Some(_), _) => "keys",
-        (None, false) => "anchors",
-        (None, true) => "none",
+        (None, true) => "public_key",
+        (None, false) => "none",
     };
     let verdict = assessment.verdict();
     let printed = print(out, &assessment, &verdict, level);
@@ -60,41 +77,51 @@ const fn blames_evidence(error: &KeysError) -> bool {
     matches!(error, KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_))
 }
 
-fn read_anchor(path: &PathBuf) -> Result<Anchor, Failure> {
-    let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
-    let name = evidence.single().map(PathBuf::from).unwrap_or_default();
-    let bytes = evidence.read_all(&name, limits::CHECKPOINT_NOTE_MAX as u64).map_err(|error| unreadable(&error))?;
-    Anchor::parse(&name.display().to_string(), &bytes).map_err(|error| {
-        let what = format!("{} is no anchor: {error}", name.display());
-        Failure::usage(what, "give a checkpoint as the ledger or one of its devices kept it")
-    })
+fn read_anchor(path: &PathBuf, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
+    let (name, bytes) = read_small(path)?;
+    let notes = inspect::read_notes(&name, Kept::Elsewhere, &bytes, by);
+    let hint = "give a checkpoint as the ledger, an anchor or one of its devices kept it, and the key that signed it";
+    match notes {
+        Ok(notes) if !notes.is_empty() => Ok(notes),
+        // An anchor that is not what it claims to be vouches for nothing: no verdict may rest on it.
+        Ok(_) => Err(Failure::new(ExitCode::Integrity, format!("{name} holds no checkpoint"), hint)),
+        Err(error) => Err(Failure::new(ExitCode::Integrity, format!("{name} cannot be relied on: {error}"), hint)),
+    }
 }
 
-fn examine(case: &Case, anchors: &[Anchor], keys: Option<&Keys>) -> Result<Assessment, Failure> {
-    let mut course = case.course()?;
-    let head_key = keys.and_then(Keys::head_key);
-    course.head_key = head_key.as_ref();
+fn read_small(path: &PathBuf) -> Result<(String, Vec<u8>), Failure> {
+    let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
+    let name = evidence.single().map(PathBuf::from).unwrap_or_default();
+    let bytes = evidence.read_all(&name, limits::ANCHOR_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    Ok((name.display().to_string(), bytes))
+}
+
+/// A key's text, or a file that holds it.
+fn read_key(text: &str) -> Result<VerifierKey, Failure> {
+    let refused = |error: palyra_ledger::checkpoint::NoteError| {
+        Failure::usage(format!("the public key is not acceptable: {error}"), "give it as the ledger shows it: NAME+ID+KEY")
+    };
+    match text.parse() {
+        Ok(key) => Ok(key),
+        Err(error) if text.contains('+') => Err(refused(error)),
+        Err(_) => {
+            let (_, bytes) = read_small(&PathBuf::from(text))?;
+            String::from_utf8_lossy(&bytes).trim().parse().map_err(refused)
+        }
+    }
+}
+
+fn check(case: &Case, asked: &Asked<'_>) -> Result<Assessment, Failure> {
+    let course = case.course()?;
     let bar = progress(case.log_bytes(&course), "verifying");
-    let dir = case.keys_dir();
-    let table = keys.and_then(|keys| keys.table(&case.evidence, &dir).ok());
-    let mut bodies = keys.map(|keys| Bodies::new(keys, table.as_ref()));
     let mut seen = 0_u64;
-    let mut assessment = assess(&case.evidence, &course, anchors, case.is_live(), &mut |frame, site| {
+    let assessment = examine::verify(&case.evidence, &course, asked, &mut |frame, _| {
         seen += frame.bytes().len() as u64;
         if frame.header.seq % 4096 == 0 {
             bar.set_position(seen);
         }
-        if let Some(bodies) = &mut bodies {
-            bodies.visit(frame, site);
-        }
     });
     bar.finish_and_clear();
-    if let Some(bodies) = bodies {
-        for finding in bodies.finish(&case.evidence, &dir) {
-            assessment.add(finding);
-        }
-    }
-    assessment.sort();
     Ok(assessment)
 }
 
@@ -113,6 +140,7 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
                 "seq": head.seq, "hash": head.hash, "time": assessment.walked.last_time.map(|time| time.to_string()),
             })),
             "anchored_events": coverage.anchored_events,
+            "signed_events": coverage.signed_events,
             "unanchored": coverage.unanchored.map(|(from, through)| json!({"from": from, "through": through})),
             "findings": report.findings,
         }));
@@ -146,7 +174,7 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
 fn level_words(level: &str) -> &'static str {
     match level {
         "keys" => "all keys",
-        "anchors" => "anchors and no keys",
+        "public_key" => "anchors or a public key",
         _ => "no keys and no anchors",
     }
 }
