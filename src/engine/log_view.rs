@@ -157,13 +157,11 @@ impl LogView {
     pub fn read(&self, from: u64, to: u64, visit: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), Error> {
         let unlocked = self.core.unlocked();
         let mut failed = None;
-        self.core.journal.read_range(from, to, &mut |frame| {
-            match Entry::open(frame, &unlocked) {
-                Ok(entry) => visit(entry),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
+        self.core.journal.read_range(from, to, &mut |frame| match Entry::open(frame, &unlocked) {
+            Ok(entry) => visit(entry),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
             }
         })?;
         failed.map_or(Ok(()), Err)

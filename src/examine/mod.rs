@@ -109,4 +109,3 @@ impl Keys {
         self.opened.first().map(|(_, unlocked)| unlocked)
     }
 }
-

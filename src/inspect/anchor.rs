@@ -43,12 +43,7 @@ pub struct Anchor {
 ///
 /// # Errors
 /// [`NoteError`] of the first note that is none, or is not signed by that key.
-pub fn read_notes(
-    source: &str,
-    kept: Kept,
-    bytes: &[u8],
-    by: Option<&VerifierKey>,
-) -> Result<Vec<Anchor>, NoteError> {
+pub fn read_notes(source: &str, kept: Kept, bytes: &[u8], by: Option<&VerifierKey>) -> Result<Vec<Anchor>, NoteError> {
     let (mut notes, rest) = split_notes(bytes);
     if rest > 0 && (kept == Kept::Elsewhere || notes.is_empty()) {
         notes.extend(bytes.get(bytes.len() - rest..));
@@ -148,9 +143,16 @@ impl<'a> Comparison<'a> {
             },
             // What lies before it is damaged: the walk has said so, and nothing can be compared.
             Fit::Forked if damaged => {}
-            Fit::Holds | Fit::Forked => {
+            // The same end with other events before it is a chain that is broken between, and the walk has said
+            // where; over a whole chain it is the checkpoint that contradicts itself.
+            Fit::Holds if !report.ok => {}
+            Fit::Holds => {
+                let what = format!("checkpoint {size} of {source} names the log's event {} and another tree", size - 1);
+                report.push(Finding::new(FindingCode::CheckpointInvalid, Some(size - 1), what));
+            }
+            Fit::Forked => {
                 let what = format!("the first {size} events are not those that {source} names: another history");
-                let differs = Finding::new(FindingCode::AnchorDiffers, self.parting(end, size), what);
+                let differs = Finding::new(FindingCode::AnchorDiffers, Some(self.parting(end, size)), what);
                 report.push(Finding { through: Some(size - 1), ..differs });
             }
             Fit::Lost { first, last } => {
@@ -171,13 +173,13 @@ impl<'a> Comparison<'a> {
     }
 
     /// The first event that may be another: the one behind the largest smaller checkpoint that still fits.
-    fn parting(&self, end: u64, size: u64) -> Option<u64> {
+    fn parting(&self, end: u64, size: u64) -> u64 {
         let holds = |anchor: &&Anchor| {
             let checkpoint = anchor.signed.checkpoint();
             let found = self.found(checkpoint.size);
             checkpoint.size < size.min(end) && found == Some((checkpoint.head, checkpoint.root))
         };
         let last = self.anchors.iter().filter(holds).map(|anchor| anchor.signed.checkpoint().size).max();
-        Some(last.unwrap_or(0))
+        last.unwrap_or(0)
     }
 }

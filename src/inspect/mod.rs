@@ -72,6 +72,8 @@ pub enum FindingCode {
     BatchBroken,
     /// A segment's header is damaged.
     SegmentHeader,
+    /// A segment's header names a format version that is not known to this program.
+    UnknownVersion,
     /// A closed segment's trailer is missing or damaged.
     SegmentTrailer,
     /// A closed segment's digest does not match its bytes.
@@ -142,11 +144,10 @@ impl FindingCode {
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail
-                | Self::WitnessHolds
-                | Self::KeySlotRepairable
-                | Self::UnknownEvent
-                | Self::AnchorSuperseded)
+        matches!(
+            self,
+            Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable | Self::UnknownEvent | Self::AnchorSuperseded
+        )
     }
 }
 

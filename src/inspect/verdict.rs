@@ -107,6 +107,9 @@ impl Verdict {
         if any(&[FindingCode::AnchorDiffers, FindingCode::Conflict]) {
             return Self::Forked;
         }
+        if report.events == 0 && any(&[FindingCode::UnknownVersion]) {
+            return Self::Unverifiable(Reason::UnknownVersion);
+        }
         if report.events == 0 {
             let unreadable = any(&[FindingCode::Unreadable]);
             let nothing = faults.iter().all(|finding| finding.code == FindingCode::SegmentMissing);
@@ -152,7 +155,8 @@ mod tests {
     use super::*;
 
     fn report(findings: &[(FindingCode, Option<u64>)]) -> Report {
-        let mut report = Report { ok: true, ledger_id: None, events: 9, head: None, state_root: None, findings: vec![] };
+        let mut report =
+            Report { ok: true, ledger_id: None, events: 9, head: None, state_root: None, findings: vec![] };
         for (code, seq) in findings {
             report.add(*code, *seq, String::new());
         }

@@ -9,7 +9,7 @@ use crate::crypto::{Hash, Key};
 use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
-    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
 use crate::log::{Head, HeadError, HeadFile};
 use crate::store::{Medium, OpenMode, StoreError};
@@ -221,7 +221,9 @@ impl Walk<'_> {
             Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
                 let what = format!("{}: {why}", path.display());
-                self.find_at(FindingCode::SegmentHeader, first, (path, 0), what);
+                let future = matches!(why, SegmentError::Version(_));
+                let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
+                self.find_at(code, first, (path, 0), what);
             }
         }
         window.advance(SEGMENT_HEADER_LEN);

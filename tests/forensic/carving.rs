@@ -33,7 +33,8 @@ fn made(dir: &Path) -> PathBuf {
 }
 
 fn truth(home: &Path) -> Vec<Vec<u8>> {
-    let mut paths: Vec<_> = std::fs::read_dir(home.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(home.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let mut frames = Vec::new();
     for path in paths {

@@ -6,6 +6,7 @@ mod carving;
 mod keys;
 mod log;
 mod reading;
+mod speed;
 mod tampering;
 mod tool;
 mod vectors;

@@ -31,7 +31,7 @@ fn an_untouched_log_is_intact_however_its_segments_lie() {
 
 #[test]
 fn every_flipped_byte_of_a_log_is_found_and_located() {
-    let disk = ledger(2, &ManualClock::default(), 8);
+    let disk = ledger(2, &ManualClock::default(), 7);
     let frames = frames(&disk);
     let mut flips = 0;
     for path in segments(&disk) {
@@ -82,8 +82,7 @@ fn frames_moved_dropped_or_doubled_are_found_at_their_place() {
 
 #[test]
 fn frames_of_another_ledger_are_foreign() {
-    let clock = ManualClock::default();
-    let (disk, other) = (ledger(4, &clock, 8), ledger(5, &clock, 8));
+    let (disk, other) = (ledger(4, &ManualClock::default(), 8), ledger(5, &ManualClock::default(), 8));
     let (mut spliced, others) = (frame_bytes(&disk), frame_bytes(&other));
     spliced[4].clone_from(&others[4]);
     let damaged = laid_down(&disk, &spliced);
@@ -168,7 +167,8 @@ fn an_event_that_is_altered_and_chained_anew_needs_an_anchor_or_a_key() {
         let [none, anchored, keys] = verdicts(&without_head(&laid), &disk);
         assert_eq!([none.as_str(), anchored.as_str()], ["INTACT-UNANCHORED", "FORKED"], "{at}");
         // The header is sealed with the body: from here on nothing opens.
-        let range = if at + 1 == whole.len() { format!("DAMAGED({at})") } else { format!("DAMAGED({at}-{})", whole.len() - 1) };
+        let range =
+            if at + 1 == whole.len() { format!("DAMAGED({at})") } else { format!("DAMAGED({at}-{})", whole.len() - 1) };
         assert_eq!(keys, range);
     }
 }

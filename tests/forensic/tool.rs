@@ -19,7 +19,7 @@ impl Scene {
         for name in ["one", "two", "three"] {
             scene.ledger(&["secrets", "set", &format!("global/{name}"), "--stdin"], CANARY.as_bytes());
         }
-        scene.ledger(&["secrets", "set", "global/long", "--stdin"], &[b'x'; 30_000]);
+        scene.ledger(&["secrets", "set", "global/long", "--stdin"], &vec![b'x'; 30_000]);
         scene
     }
 
@@ -40,8 +40,10 @@ impl Scene {
     }
 
     /// Runs the tool on the home and expects an exit code.
+    #[allow(clippy::unused_self)]
     fn run(&self, words: &[&str], code: i32) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_palyra-forensic")).args(words).stdin(Stdio::null()).output().unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_palyra-forensic")).args(words).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(code), "{words:?}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
         text
@@ -97,13 +99,30 @@ fn nothing_on_the_evidence_is_opened_for_writing() {
         for line in std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains(home)) {
             let call = line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
             opened += usize::from(call.starts_with("openat"));
-            let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| line.contains(flag));
+            let writes =
+                ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| line.contains(flag));
             let changes = [
-                "unlink", "rename", "utime", "futimes", "chmod", "fchmod", "chown", "mkdir", "link", "symlink", "mknod", "truncate",
-                "ftruncate", "fallocate", "write", "pwrite", "setxattr", "flock",
+                "unlink",
+                "rename",
+                "utime",
+                "futimes",
+                "chmod",
+                "fchmod",
+                "chown",
+                "mkdir",
+                "link",
+                "symlink",
+                "mknod",
+                "truncate",
+                "ftruncate",
+                "fallocate",
+                "write",
+                "pwrite",
+                "setxattr",
+                "flock",
             ];
             let changing = changes.iter().any(|name| call.starts_with(name));
-            assert!(!writes && !(changing && !call.contains(&carved)), "{words:?}: {line}");
+            assert!(!writes && (!changing || call.contains(&carved)), "{words:?}: {line}");
         }
         assert!(opened > 5, "{words:?} opened {opened} files of the evidence");
     }
@@ -184,14 +203,20 @@ fn carved_events_and_keys_make_a_ledger_that_opens() {
     let (home, carved) = (scene.home(), scene.path("carved"));
     let sled = home.join("sled");
     scene.run(&["carve", sled.to_str().unwrap(), "-o", &carved], 0);
-    let report: Value = serde_json::from_slice(&std::fs::read(Path::new(&carved).join("report.json")).unwrap()).unwrap();
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(&carved).join("report.json")).unwrap()).unwrap();
     let id = report["ledgers"][0]["ledger_id"].as_str().unwrap().to_owned();
     assert_eq!(report["ledgers"][0]["proven_events"], 5);
     let events = format!("{carved}/{id}");
     let (keys, new) = (home.join("keys"), scene.path("new"));
     scene.run(&["rebuild", &events, "--keys-dir", keys.to_str().unwrap(), "-o", &new], 0);
     let ledger = |words: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_palyra-ledger")).env_clear().args(["--home", &new]).args(words).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_palyra-ledger"))
+            .env_clear()
+            .args(["--home", &new])
+            .args(words)
+            .output()
+            .unwrap()
     };
     let verified = ledger(&["log", "verify", "--state"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));

@@ -41,7 +41,8 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
         keys_dir: &keys_dir,
         keys: &keys,
     };
-    let rebuilt = examine::rebuild(&origin, &args.output, SystemClock.now()).map_err(|error| failure(&error, &args.output))?;
+    let rebuilt =
+        examine::rebuild(&origin, &args.output, SystemClock.now()).map_err(|error| failure(&error, &args.output))?;
     case.close(out)?;
     if out.is_json() {
         out.json(&json!({
@@ -52,7 +53,10 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
         out.line(&format!("rebuilt ledger {} with its first {} events", rebuilt.ledger_id, rebuilt.events))?;
         out.line(&format!("last event {} {}", rebuilt.events.saturating_sub(1), rebuilt.last_hash))?;
         if let Some(why) = &rebuilt.ended_by {
-            out.line(&format!("it ends there because {why}; {} later events are kept aside, in quarantine", rebuilt.aside))?;
+            out.line(&format!(
+                "it ends there because {why}; {} later events are kept aside, in quarantine",
+                rebuilt.aside
+            ))?;
         }
     }
     Ok(if rebuilt.ended_by.is_some() { ExitCode::Truncated } else { ExitCode::Ok })
@@ -62,7 +66,9 @@ fn failure(error: &RebuildError, home: &Path) -> Failure {
     let (code, hint) = match error {
         RebuildError::Store(error) => return unreadable(error),
         RebuildError::Taken { .. } => (ExitCode::Conflict, "a ledger is never overwritten"),
-        RebuildError::NoBeginning { .. } => (ExitCode::Integrity, "look for the beginning with `palyra-forensic carve` in more places"),
+        RebuildError::NoBeginning { .. } => {
+            (ExitCode::Integrity, "look for the beginning with `palyra-forensic carve` in more places")
+        }
         RebuildError::RingOfAnotherTime { .. } => (ExitCode::Integrity, "name that folder with --keys-dir"),
         RebuildError::Head(_) => (ExitCode::Io, "look at the disk, then run the command again"),
         RebuildError::NoKeys => (ExitCode::Locked, "name the folder of the keys with --keys-dir"),

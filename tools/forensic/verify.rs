@@ -1,13 +1,13 @@
 //! `verify`: the verdict, what it rests on, and where what is wrong lies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use palyra_ledger::checkpoint::VerifierKey;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::{Output, Style};
-use palyra_ledger::checkpoint::VerifierKey;
 use palyra_ledger::examine::{self, Asked};
-use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Verdict};
+use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Reason, Verdict};
 use palyra_ledger::store::Medium;
 use palyra_ledger::{KeysError, limits};
 use serde_json::{Value, json};
@@ -43,7 +43,13 @@ pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode,
         None => (None, None),
         Some(Ok(keys)) => (Some(keys), None),
         Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
-        Some(Err(error)) => return Err(keyring::failure(error)),
+        Some(Err(error)) => {
+            let failure = keyring::failure(error);
+            if failure.code == ExitCode::Locked {
+                unopened(out)?;
+            }
+            return Err(failure);
+        }
     };
     let (elsewhere, dir) = keyring::place(&case, &args.keys)?;
     let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
@@ -72,12 +78,24 @@ pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode,
     if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
 }
 
-/// Whether keys that do not open say something about the evidence, rather than about who asks.
-const fn blames_evidence(error: &KeysError) -> bool {
-    matches!(error, KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_))
+/// Keys were asked for and none are at hand: what was asked cannot be said.
+fn unopened(out: &Output) -> Result<(), Failure> {
+    let verdict = Verdict::Unverifiable(Reason::NeedsKey);
+    if out.is_json() {
+        return out.json(&json!({"verdict": verdict.to_string(), "exit_code": verdict.exit_code(), "level": "none"}));
+    }
+    out.painted(&[(Style::Bad, &verdict.to_string())])
 }
 
-fn read_anchor(path: &PathBuf, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
+/// Whether keys that do not open say something about the evidence, rather than about who asks.
+const fn blames_evidence(error: &KeysError) -> bool {
+    matches!(
+        error,
+        KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_)
+    )
+}
+
+fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
     let (name, bytes) = read_small(path)?;
     let notes = inspect::read_notes(&name, Kept::Elsewhere, &bytes, by);
     let hint = "give a checkpoint as the ledger, an anchor or one of its devices kept it, and the key that signed it";
@@ -89,7 +107,7 @@ fn read_anchor(path: &PathBuf, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, 
     }
 }
 
-fn read_small(path: &PathBuf) -> Result<(String, Vec<u8>), Failure> {
+fn read_small(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
     let name = evidence.single().map(PathBuf::from).unwrap_or_default();
     let bytes = evidence.read_all(&name, limits::ANCHOR_BYTES_MAX).map_err(|error| unreadable(&error))?;
@@ -99,13 +117,16 @@ fn read_small(path: &PathBuf) -> Result<(String, Vec<u8>), Failure> {
 /// A key's text, or a file that holds it.
 fn read_key(text: &str) -> Result<VerifierKey, Failure> {
     let refused = |error: palyra_ledger::checkpoint::NoteError| {
-        Failure::usage(format!("the public key is not acceptable: {error}"), "give it as the ledger shows it: NAME+ID+KEY")
+        Failure::usage(
+            format!("the public key is not acceptable: {error}"),
+            "give it as the ledger shows it: NAME+ID+KEY",
+        )
     };
     match text.parse() {
         Ok(key) => Ok(key),
         Err(error) if text.contains('+') => Err(refused(error)),
         Err(_) => {
-            let (_, bytes) = read_small(&PathBuf::from(text))?;
+            let (_, bytes) = read_small(Path::new(text))?;
             String::from_utf8_lossy(&bytes).trim().parse().map_err(refused)
         }
     }
@@ -156,15 +177,14 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
         _ => Style::Bad,
     };
     out.painted(&[(style, &verdict.to_string())])?;
-    let id = report.ledger_id.map(|id| id.to_string()).unwrap_or_else(|| "unknown".to_owned());
+    let id = report.ledger_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     out.line(&format!("ledger {id}, {} events checked with {}", report.events, level_words(level)))?;
     if let Some(head) = report.head {
         out.line(&format!("last event {} {}", head.seq, head.hash))?;
     }
     match coverage.unanchored {
-        Some((from, through)) if coverage.anchored_events > 0 => {
-            out.line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1)))
-        }
+        Some((from, through)) if coverage.anchored_events > 0 => out
+            .line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1))),
         Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
         None if coverage.anchored_events > 0 => out.line("anchored: every event"),
         None => Ok(()),
