@@ -55,8 +55,8 @@
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
 //! [`event`], [`log`], [`checkpoint`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`],
-//! [`deliver`], [`engine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the sources and
-//! holds the arrows.
+//! [`deliver`], [`engine`], [`examine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the
+//! sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -81,6 +81,7 @@ pub mod deliver;
 pub mod device;
 pub mod engine;
 pub mod event;
+pub mod examine;
 pub mod identity;
 pub mod inspect;
 pub mod keys;

@@ -356,6 +356,14 @@ pub const MASK_CHUNK: usize = 16 * 1024;
 pub const MOUNT_READERS_MAX: usize = 64;
 /// How long a reader of a mounted file may take nothing, in milliseconds.
 pub const MOUNT_STALL_MS: u64 = 30_000;
+/// Bytes hashed per byte scanned at most while carving: real frames need one, made-up headers ask for thousands.
+pub const CARVE_HASH_FACTOR: usize = 64;
+/// Pieces of split frames remembered while carving: a terabyte of random bytes holds about as many look-alikes.
+pub const CARVE_PIECES_MAX: usize = 1 << 20;
+/// Ways tried to put one split frame together.
+pub const CARVE_TRIES_MAX: usize = 256;
+/// Damaged headers that a carving report names one by one.
+pub const CARVE_DAMAGED_MAX: usize = 1000;
 /// Longest signed note in bytes: a checkpoint is below one kilobyte, and some witnesses sign beside.
 pub const NOTE_BYTES_MAX: usize = 8 * 1024;
 /// Most signatures on one note: twice what the format asks every reader to take.
@@ -381,3 +389,5 @@ pub const STATE_ENTRIES_PER_EVENT: u64 = 4;
 pub const CHECKPOINT_NOTES_MAX: u64 = 64 * 1024 * 1024;
 /// Most anchor files: each is read at every opening.
 pub const ANCHOR_FILES_MAX: usize = 16;
+/// Largest file of the ledger's own checkpoints in bytes that is examined.
+pub const CHECKPOINT_FILE_MAX: u64 = 64 * 1024 * 1024;

@@ -13,7 +13,7 @@ mod init;
 mod invocation;
 mod keys;
 mod log;
-mod output;
+pub mod output;
 mod pairing;
 mod programs;
 mod progress;
@@ -24,7 +24,7 @@ mod resolving;
 mod seat;
 mod secrets;
 mod serve;
-mod story;
+pub mod story;
 mod time;
 mod tour;
 

@@ -78,6 +78,53 @@ impl fmt::Debug for Hasher {
     }
 }
 
+/// A running digest that other programs know, too, for the custody of files: BLAKE3 without a context, as
+/// `b3sum` gives it, or SHA-256.
+#[derive(Clone)]
+pub enum FileDigest {
+    /// BLAKE3.
+    Blake3(Box<blake3::Hasher>),
+    /// SHA-256 (FIPS 180-4).
+    Sha256(sha2::Sha256),
+}
+
+impl FileDigest {
+    /// A BLAKE3 digest of nothing so far.
+    #[must_use]
+    pub fn blake3() -> Self {
+        Self::Blake3(Box::default())
+    }
+
+    /// A SHA-256 digest of nothing so far.
+    #[must_use]
+    pub fn sha256() -> Self {
+        Self::Sha256(<sha2::Sha256 as sha2::Digest>::new())
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Blake3(hasher) => drop(hasher.update(bytes)),
+            Self::Sha256(hasher) => sha2::Digest::update(hasher, bytes),
+        }
+    }
+
+    /// The digest of everything added.
+    #[must_use]
+    pub fn finish(self) -> Hash {
+        match self {
+            Self::Blake3(hasher) => Hash(*hasher.finalize().as_bytes()),
+            Self::Sha256(hasher) => Hash(sha2::Digest::finalize(hasher).into()),
+        }
+    }
+}
+
+impl fmt::Debug for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileDigest(..)")
+    }
+}
+
 /// BLAKE3 keyed hash of the parts run together: a MAC.
 #[must_use]
 pub fn keyed_hash(key: &Key, parts: &[&[u8]]) -> Hash {

@@ -12,6 +12,6 @@ mod sign;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
 pub use fingerprint::Fingerprint;
-pub use hash::{Hash, Hasher, KeyedHasher, keyed_hash, verify_mac};
+pub use hash::{FileDigest, Hash, Hasher, KeyedHasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};
 pub use sign::{PUBLIC_KEY_LEN, PublicKey, SIGNATURE_LEN, SignError, SigningKey};

@@ -77,6 +77,16 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))
 }
 
+/// Writes the marker files of a home that was rebuilt; the format's comes last.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn write_markers(medium: &dyn Medium, home: &Path, backend: BackendKind) -> Result<(), StoreError> {
+    let layout = Layout { home: home.to_owned() };
+    medium.write_atomic(&layout.backend(), marker(backend).as_bytes())?;
+    medium.write_atomic(&layout.format(), FORMAT.as_bytes())
+}
+
 /// Checks the marker files of an existing home; the backend that they name.
 pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<BackendKind, Error> {
     let path = layout.format();

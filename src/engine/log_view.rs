@@ -54,6 +54,28 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Opens and decodes one frame.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`], [`Error::Codec`] or [`Error::Keys`] where it does not open.
+    pub fn open(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Self, Error> {
+        let header = &frame.header;
+        let decoded = decode_frame(frame, unlocked)?;
+        Ok(Self {
+            seq: header.seq,
+            time: header.time,
+            kind: header.kind,
+            schema: header.schema,
+            epoch: header.epoch,
+            batch_index: header.batch_index,
+            batch_len: header.batch_len,
+            prev: header.prev,
+            hash: frame.hash,
+            caller: decoded.caller,
+            event: decoded.event,
+        })
+    }
+
     /// The kind's stable name.
     #[must_use]
     pub fn kind_name(&self) -> String {
@@ -72,25 +94,6 @@ impl Entry {
         }
         fields
     }
-}
-
-/// Opens one frame.
-pub(super) fn entry_of(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Entry, Error> {
-    let header = &frame.header;
-    let decoded = decode_frame(frame, unlocked)?;
-    Ok(Entry {
-        seq: header.seq,
-        time: header.time,
-        kind: header.kind,
-        schema: header.schema,
-        epoch: header.epoch,
-        batch_index: header.batch_index,
-        batch_len: header.batch_len,
-        prev: header.prev,
-        hash: frame.hash,
-        caller: decoded.caller,
-        event: decoded.event,
-    })
 }
 
 /// Reads the log.
@@ -154,7 +157,7 @@ impl LogView {
     pub fn read(&self, from: u64, to: u64, visit: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), Error> {
         let unlocked = self.core.unlocked();
         let mut failed = None;
-        self.core.journal.read_range(from, to, &mut |frame| match entry_of(frame, &unlocked) {
+        self.core.journal.read_range(from, to, &mut |frame| match Entry::open(frame, &unlocked) {
             Ok(entry) => visit(entry),
             Err(error) => {
                 failed = Some(error);

@@ -65,6 +65,7 @@ pub use execute::Committed;
 pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
 pub use history::{BranchRecord, LastCheckpoint};
+pub(crate) use home::write_markers;
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;

@@ -17,10 +17,10 @@ use crate::log::frame::{self, Frame};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
 use crate::store::{Medium, SledWitness, StoreError, StoreOp, Witness};
 
+use super::anchor_view;
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
-use super::anchor_view;
 
 /// Frames that were restored from the sled copy.
 #[derive(Debug, Clone, PartialEq, Eq)]

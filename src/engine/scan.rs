@@ -8,7 +8,7 @@ use crate::base::Timestamp;
 use crate::log::{Frame, Header, Journal, JournalError};
 
 use super::error::Error;
-use super::log_view::{Entry, LogView, entry_of};
+use super::log_view::{Entry, LogView};
 
 /// Events that one thread takes at a time.
 const BLOCK: u64 = 2048;
@@ -137,7 +137,7 @@ impl LogView {
             if !header(&frame.header) {
                 return ControlFlow::Continue(());
             }
-            match entry_of(frame, &unlocked) {
+            match Entry::open(frame, &unlocked) {
                 Ok(entry) => {
                     if wants(&entry) {
                         found.push(entry);

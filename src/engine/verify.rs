@@ -10,11 +10,11 @@ use crate::log::Frame;
 use crate::store::{SledWitness, Witness};
 use crate::vault::{self, VersionRecord};
 
+use super::anchor_view;
 use super::checkpoints::root_of;
 use super::core::Core;
 use super::error::Error;
 use super::history::{self, BranchRecord};
-use super::anchor_view;
 use super::replay::{Replay, ReplayPoint};
 
 /// What to verify beyond chain, head and the live state's root.

@@ -46,6 +46,14 @@ pub enum CodecError {
     Encode(#[source] Box<EncodeError>),
 }
 
+impl CodecError {
+    /// Whether a newer program may know what this one does not.
+    #[must_use]
+    pub const fn is_from_the_future(&self) -> bool {
+        matches!(self, Self::UnknownKind { .. } | Self::UnknownSchema { .. })
+    }
+}
+
 type Config = Configuration<LittleEndian, Fixint, Limit<BODY_MAX>>;
 
 const fn config() -> Config {

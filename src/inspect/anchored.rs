@@ -14,7 +14,7 @@ use super::{FindingCode, Report};
 /// Kind that begins a branch.
 const BRANCH: u16 = 19;
 /// Kinds that record checkpoints and anchors: they come behind the checkpoint and need none themselves.
-const OWN: std::ops::RangeInclusive<u16> = 16..=18;
+pub(super) const OWN: std::ops::RangeInclusive<u16> = 16..=18;
 
 /// What is known of a log outside of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -117,7 +117,8 @@ impl LogMarks {
         &self.branches
     }
 
-    fn head(&self, size: u64) -> Option<Hash> {
+    /// Hash of the last of the first `size` events, where that size was asked for and the event is there.
+    pub(super) fn head(&self, size: u64) -> Option<Hash> {
         self.marks.get(&size).copied().flatten().map(|(head, _)| head)
     }
 

@@ -5,16 +5,27 @@
 //! in them. Forgery, truncation and rollback show against the authenticated head file, against the
 //! sealed bodies, and against anchors kept elsewhere.
 
+pub mod anchor;
 mod anchored;
+mod assess;
+pub mod carve;
+mod evidence;
+mod verdict;
 mod walk;
+pub mod what;
+mod window;
 
 use serde::Serialize;
 
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 
+pub use anchor::{Anchor, Coverage, Kept, read_notes};
 pub use anchored::{Anchored, LogMarks, Outside, compare_outside};
-pub use walk::{verify_files, verify_files_with};
+pub use assess::{Assessment, assess};
+pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, STDIN};
+pub use verdict::{Reason, Verdict};
+pub use walk::{Course, Site, Walked, verify_files, verify_files_with, walk};
 
 /// What a check found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,8 +35,25 @@ pub struct Finding {
     /// The sequence number it is about, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// The last sequence number it is about, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<u64>,
+    /// The file it was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The byte of the file at which it was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// In words: what, where, and what may be done.
     pub what: String,
+}
+
+impl Finding {
+    /// A finding without a place in a file.
+    #[must_use]
+    pub const fn new(code: FindingCode, seq: Option<u64>, what: String) -> Self {
+        Self { code, seq, through: None, file: None, offset: None, what }
+    }
 }
 
 /// The stable codes of findings.
@@ -46,6 +74,8 @@ pub enum FindingCode {
     BatchBroken,
     /// A segment's header is damaged.
     SegmentHeader,
+    /// A segment's header names a format version that is not known to this program.
+    UnknownVersion,
     /// A closed segment's trailer is missing or damaged.
     SegmentTrailer,
     /// A closed segment's digest does not match its bytes.
@@ -64,6 +94,8 @@ pub enum FindingCode {
     Truncated,
     /// A frame's body does not open or is no event.
     BodyDamaged,
+    /// A newer program wrote an event that this one does not know; its hash and place are right.
+    UnknownEvent,
     /// An event does not fit the state before it.
     EventNonsense,
     /// The live state is not the fold of the events.
@@ -94,6 +126,20 @@ pub enum FindingCode {
     MoveUnfinished,
     /// A file could not be read.
     Unreadable,
+    /// Bytes stand behind the end of a log that was closed cleanly.
+    TailAltered,
+    /// An anchor belongs to another ledger.
+    AnchorForeign,
+    /// A checkpoint is no whole note, or is not signed by the ledger's key.
+    CheckpointInvalid,
+    /// Two events claim one place.
+    Conflict,
+    /// The key ring is not the one that the log names.
+    KeyringDiffers,
+    /// The two copies of a key slot differ, or both are damaged.
+    KeySlotDamaged,
+    /// One copy of a key slot or table is damaged; the other holds.
+    KeySlotRepairable,
     /// An anchor knows of events that the log has not.
     AnchorLost,
     /// An anchor knows of a branch of history that the log has not.
@@ -132,6 +178,8 @@ impl FindingCode {
                 | Self::WitnessHolds
                 | Self::EnvelopeOrphaned
                 | Self::MoveUnfinished
+                | Self::KeySlotRepairable
+                | Self::UnknownEvent
                 | Self::AnchorSuperseded
                 | Self::AnchorAbsent
                 | Self::CheckpointCopy
@@ -172,7 +220,11 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
-        self.findings.push(Finding { code, seq, what });
+        self.push(Finding::new(code, seq, what));
+    }
+
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.findings.push(finding);
         self.ok = self.findings.iter().all(|finding| finding.code.is_note());
     }
 }

@@ -1,21 +1,22 @@
 //! The walk: every byte of the journal is read and checked, damage is located, and the walk goes on
 //! behind it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use crate::base::Timestamp;
-use crate::crypto::{Hash, Hasher, Key};
+use crate::base::{LedgerId, Timestamp};
+use crate::crypto::{Hash, Key};
 use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
-    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
-use crate::log::{HeadError, HeadFile};
-use crate::store::{Medium, MediumFile, OpenMode, StoreError};
+use crate::log::{Head, HeadError, HeadFile};
+use crate::store::{Medium, OpenMode, StoreError};
 
-use super::{FindingCode, Report, ReportHead};
+use super::window::Window;
+use super::{Finding, FindingCode, Report, ReportHead};
 
-const WINDOW: usize = 4 * 1024 * 1024;
 /// Findings of one kind of damage beyond which a walk only counts: a destroyed disk has millions.
 const FINDINGS_MAX: usize = 1000;
 
@@ -38,69 +39,121 @@ pub fn verify_files_with(
     head_key: Option<&Key>,
     observe: &mut dyn FnMut(&Header, &Hash),
 ) -> Result<Report, StoreError> {
-    let dir = home.join("journal");
-    let mut firsts: Vec<u64> = medium.list(&dir)?.iter().filter_map(|name| segment::parse_file_name(name)).collect();
-    firsts.sort_unstable();
+    let course = Course { head_key, ..Course::of_home(medium, home)? };
+    Ok(walk(medium, &course, &mut |frame, _| observe(&frame.header, &frame.hash)).report)
+}
+
+/// What a walk goes over.
+#[derive(Debug, Clone, Default)]
+pub struct Course<'a> {
+    /// Segments: the first sequence number as the name or header states it, and the file. In order.
+    pub segments: Vec<(u64, PathBuf)>,
+    /// The head file, where one belongs to them.
+    pub head: Option<PathBuf>,
+    /// The key that authenticates the head file, where it is at hand.
+    pub head_key: Option<&'a Key>,
+    /// Whether the log must begin at event 0; a single segment need not.
+    pub part: bool,
+    /// Events whose hashes are kept for the caller.
+    pub watch: Vec<u64>,
+    /// The home that they belong to, where they do.
+    pub home: PathBuf,
+    /// Where segments were expected, for the finding that there are none.
+    pub folder: PathBuf,
+}
+
+impl Course<'_> {
+    /// The segments and the head file of a home.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal's folder cannot be listed.
+    pub fn of_home(medium: &dyn Medium, home: &Path) -> Result<Self, StoreError> {
+        let folder = home.join("journal");
+        let mut segments: Vec<(u64, PathBuf)> = medium
+            .list(&folder)?
+            .iter()
+            .filter_map(|name| segment::parse_file_name(name).map(|first| (first, folder.join(name))))
+            .collect();
+        segments.sort_unstable();
+        Ok(Self { segments, head: Some(home.join("head")), home: home.to_owned(), folder, ..Self::default() })
+    }
+}
+
+/// Where a frame stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// First byte of the frame in it.
+    pub offset: u64,
+}
+
+/// What a walk brought home.
+#[derive(Debug)]
+pub struct Walked {
+    /// What was found.
+    pub report: Report,
+    /// Hashes of the watched events that are there.
+    pub hashes: BTreeMap<u64, Hash>,
+    /// What the head file says.
+    pub head: Option<Head>,
+    /// Sequence number and time of the first whole frame.
+    pub first: Option<(u64, Timestamp)>,
+    /// Time of the last whole frame.
+    pub last_time: Option<Timestamp>,
+}
+
+/// Walks over segments in order and shows every whole frame, also those behind damage.
+///
+/// Frames are hashed on all cores, a window at a time; the links between them are compared in order.
+pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Frame<'_>, Site<'_>)) -> Walked {
     let mut walk = Walk {
         report: Report { ok: true, ..Report::default() },
         expected: 0,
         prev: None,
         time: Timestamp::from_millis(0),
         batch_left: 0,
-        head_at: None,
-        observe,
+        watch: course.watch.iter().map(|seq| (*seq, None)).collect(),
+        first: None,
+        damaged_here: false,
+        visit,
     };
-    let head = read_head(medium, home, head_key, &firsts, &dir, &mut walk.report);
-    walk.head_at = head.map(|head| (head.seq, None));
-    for (index, first) in firsts.iter().copied().enumerate() {
-        let last = index + 1 == firsts.len();
-        if let Err(error) = walk.segment(medium, &dir, first, last) {
-            walk.find(
-                FindingCode::Unreadable,
-                Some(first),
-                format!("{error}; copy what can be read and look at the disk"),
-            );
+    walk.report.ledger_id = ledger_of(medium, course);
+    let head = walk.read_head(medium, course);
+    if let Some(head) = head {
+        walk.watch.entry(head.seq).or_default();
+    }
+    if course.part {
+        walk.expected = course.segments.first().map_or(0, |(first, _)| *first);
+    }
+    for (index, (first, path)) in course.segments.iter().enumerate() {
+        let last = index + 1 == course.segments.len();
+        if let Err(error) = walk.segment(medium, path, *first, last) {
+            let what = format!("{error}; copy what can be read and look at the disk");
+            walk.push(Finding { file: Some(shown(path)), ..Finding::new(FindingCode::Unreadable, Some(*first), what) });
         }
     }
-    if firsts.is_empty() {
-        walk.find(FindingCode::SegmentMissing, Some(0), format!("{} holds no segment", dir.display()));
+    if course.segments.is_empty() {
+        walk.find(FindingCode::SegmentMissing, Some(0), format!("{} holds no segment", course.folder.display()));
     }
     walk.compare_head(head);
-    Ok(walk.report)
+    let last_time = walk.first.map(|_| walk.time);
+    let hashes = walk.watch.into_iter().filter_map(|(seq, hash)| Some((seq, hash?))).collect();
+    Walked { report: walk.report, hashes, head, first: walk.first, last_time }
 }
 
-fn read_head(
-    medium: &dyn Medium,
-    home: &Path,
-    head_key: Option<&Key>,
-    firsts: &[u64],
-    dir: &Path,
-    report: &mut Report,
-) -> Option<crate::log::Head> {
-    // The ledger id comes from the first segment that has a whole header.
-    let ledger_id = firsts.iter().find_map(|first| {
-        let file = medium.open(&dir.join(segment::file_name(*first)), OpenMode::Read).ok()?;
+/// The ledger id of the first segment that has a whole header.
+fn ledger_of(medium: &dyn Medium, course: &Course<'_>) -> Option<LedgerId> {
+    course.segments.iter().find_map(|(_, path)| {
+        let file = medium.open(path, OpenMode::Read).ok()?;
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         file.read_at(0, &mut bytes).ok()?;
         SegmentHeader::parse(&bytes).ok().map(|header| header.ledger_id)
-    });
-    report.ledger_id = ledger_id;
-    let ledger_id = ledger_id?;
-    match HeadFile::open(medium, &home.join("head"), ledger_id, head_key, false) {
-        Ok((_, head)) => Some(head),
-        Err(HeadError::Store(error)) if error.is_not_found() => {
-            report.add(
-                FindingCode::HeadMissing,
-                None,
-                "there is no head file: whether the end was cut off cannot be told".to_owned(),
-            );
-            None
-        }
-        Err(error) => {
-            report.add(FindingCode::HeadDamaged, None, error.to_string());
-            None
-        }
-    }
+    })
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 struct Walk<'a> {
@@ -112,122 +165,102 @@ struct Walk<'a> {
     time: Timestamp,
     /// Frames that the batch under way still lacks.
     batch_left: u16,
-    /// The head's sequence number, and the hash found there.
-    head_at: Option<(u64, Option<Hash>)>,
-    observe: &'a mut dyn FnMut(&Header, &Hash),
-}
-
-/// A file read through a sliding window.
-struct Window {
-    file: Box<dyn MediumFile>,
-    buffer: Vec<u8>,
-    begin: usize,
-    /// Where `begin` lies in the file.
-    offset: u64,
-    loaded: u64,
-    digest: Hasher,
-}
-
-impl Window {
-    fn rest(&self) -> &[u8] {
-        self.buffer.get(self.begin..).unwrap_or_default()
-    }
-
-    fn fill(&mut self, needed: usize) -> Result<(), StoreError> {
-        if self.rest().len() >= needed {
-            return Ok(());
-        }
-        self.buffer.drain(..self.begin);
-        self.begin = 0;
-        let have = self.buffer.len();
-        self.buffer.resize(have + WINDOW.max(needed), 0);
-        let got = self.file.read_at(self.loaded, self.buffer.get_mut(have..).unwrap_or_default())?;
-        self.buffer.truncate(have + got);
-        self.loaded += got as u64;
-        Ok(())
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.rest().len());
-        let passed = self.buffer.get(self.begin..self.begin + bytes).unwrap_or_default();
-        self.digest.update(passed);
-        self.begin += bytes;
-        self.offset += bytes as u64;
-    }
+    /// Sequence numbers that are watched, and the hashes found there.
+    watch: BTreeMap<u64, Option<Hash>>,
+    first: Option<(u64, Timestamp)>,
+    /// Whether damage was named in this segment: its digest says nothing more then.
+    damaged_here: bool,
+    visit: &'a mut dyn FnMut(&Frame<'_>, Site<'_>),
 }
 
 /// Whether nothing follows but zeros that the writer put there ahead of its frames, behind the trailer
 /// of a segment that it was about to close, perhaps.
 fn written_ahead(window: &Window, len: u64) -> Result<bool, StoreError> {
     let trailer = SegmentTrailer::parse(window.rest()).is_ok();
-    let from = window.offset + if trailer { SEGMENT_TRAILER_LEN as u64 } else { 0 };
-    all_zeros(&*window.file, from, len)
+    let from = window.offset() + if trailer { SEGMENT_TRAILER_LEN as u64 } else { 0 };
+    all_zeros(window.file(), from, len)
 }
 
 impl Walk<'_> {
-    fn find(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
+    fn push(&mut self, finding: Finding) {
         if self.report.findings.len() < FINDINGS_MAX {
-            self.report.add(code, seq, what);
+            self.report.push(finding);
         }
     }
 
-    fn segment(&mut self, medium: &dyn Medium, dir: &Path, first: u64, last: bool) -> Result<(), StoreError> {
-        let path = dir.join(segment::file_name(first));
-        let file = medium.open(&path, OpenMode::Read)?;
+    fn find(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
+        self.push(Finding::new(code, seq, what));
+    }
+
+    fn find_at(&mut self, code: FindingCode, seq: u64, (path, offset): (&Path, u64), what: String) {
+        let place = Finding { file: Some(shown(path)), offset: Some(offset), ..Finding::new(code, Some(seq), what) };
+        self.push(place);
+    }
+
+    fn read_head(&mut self, medium: &dyn Medium, course: &Course<'_>) -> Option<Head> {
+        let (path, ledger_id) = (course.head.as_ref()?, self.report.ledger_id?);
+        match HeadFile::open(medium, path, ledger_id, course.head_key, false) {
+            Ok((_, head)) => Some(head),
+            Err(HeadError::Store(error)) if error.is_not_found() => {
+                let what = "there is no head file: whether the end was cut off cannot be told".to_owned();
+                self.find(FindingCode::HeadMissing, None, what);
+                None
+            }
+            Err(error) => {
+                let finding = Finding::new(FindingCode::HeadDamaged, None, error.to_string());
+                self.push(Finding { file: Some(shown(path)), ..finding });
+                None
+            }
+        }
+    }
+
+    fn segment(&mut self, medium: &dyn Medium, path: &Path, first: u64, last: bool) -> Result<(), StoreError> {
+        self.damaged_here = false;
+        let file = medium.open(path, OpenMode::Read)?;
         let len = file.len()?;
-        let mut window = Window { file, buffer: Vec::new(), begin: 0, offset: 0, loaded: 0, digest: segment::digest() };
+        let mut window = Window::new(file);
         window.fill(SEGMENT_HEADER_LEN)?;
         let header = SegmentHeader::parse(window.rest());
         if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() {
-            self.find(
-                FindingCode::TornTail,
-                Some(first),
-                format!("{} was being made when the power went", path.display()),
-            );
+            let what = format!("{} was being made when the power went", path.display());
+            self.find_at(FindingCode::TornTail, first, (path, 0), what);
             return Ok(());
         }
         if first > self.expected {
-            self.find(
-                FindingCode::SegmentMissing,
-                Some(self.expected),
-                format!("no segment holds events {} to {}", self.expected, first - 1),
-            );
+            let what = format!("no segment holds events {} to {}", self.expected, first - 1);
+            let missing = Finding::new(FindingCode::SegmentMissing, Some(self.expected), what);
+            self.push(Finding { through: Some(first - 1), ..missing });
             self.prev = None;
             self.batch_left = 0;
         }
         self.expected = first;
         match header {
-            Ok(header) => self.check_header(&path, &header, first),
+            Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
-                self.find(FindingCode::SegmentHeader, Some(first), format!("{}: {why}", path.display()));
+                let what = format!("{}: {why}", path.display());
+                let future = matches!(why, SegmentError::Version(_));
+                let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
+                self.damaged_here = true;
+                self.find_at(code, first, (path, 0), what);
             }
         }
         window.advance(SEGMENT_HEADER_LEN);
-        self.frames(&mut window, &path, last, len)
+        self.frames(&mut window, path, last, len)
     }
 
     fn check_header(&mut self, path: &Path, header: &SegmentHeader, first: u64) {
         if self.report.ledger_id.is_some_and(|id| id != header.ledger_id) {
-            self.find(
-                FindingCode::ForeignFrame,
-                Some(first),
-                format!("{} belongs to ledger {}", path.display(), header.ledger_id),
-            );
+            let what = format!("{} belongs to ledger {}", path.display(), header.ledger_id);
+            self.find_at(FindingCode::ForeignFrame, first, (path, 0), what);
         }
         if header.first_seq != first {
-            self.find(
-                FindingCode::SegmentHeader,
-                Some(first),
-                format!("{} says that it begins at event {}", path.display(), header.first_seq),
-            );
+            let what = format!("{} says that it begins at event {}", path.display(), header.first_seq);
+            self.find_at(FindingCode::SegmentHeader, first, (path, 0), what);
         }
         let wanted = if first == 0 { Some(frame::genesis(header.ledger_id)) } else { self.prev };
         if wanted.is_some_and(|wanted| wanted != header.prev) {
-            self.find(
-                FindingCode::ChainBroken,
-                Some(first),
-                format!("{} does not follow the segment before it", path.display()),
-            );
+            let what = format!("{} does not follow the segment before it", path.display());
+            self.find_at(FindingCode::ChainBroken, first, (path, 0), what);
         }
         self.prev.get_or_insert(header.prev);
         if first == 0 {
@@ -245,15 +278,17 @@ impl Walk<'_> {
             if let Ok(header) = Header::parse(window.rest()) {
                 window.fill(header.frame_len())?;
             }
-            match Frame::parse(window.rest()) {
+            window.prepare();
+            let offset = window.offset();
+            match window.frame() {
                 Ok(frame) => {
-                    self.frame(path, window.offset, &frame);
+                    self.frame(path, offset, &frame);
                     let taken = frame.bytes().len();
                     window.advance(taken);
                 }
                 Err(_)
                     if window.rest().starts_with(&TRAILER_MAGIC)
-                        && len - window.offset == SEGMENT_TRAILER_LEN as u64 =>
+                        && len.saturating_sub(offset) == SEGMENT_TRAILER_LEN as u64 =>
                 {
                     closed = self.trailer(window, path)?;
                     window.advance(SEGMENT_TRAILER_LEN);
@@ -280,43 +315,38 @@ impl Walk<'_> {
         let header = &frame.header;
         let seq = header.seq;
         let at = |what: &str| format!("{} at byte {offset}: {what}", path.display());
+        let place = (path, offset);
         if self.report.ledger_id.is_some_and(|id| id != header.ledger_id) {
-            self.find(
-                FindingCode::ForeignFrame,
-                Some(seq),
-                at(&format!("the frame belongs to ledger {}", header.ledger_id)),
-            );
+            let what = at(&format!("the frame belongs to ledger {}", header.ledger_id));
+            self.find_at(FindingCode::ForeignFrame, seq, place, what);
             return;
         }
+        (self.visit)(frame, Site { path, offset });
+        self.first.get_or_insert((seq, header.time));
         if seq != self.expected {
             let what = at(&format!("event {seq} where event {} was to come", self.expected));
-            self.find(FindingCode::SequenceGap, Some(self.expected), what);
+            self.find_at(FindingCode::SequenceGap, self.expected, place, what);
         } else if self.prev.is_some_and(|prev| prev != header.prev) {
-            self.find(FindingCode::ChainBroken, Some(seq), at("the frame does not name the frame before it"));
+            let what = at("the frame does not name the frame before it");
+            self.find_at(FindingCode::ChainBroken, seq, place, what);
         }
         if header.time < self.time {
-            self.find(
-                FindingCode::TimeBackwards,
-                Some(seq),
-                at("the frame's time is before the time of the frame before it"),
-            );
+            let what = at("the frame's time is before the time of the frame before it");
+            self.find_at(FindingCode::TimeBackwards, seq, place, what);
         }
         let starts = header.batch_index == 0;
         if starts == (self.batch_left > 0) {
-            self.find(FindingCode::BatchBroken, Some(seq), at("a batch is not whole"));
+            self.find_at(FindingCode::BatchBroken, seq, place, at("a batch is not whole"));
         }
         self.batch_left = header.batch_len - header.batch_index - 1;
         self.time = self.time.max(header.time);
         self.prev = Some(frame.hash);
-        self.expected = seq + 1;
+        self.expected = seq.saturating_add(1);
         self.report.events += 1;
-        (self.observe)(header, &frame.hash);
         if self.batch_left == 0 {
             self.report.head = Some(ReportHead { seq, hash: frame.hash });
         }
-        if let Some((wanted, found)) = &mut self.head_at
-            && *wanted == seq
-        {
+        if let Some(found) = self.watch.get_mut(&seq) {
             *found = Some(frame.hash);
         }
     }
@@ -336,7 +366,7 @@ impl Walk<'_> {
                         Some(last_seq),
                         format!("{}: the trailer names another last event", path.display()),
                     );
-                } else if trailer.digest != window.digest.finish() {
+                } else if trailer.digest != window.digest() && !self.damaged_here {
                     self.find(
                         FindingCode::SegmentDigest,
                         Some(last_seq),
@@ -357,10 +387,10 @@ impl Walk<'_> {
         len: u64,
         why: frame::FrameError,
     ) -> Result<(), StoreError> {
-        let start = window.offset;
+        let start = window.offset();
         let expected = self.expected;
         if last && self.batch_left == 0 && written_ahead(window, len)? {
-            while window.offset < len {
+            while window.offset() < len {
                 window.fill(1)?;
                 window.advance(window.rest().len().max(1));
             }
@@ -376,12 +406,12 @@ impl Walk<'_> {
                 None => {
                     let all = rest.len();
                     // The last three bytes may begin a magic that the next window ends.
-                    window.advance(if window.loaded >= len { all } else { all - 3 });
+                    window.advance(if window.loaded() >= len { all } else { all - 3 });
                 }
                 Some(skip) => {
                     let begins = rest.get(skip..).unwrap_or_default();
                     let at_trailer = SegmentTrailer::parse(begins).is_ok()
-                        && len - (window.offset + skip as u64) == SEGMENT_TRAILER_LEN as u64;
+                        && len.saturating_sub(window.offset() + skip as u64) == SEGMENT_TRAILER_LEN as u64;
                     let whole = at_trailer || Frame::parse(begins).is_ok();
                     window.advance(if whole { skip } else { skip + 1 });
                     if whole {
@@ -390,13 +420,13 @@ impl Walk<'_> {
                 }
             }
         }
-        let end = window.offset;
+        let end = window.offset();
         if last && end == len {
             let what = format!(
                 "{}: bytes {start} to {end} are no whole batch; the next opening for writing drops them",
                 path.display()
             );
-            self.find(FindingCode::TornTail, Some(expected), what);
+            self.find_at(FindingCode::TornTail, expected, (path, start), what);
             return Ok(());
         }
         let resumes = Frame::parse(window.rest()).map(|frame| frame.header.seq).ok();
@@ -405,7 +435,10 @@ impl Walk<'_> {
             _ => format!("event {expected} is"),
         };
         let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
-        self.find(FindingCode::FrameDamaged, Some(expected), what);
+        self.damaged_here = true;
+        let damaged = Finding::new(FindingCode::FrameDamaged, Some(expected), what);
+        let through = resumes.and_then(|seq| seq.checked_sub(1)).filter(|through| *through > expected);
+        self.push(Finding { file: Some(shown(path)), offset: Some(start), through, ..damaged });
         self.prev = None;
         self.batch_left = 0;
         if let Some(seq) = resumes {
@@ -418,23 +451,23 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn compare_head(&mut self, head: Option<crate::log::Head>) {
+    fn compare_head(&mut self, head: Option<Head>) {
         let Some(head) = head else { return };
         let last = self.report.head.map(|head| head.seq);
-        match self.head_at {
-            Some((seq, Some(hash))) if hash != head.hash => {
-                self.find(
-                    FindingCode::HeadDiffers,
-                    Some(seq),
-                    format!("event {seq} is not the one that the head file names"),
-                );
+        let seq = head.seq;
+        match self.watch.get(&seq) {
+            Some(Some(hash)) if *hash != head.hash => {
+                let what = format!("event {seq} is not the one that the head file names");
+                self.find(FindingCode::HeadDiffers, Some(seq), what);
             }
-            Some((seq, None)) if last.is_none_or(|last| last < seq) => {
+            Some(None) if last.is_none_or(|last| last < seq) => {
                 let end = last.map_or_else(|| "before its first event".to_owned(), |last| format!("at event {last}"));
                 let what = format!(
                     "the journal ends {end}, but event {seq} was durable: its end was cut off, damaged, or an older copy was put back"
                 );
-                self.find(FindingCode::Truncated, Some(seq), what);
+                let from = last.map_or(0, |last| last + 1);
+                let cut = Finding::new(FindingCode::Truncated, Some(seq), what);
+                self.push(Finding { through: Some(seq).filter(|_| from < seq), seq: Some(from), ..cut });
             }
             _ => {}
         }

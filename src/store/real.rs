@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Medium, MediumFile, OpenMode, StoreError, StoreOp};
@@ -16,6 +16,13 @@ pub struct RealMedium;
 struct RealFile {
     file: File,
     path: PathBuf,
+}
+
+impl RealMedium {
+    /// A file that is open already.
+    pub(crate) fn opened(file: File, path: &Path) -> Box<dyn MediumFile> {
+        Box::new(RealFile { file, path: path.to_owned() })
+    }
 }
 
 impl Medium for RealMedium {
@@ -119,7 +126,11 @@ impl MediumFile for RealFile {
     }
 
     fn len(&self) -> Result<u64, StoreError> {
-        self.file.metadata().map(|meta| meta.len()).map_err(self.failed(StoreOp::Read))
+        let facts = self.file.metadata().map_err(self.failed(StoreOp::Read))?;
+        if facts.file_type().is_block_device() {
+            return io::Seek::seek(&mut &self.file, io::SeekFrom::End(0)).map_err(self.failed(StoreOp::Read));
+        }
+        Ok(facts.len())
     }
 
     fn sync(&self) -> Result<(), StoreError> {

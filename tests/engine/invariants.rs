@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("resolve", &["base", "crypto", "engine", "event", "vault"]),
+    ("examine", &["base", "checkpoint", "crypto", "engine", "event", "inspect", "keys", "log", "store"]),
     ("oauth", &["auth", "base", "engine", "event"]),
     ("tls", &["base", "event", "identity", "pki"]),
     ("device", &["base", "checkpoint", "crypto", "event", "identity", "pki", "tls"]),

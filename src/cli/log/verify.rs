@@ -170,7 +170,7 @@ mod tests {
     use crate::inspect::Finding;
 
     fn report(codes: &[FindingCode]) -> Report {
-        let findings = codes.iter().map(|code| Finding { code: *code, seq: None, what: String::new() }).collect();
+        let findings = codes.iter().map(|code| Finding::new(*code, None, String::new())).collect();
         Report { findings, ..Report::default() }
     }
 

@@ -1,0 +1,155 @@
+//! A file read through a sliding window, whose frames are hashed on every core before they are looked at.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::crypto::{Hash, Hasher};
+use crate::log::frame::{Frame, FrameError, Header};
+use crate::log::segment;
+use crate::store::{MediumFile, StoreError};
+
+const WINDOW: usize = 4 * 1024 * 1024;
+/// Below this many bytes a second thread costs more than it saves.
+const SHARED_MIN: usize = 256 * 1024;
+
+/// A file read through a sliding window.
+pub(super) struct Window {
+    file: Box<dyn MediumFile>,
+    buffer: Vec<u8>,
+    begin: usize,
+    /// Where `begin` lies in the file.
+    offset: u64,
+    loaded: u64,
+    hasher: Hasher,
+    /// Up to where the buffer went into the digest: it is fed in large pieces, which is what makes it fast.
+    digested: usize,
+    /// Where in the buffer the next frames lie whose hashes match, in order.
+    whole: VecDeque<usize>,
+    /// Up to where the buffer was looked through for frames.
+    sought: usize,
+}
+
+impl Window {
+    pub(super) fn new(file: Box<dyn MediumFile>) -> Self {
+        Self {
+            file,
+            buffer: Vec::new(),
+            begin: 0,
+            offset: 0,
+            loaded: 0,
+            hasher: segment::digest(),
+            digested: 0,
+            whole: VecDeque::new(),
+            sought: 0,
+        }
+    }
+
+    pub(super) fn rest(&self) -> &[u8] {
+        self.buffer.get(self.begin..).unwrap_or_default()
+    }
+
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) const fn loaded(&self) -> u64 {
+        self.loaded
+    }
+
+    pub(super) fn file(&self) -> &dyn MediumFile {
+        &*self.file
+    }
+
+    pub(super) fn fill(&mut self, needed: usize) -> Result<(), StoreError> {
+        if self.rest().len() >= needed {
+            return Ok(());
+        }
+        self.digest_passed();
+        self.buffer.drain(..self.begin);
+        self.begin = 0;
+        self.digested = 0;
+        self.sought = 0;
+        self.whole.clear();
+        let have = self.buffer.len();
+        self.buffer.resize(have + WINDOW.max(needed), 0);
+        let got = self.file.read_at(self.loaded, self.buffer.get_mut(have..).unwrap_or_default())?;
+        self.buffer.truncate(have + got);
+        self.loaded += got as u64;
+        Ok(())
+    }
+
+    pub(super) fn advance(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.rest().len());
+        self.begin += bytes;
+        self.offset += bytes as u64;
+    }
+
+    fn digest_passed(&mut self) {
+        let passed = self.buffer.get(self.digested..self.begin).unwrap_or_default();
+        self.hasher.update(passed);
+        self.digested = self.begin;
+    }
+
+    /// The digest of everything that was passed.
+    pub(super) fn digest(&mut self) -> Hash {
+        self.digest_passed();
+        self.hasher.finish()
+    }
+
+    /// Hashes what is in the buffer where that was not done yet; before [`Window::frame`].
+    pub(super) fn prepare(&mut self) {
+        if self.begin >= self.sought {
+            self.seek();
+        }
+        while self.whole.front().is_some_and(|at| *at < self.begin) {
+            self.whole.pop_front();
+        }
+    }
+
+    /// The frame that begins here.
+    pub(super) fn frame(&self) -> Result<Frame<'_>, FrameError> {
+        let checked = self.whole.front() == Some(&self.begin);
+        if checked { Frame::parse_checked(self.rest()) } else { Frame::parse(self.rest()) }
+    }
+
+    /// Follows the headers through the buffer and hashes what they say are frames, on every core.
+    fn seek(&mut self) {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        let mut at = self.begin;
+        while let Some(rest) = self.buffer.get(at..)
+            && let Ok(header) = Header::parse(rest)
+            && rest.len() >= header.frame_len()
+        {
+            found.push(at..at + header.frame_len());
+            at += header.frame_len();
+        }
+        self.sought = at.max(self.begin + 1);
+        self.whole = hash_all(&self.buffer, &found, at - self.begin).into();
+    }
+}
+
+/// The beginnings of those ranges that are whole frames.
+fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize) -> Vec<usize> {
+    let whole = |ranges: &[Range<usize>]| -> Vec<usize> {
+        let is_whole =
+            |range: &&Range<usize>| buffer.get(range.start..range.end).is_some_and(|bytes| Frame::parse(bytes).is_ok());
+        ranges.iter().filter(is_whole).map(|range| range.start).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    if threads == 1 || bytes < SHARED_MIN {
+        return whole(ranges);
+    }
+    let share = ranges.len().div_ceil(threads).max(1);
+    let whole = &whole;
+    std::thread::scope(|scope| {
+        let mut shares = ranges.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares.map(|ranges| scope.spawn(move || whole(ranges))).collect();
+        let mut all = whole(own);
+        for other in others {
+            // A thread that failed found nothing; its frames are hashed one by one then.
+            all.extend(other.join().unwrap_or_default());
+        }
+        all
+    })
+}

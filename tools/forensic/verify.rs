@@ -1,0 +1,205 @@
+//! `verify`: the verdict, what it rests on, and where what is wrong lies.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use palyra_ledger::checkpoint::VerifierKey;
+use palyra_ledger::cli::exit::{ExitCode, Failure};
+use palyra_ledger::cli::output::{Output, Style};
+use palyra_ledger::examine::{self, Asked};
+use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Reason, Verdict};
+use palyra_ledger::store::Medium;
+use palyra_ledger::{KeysError, limits};
+use serde_json::{Value, json};
+
+use crate::args::{Global, KeyArgs};
+use crate::case::{Case, progress, unreadable};
+use crate::keyring;
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A home, a journal, one segment, or `-` for one on the standard input
+    path: PathBuf,
+    /// A checkpoint that was kept elsewhere; several may be given
+    #[arg(long, value_name = "FILE")]
+    anchor: Vec<PathBuf>,
+    /// The ledger's public key (`NAME+ID+KEY`), or a file with it; checkpoints must be signed by it
+    #[arg(long, value_name = "VKEY|FILE")]
+    public_key: Option<String>,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+/// Runs `verify`.
+pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let public_key = args.public_key.as_deref().map(read_key).transpose()?;
+    let mut anchors = Vec::new();
+    for path in &args.anchor {
+        anchors.extend(read_anchor(path, public_key.as_ref())?);
+    }
+    let case = Case::open(&args.path, global)?;
+    let (keys, ring_fault) = match keyring::try_open(&case, &args.keys)? {
+        None => (None, None),
+        Some(Ok(keys)) => (Some(keys), None),
+        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
+        Some(Err(error)) => {
+            let failure = keyring::failure(error);
+            if failure.code == ExitCode::Locked {
+                unopened(out)?;
+            }
+            return Err(failure);
+        }
+    };
+    let (elsewhere, dir) = keyring::place(&case, &args.keys)?;
+    let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
+    let asked = Asked {
+        anchors: &anchors,
+        public_key: public_key.as_ref(),
+        keys: keys.as_ref(),
+        keys_from: Some((from, dir.as_path())),
+        live: case.is_live(),
+    };
+    let mut assessment = check(&case, &asked)?;
+    if let Some(error) = ring_fault {
+        let what = format!("the keys in the evidence do not open: {error}");
+        assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
+    }
+    let level = match (&keys, public_key.is_some() || !anchors.is_empty()) {
+        (Some(_), _) => "keys",
+        (None, true) => "public_key",
+        (None, false) => "none",
+    };
+    let verdict = assessment.verdict();
+    let printed = print(out, &assessment, &verdict, level);
+    case.close(out)?;
+    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
+    let code = code.unwrap_or(ExitCode::Internal);
+    if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
+}
+
+/// Keys were asked for and none are at hand: what was asked cannot be said.
+fn unopened(out: &Output) -> Result<(), Failure> {
+    let verdict = Verdict::Unverifiable(Reason::NeedsKey);
+    if out.is_json() {
+        return out.json(&json!({"verdict": verdict.to_string(), "exit_code": verdict.exit_code(), "level": "none"}));
+    }
+    out.painted(&[(Style::Bad, &verdict.to_string())])
+}
+
+/// Whether keys that do not open say something about the evidence, rather than about who asks.
+const fn blames_evidence(error: &KeysError) -> bool {
+    matches!(
+        error,
+        KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_)
+    )
+}
+
+fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
+    let (name, bytes) = read_small(path)?;
+    let notes = inspect::read_notes(&name, Kept::Elsewhere, &bytes, by);
+    let hint = "give a checkpoint as the ledger, an anchor or one of its devices kept it, and the key that signed it";
+    match notes {
+        Ok(notes) if !notes.is_empty() => Ok(notes),
+        // An anchor that is not what it claims to be vouches for nothing: no verdict may rest on it.
+        Ok(_) => Err(Failure::new(ExitCode::Integrity, format!("{name} holds no checkpoint"), hint)),
+        Err(error) => Err(Failure::new(ExitCode::Integrity, format!("{name} cannot be relied on: {error}"), hint)),
+    }
+}
+
+fn read_small(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
+    let name = evidence.single().map(PathBuf::from).unwrap_or_default();
+    let bytes = evidence.read_all(&name, limits::ANCHOR_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    Ok((name.display().to_string(), bytes))
+}
+
+/// A key's text, or a file that holds it.
+fn read_key(text: &str) -> Result<VerifierKey, Failure> {
+    let refused = |error: palyra_ledger::checkpoint::NoteError| {
+        Failure::usage(
+            format!("the public key is not acceptable: {error}"),
+            "give it as the ledger shows it: NAME+ID+KEY",
+        )
+    };
+    match text.parse() {
+        Ok(key) => Ok(key),
+        Err(error) if text.contains('+') => Err(refused(error)),
+        Err(_) => {
+            let (_, bytes) = read_small(Path::new(text))?;
+            String::from_utf8_lossy(&bytes).trim().parse().map_err(refused)
+        }
+    }
+}
+
+fn check(case: &Case, asked: &Asked<'_>) -> Result<Assessment, Failure> {
+    let course = case.course()?;
+    let bar = progress(case.log_bytes(&course), "verifying");
+    let mut seen = 0_u64;
+    let assessment = examine::verify(&case.evidence, &course, asked, &mut |frame, _| {
+        seen += frame.bytes().len() as u64;
+        if frame.header.seq % 4096 == 0 {
+            bar.set_position(seen);
+        }
+    });
+    bar.finish_and_clear();
+    Ok(assessment)
+}
+
+fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) -> Result<(), Failure> {
+    let report = assessment.report();
+    let coverage = &assessment.coverage;
+    if out.is_json() {
+        return out.json(&json!({
+            "verdict": verdict.to_string(),
+            "exit_code": verdict.exit_code(),
+            "level": level,
+            "ledger_id": report.ledger_id,
+            "events": report.events,
+            "first": assessment.walked.first.map(|(seq, time)| json!({"seq": seq, "time": time.to_string()})),
+            "last": report.head.map(|head| json!({
+                "seq": head.seq, "hash": head.hash, "time": assessment.walked.last_time.map(|time| time.to_string()),
+            })),
+            "anchored_events": coverage.anchored_events,
+            "signed_events": coverage.signed_events,
+            "unanchored": coverage.unanchored.map(|(from, through)| json!({"from": from, "through": through})),
+            "findings": report.findings,
+        }));
+    }
+    for finding in &report.findings {
+        let style = if finding.code.is_note() { Style::Warn } else { Style::Bad };
+        let at = finding.seq.map(|seq| format!(" at event {seq}")).unwrap_or_default();
+        out.painted(&[(style, &code_name(finding.code)), (Style::Plain, &format!("{at}: {}", finding.what))])?;
+    }
+    let style = match verdict {
+        Verdict::IntactAnchored => Style::Good,
+        Verdict::IntactUnanchored => Style::Warn,
+        _ => Style::Bad,
+    };
+    out.painted(&[(style, &verdict.to_string())])?;
+    let id = report.ledger_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    out.line(&format!("ledger {id}, {} events checked with {}", report.events, level_words(level)))?;
+    if let Some(head) = report.head {
+        out.line(&format!("last event {} {}", head.seq, head.hash))?;
+    }
+    match coverage.unanchored {
+        Some((from, through)) if coverage.anchored_events > 0 => out
+            .line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1))),
+        Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
+        None if coverage.anchored_events > 0 => out.line("anchored: every event"),
+        None => Ok(()),
+    }
+}
+
+fn level_words(level: &str) -> &'static str {
+    match level {
+        "keys" => "all keys",
+        "public_key" => "anchors or a public key",
+        _ => "no keys and no anchors",
+    }
+}
+
+/// The stable name of a finding's code.
+pub fn code_name(code: FindingCode) -> String {
+    serde_json::to_value(code).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+}
