@@ -162,7 +162,7 @@ mod tests {
             events: 9,
             head: None,
             state_root: None,
-            anchored: None,
+            anchored: crate::inspect::Anchored::default(),
             findings: vec![],
         };
         for (code, seq) in findings {
