@@ -159,8 +159,8 @@ fn a_copy_from_before_any_event_is_refused_and_says_what_is_missing() {
         let after: Vec<_> = rolled_back.files().iter().map(|path| rolled_back.contents(path)).collect();
         assert!(before == after, "nothing is written before it is compared");
         let report = Ledger::examine(&config(&rolled_back, 30, &clock, 1)).unwrap();
-        let lost = report.findings.iter().find(|finding| finding.code == FindingCode::AnchorLost).unwrap();
-        assert_eq!(lost.seq, Some(end + 1));
+        let cut = report.findings.iter().find(|finding| finding.code == FindingCode::AnchorLost).unwrap();
+        assert_eq!(cut.seq, Some(end + 1));
         // Without the anchor nobody can tell: that is what it is for.
         assert!(verify_files(&rolled_back, Path::new("/home"), None).unwrap().ok);
     }
