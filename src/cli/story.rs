@@ -375,9 +375,11 @@ fn origin(origin: &Origin) -> Value {
 fn with_units(mut fields: Value) -> Value {
     let Some(map) = fields.as_object_mut() else { return fields };
     rename(map, &[("expires_at", "expires_at_ms"), ("observed", "observed_at_ms"), ("recorded", "recorded_at_ms")]);
-    if let Some(Value::Array(reads)) = map.get_mut("reads") {
-        for read in reads.iter_mut().filter_map(Value::as_object_mut) {
-            rename(read, &[("first", "first_at_ms"), ("last", "last_at_ms")]);
+    for gathered in ["reads", "notes"] {
+        if let Some(Value::Array(notes)) = map.get_mut(gathered) {
+            for note in notes.iter_mut().filter_map(Value::as_object_mut) {
+                rename(note, &[("first", "first_at_ms"), ("last", "last_at_ms")]);
+            }
         }
     }
     if let Some(Value::Array(bytes)) = map.get_mut("ca_public_key") {

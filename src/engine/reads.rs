@@ -139,7 +139,7 @@ impl ReadBuffer {
                 events.push((caller.clone(), Event::SecretsRead(SecretsRead { reads: chunk.to_vec() })));
             }
             let mut notes: Vec<ResolutionNote> = resolutions.into_values().collect();
-            notes.sort_by(|a, b| (a.reference, a.reason).cmp(&(b.reference, b.reason)));
+            notes.sort_by_key(|note| (note.reference, note.reason));
             events.extend(resolved(notes).into_iter().map(|event| (caller.clone(), event)));
         }
         events

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Daemon, Home};
+use super::{Daemon, Home, wait};
 
 fn prepared() -> Home {
     let home = Home::new();
@@ -23,8 +24,8 @@ fn prepared() -> Home {
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text
         .replace("env_allow = []", "env_allow = [\"VARIABLE\"]")
-        .replace("file_dirs = []", &format!("file_dirs = [{trusted:?}]"))
-        .replace("exec_allow = []", &format!("exec_allow = [{:?}]", trusted.join("program")))
+        .replace("file_dirs = []", &format!("file_dirs = [\"{}\"]", trusted.display()))
+        .replace("exec_allow = []", &format!("exec_allow = [\"{}/program\"]", trusted.display()))
         .replace("exec_inherit = []", "exec_inherit = [\"VARIABLE\"]");
     std::fs::write(&config, text).unwrap();
     let written = home.with_input(&["secrets", "set", "global/a", "--stdin"], b"{\"token\": \"CANARY-vault\"}");
@@ -97,11 +98,16 @@ fn a_reference_gives_the_same_with_and_without_the_daemon() {
     // Only the daemon's clients may ask as the command itself does.
     let refused = home.with_input(&["resolving"], b"{}");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
-    assert!(home.tells("gave no value for env:OTHER"));
-    assert!(home.tells("resolved exec:program"));
-    let log = home.ok(&["--format", "json", "log", "show"]);
-    let from_client = |line: &str| line.contains("references_resolved") && line.contains("socket");
-    assert!(log.lines().any(from_client), "{log}");
+    // What the daemon recorded names the client, and everything that the client took by itself.
+    let log = || home.ok(&["--format", "json", "log", "show"]);
+    let recorded = |shown: &str| {
+        let of_client = |line: &str| line.contains("references_resolved") && line.contains("\"via\":\"socket\"");
+        wait(Duration::from_secs(20), || log().lines().any(|line| of_client(line) && line.contains(shown)))
+    };
+    for shown in ["env:OTHER", "env:VARIABLE", "exec:program", "file:key", "vault:global/a"] {
+        assert!(recorded(shown), "{shown}: {}", log());
+    }
+    let log = log();
     let messages = daemon.stop();
     assert!(!log.contains("CANARY") && !messages.contains("CANARY"), "no value is told");
 }

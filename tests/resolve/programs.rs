@@ -9,7 +9,7 @@ use palyra_ledger::{AuditReads, ResolveSettings, SecretRef, SecretSource};
 use super::{CANARY, Folder, ledger_with, mode, reference, resolver, text, wait, why};
 
 /// Far longer than anything here may take, and far shorter than what the programs would.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 struct Program {
     dir: Folder,
