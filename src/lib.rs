@@ -54,6 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
+//! [`checkpoint`],
 //! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`examine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
@@ -71,6 +72,7 @@
 
 pub mod auth;
 pub mod base;
+pub mod checkpoint;
 #[doc(hidden)]
 pub mod cli;
 pub mod crypto;

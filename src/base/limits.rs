@@ -261,3 +261,13 @@ pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 pub const CA_KEYS_MAX: usize = 8;
 /// Longest checkpoint note in bytes that is read: one with sixteen signatures is far below.
 pub const CHECKPOINT_NOTE_MAX: usize = 64 * 1024;
+/// Longest signed note in bytes: a checkpoint is below one kilobyte, and some witnesses sign beside.
+pub const NOTE_BYTES_MAX: usize = 8 * 1024;
+/// Most signatures on one note: twice what the format asks every reader to take.
+pub const NOTE_SIGNATURES_MAX: usize = 32;
+/// Notes that an anchor keeps, the newest among them: enough to see where two histories part.
+pub const ANCHOR_NOTES_KEPT: usize = 16;
+/// Longest anchor file in bytes that is read.
+pub const ANCHOR_BYTES_MAX: u64 = 256 * 1024;
+/// Most anchor files: each is read at every opening.
+pub const ANCHOR_FILES_MAX: usize = 16;

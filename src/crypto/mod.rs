@@ -1,4 +1,4 @@
-//! Cryptography, composed from named crates: XChaCha20-Poly1305, BLAKE3, Argon2id.
+//! Cryptography, composed from named crates: XChaCha20-Poly1305, BLAKE3, Argon2id, Ed25519.
 //!
 //! Nothing here is an algorithm of our own. The room holds key types that wipe themselves, every
 //! domain-separation string in one file, committing AEAD, and the hash of the chain.
@@ -8,8 +8,10 @@ mod fingerprint;
 mod hash;
 mod keys;
 pub mod labels;
+mod sign;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
 pub use fingerprint::Fingerprint;
 pub use hash::{FileDigest, Hash, Hasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};
+pub use sign::{PUBLIC_KEY_LEN, PublicKey, SIGNATURE_LEN, SignError, SigningKey};

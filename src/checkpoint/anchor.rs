@@ -1,0 +1,81 @@
+//! Whether a ledger is the one that a checkpoint was made of, and the files that hold several notes.
+
+use crate::base::limits::{ANCHOR_NOTES_KEPT, NOTE_BYTES_MAX};
+use crate::crypto::Hash;
+
+use super::signed::Checkpoint;
+
+/// How a ledger stands to a checkpoint that somebody kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// The ledger holds what the checkpoint covers.
+    Holds,
+    /// The ledger ends before the checkpoint: its end was cut off, or an older copy was put back.
+    Lost {
+        /// First event that is missing.
+        first: u64,
+        /// Last event that is known to be missing.
+        last: u64,
+    },
+    /// The ledger holds another event where the checkpoint ends: it was rewritten, or went on twice from one state.
+    Forked,
+    /// The checkpoint is of a branch that the ledger has not: a copy from before that branch was put back.
+    OtherBranch,
+    /// The checkpoint is of a branch that was given up on purpose; the ledger says so.
+    Superseded {
+        /// First event of the branch that took its place.
+        since: u64,
+    },
+}
+
+/// Compares a checkpoint with a ledger of `events` events whose branches began at the given events, the
+/// oldest first. `head` gives the hash of an event that the ledger holds; the chain ties it to all before.
+pub fn fit(checkpoint: &Checkpoint, events: u64, branches: &[u64], head: impl FnOnce(u64) -> Option<Hash>) -> Fit {
+    let passed = usize::try_from(checkpoint.branch).unwrap_or(usize::MAX);
+    let Some(later) = branches.get(passed..) else { return Fit::OtherBranch };
+    // Of a given-up branch only what lies before the first later branch is still here.
+    if let Some(since) = later.iter().min().filter(|since| checkpoint.size > **since) {
+        return Fit::Superseded { since: *since };
+    }
+    if checkpoint.size > events {
+        return Fit::Lost { first: events, last: checkpoint.size - 1 };
+    }
+    match head(checkpoint.size - 1) {
+        Some(hash) if hash == checkpoint.head => Fit::Holds,
+        _ => Fit::Forked,
+    }
+}
+
+/// Splits a file of notes, each followed by an empty line, and counts the bytes of a torn end. Nothing is
+/// said about what the notes hold.
+#[must_use]
+pub fn split_notes(bytes: &[u8]) -> (Vec<&[u8]>, usize) {
+    let mut notes = Vec::new();
+    let mut rest = bytes;
+    // A note has one empty line within and one behind it.
+    while let Some(text) = empty_line(rest)
+        && let Some(signatures) = rest.get(text + 2..).and_then(empty_line)
+        && let Some((note, behind)) = rest.split_at_checked(text + 2 + signatures + 1)
+    {
+        notes.push(note);
+        rest = behind.get(1..).unwrap_or_default();
+    }
+    (notes, rest.len())
+}
+
+fn empty_line(bytes: &[u8]) -> Option<usize> {
+    let bytes = bytes.get(..NOTE_BYTES_MAX + 2).unwrap_or(bytes);
+    bytes.windows(2).position(|two| two == b"\n\n")
+}
+
+/// The bytes of an anchor that held some notes and is given another: the last ones stay.
+#[must_use]
+pub fn keep(held: &[&[u8]], note: &str) -> Vec<u8> {
+    let from = held.len().saturating_sub(ANCHOR_NOTES_KEPT - 1);
+    let mut bytes = Vec::new();
+    for one in held.get(from..).unwrap_or_default().iter().chain([&note.as_bytes()]) {
+        bytes.extend_from_slice(one);
+        bytes.push(b'\n');
+    }
+    bytes
+}
