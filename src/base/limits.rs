@@ -271,3 +271,11 @@ pub const ANCHOR_NOTES_KEPT: usize = 16;
 pub const ANCHOR_BYTES_MAX: u64 = 256 * 1024;
 /// Most anchor files: each is read at every opening.
 pub const ANCHOR_FILES_MAX: usize = 16;
+/// Bytes hashed per byte scanned at most while carving: real frames need one, made-up headers ask for thousands.
+pub const CARVE_HASH_FACTOR: usize = 64;
+/// Pieces of split frames remembered while carving: a terabyte of random bytes holds about as many look-alikes.
+pub const CARVE_PIECES_MAX: usize = 1 << 20;
+/// Ways tried to put one split frame together.
+pub const CARVE_TRIES_MAX: usize = 256;
+/// Damaged headers that a carving report names one by one.
+pub const CARVE_DAMAGED_MAX: usize = 1000;

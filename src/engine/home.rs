@@ -75,6 +75,16 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))
 }
 
+/// Writes the marker files of a home that was rebuilt; the format's comes last.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn write_markers(medium: &dyn Medium, home: &Path) -> Result<(), StoreError> {
+    let layout = Layout { home: home.to_owned() };
+    medium.write_atomic(&layout.backend(), BACKEND.as_bytes())?;
+    medium.write_atomic(&layout.format(), FORMAT.as_bytes())
+}
+
 /// Checks the marker files of an existing home.
 pub fn check_markers(medium: &dyn Medium, layout: &Layout) -> Result<(), Error> {
     let path = layout.format();

@@ -41,6 +41,7 @@ pub use config::{
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};
+pub(crate) use home::write_markers;
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;

@@ -153,7 +153,7 @@ impl<'a> Bodies<'a> {
 }
 
 /// The key ring that an event puts in force.
-fn ring_named(event: &Event) -> Option<Hash> {
+pub(super) fn ring_named(event: &Event) -> Option<Hash> {
     match event {
         Event::LedgerCreated(event) => Some(event.keyring),
         Event::EpochStarted(event) => Some(event.keyring),

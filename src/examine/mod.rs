@@ -6,6 +6,7 @@
 //! and every live version must have its key, every shredded one must not.
 
 mod bodies;
+mod rebuild;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::log::Frame;
 use crate::store::Medium;
 
 pub use bodies::Bodies;
+pub use rebuild::{Origin, RebuildError, Rebuilt, rebuild};
 
 /// The keys of a ledger under examination.
 #[derive(Debug)]

@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use palyra_ledger::SlotId;
-use palyra_ledger::cli::args::{ColorChoice, Format};
+use palyra_ledger::cli::args::ColorChoice;
 
+use crate::carve::CarveArgs;
+use crate::diff::DiffArgs;
+use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::manifest::ManifestArgs;
+use crate::rebuild::RebuildArgs;
 use crate::show::ShowArgs;
+use crate::stats::StatsArgs;
 use crate::timeline::TimelineArgs;
 use crate::verify::VerifyArgs;
 
@@ -27,13 +32,30 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// Tables and sentences for people.
+    Table,
+    /// JSON with stable fields.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+    /// CSV (RFC 4180).
+    Csv,
+    /// Open Cybersecurity Schema Framework, one event a line.
+    Ocsf,
+    /// Elastic Common Schema, one event a line.
+    Ecs,
+}
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// How data is printed
+    /// How data is printed: `jsonl` and `csv` where there are rows, `ocsf` and `ecs` for `export`
     #[arg(long, global = true, value_enum, default_value = "table")]
-    pub format: Format,
+    pub format: Shape,
     /// The evidence is in use: files that grow or change meanwhile are noted, and are no error
     #[arg(long, global = true)]
     pub live: bool,
@@ -84,6 +106,16 @@ pub enum Command {
     Timeline(TimelineArgs),
     /// Show one event with every part of it; never the value of a secret
     Show(ShowArgs),
+    /// Count events by kind, day, epoch and actor
+    Stats(StatsArgs),
+    /// Compare two copies: what they have in common, and where they part
+    Diff(DiffArgs),
+    /// Find events in any bytes: damaged files, sled's copy, disk images
+    Carve(CarveArgs),
+    /// Make a clean ledger in a new folder from carved events and keys
+    Rebuild(RebuildArgs),
+    /// Write events for other tools: ocsf, ecs, jsonl or csv
+    Export(ExportArgs),
     /// List every file with its digests, for the chain of custody
     Manifest(ManifestArgs),
 }

@@ -57,7 +57,7 @@ fn file(evidence: &Evidence, facts: &palyra_ledger::inspect::FileFacts) -> Value
         What::Frame => frame(evidence, path),
         _ => None,
     };
-    json!({"path": facts.path, "what": what, "bytes": facts.bytes, "modified": facts.modified, "says": more})
+    json!({"path": facts.path, "what": what, "bytes": facts.bytes, "says": more})
 }
 
 fn segment(evidence: &Evidence, path: &Path) -> Result<Value, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
 use palyra_ledger::event::Kind;
@@ -10,7 +10,7 @@ use palyra_ledger::inspect::{Report, Site, assess};
 use palyra_ledger::log::{Frame, Header};
 use palyra_ledger::{Entry, Timestamp};
 
-use crate::args::{Global, KeyArgs};
+use crate::args::{Global, KeyArgs, Shape};
 use crate::case::{Case, progress};
 use crate::keyring;
 use crate::rows::{self, Times};
@@ -23,24 +23,10 @@ const GATHER: usize = 256 * 1024;
 pub struct TimelineArgs {
     /// A home, a journal, one segment, or `-` for one on the standard input
     path: PathBuf,
-    /// Shape of the rows
-    #[arg(long, value_enum)]
-    to: Option<Shape>,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     keys: KeyArgs,
-}
-
-/// Shape of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shape {
-    /// Lines for a person.
-    Table,
-    /// One JSON value a line.
-    Jsonl,
-    /// CSV (RFC 4180).
-    Csv,
 }
 
 /// Which events are shown.
@@ -98,14 +84,14 @@ impl Filter {
 
 /// Runs `timeline`.
 pub fn run(global: &Global, out: &Output, args: &TimelineArgs) -> Result<ExitCode, Failure> {
-    let shape = args.to.unwrap_or(if out.is_json() { Shape::Jsonl } else { Shape::Table });
+    let shape = global.format;
     if shape == Shape::Csv {
         out.verbatim(rows::CSV_HEADER.as_bytes())?;
     }
     let mut times = Times::default();
     stream(global, out, (&args.path, &args.filter, &args.keys), &mut |text, frame, entry| match shape {
         Shape::Table => rows::push_line(text, &mut times, frame, entry),
-        Shape::Jsonl => rows::push_json(text, &mut times, frame, entry),
+        Shape::Json | Shape::Jsonl | Shape::Ocsf | Shape::Ecs => rows::push_json(text, &mut times, frame, entry),
         Shape::Csv => rows::push_csv(text, &mut times, frame, entry),
     })
 }

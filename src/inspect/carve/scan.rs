@@ -1,0 +1,208 @@
+//! The search itself: strides of a source, on every core.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use memchr::memmem::Finder;
+
+use crate::base::limits::{BODY_MAX, CARVE_DAMAGED_MAX, CARVE_HASH_FACTOR, CARVE_PIECES_MAX, SLED_VALUE_BYTES};
+use crate::log::frame::{FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
+use crate::store::{Medium, MediumFile, OpenMode, StoreError};
+
+use super::{Damaged, Extent, Found, Source};
+
+/// Bytes that one thread searches at a time.
+const STRIDE: usize = 16 * 1024 * 1024;
+/// Bytes read behind a stride: a frame that begins at its end must be whole.
+const AHEAD: usize = FRAME_OVERHEAD + BODY_MAX;
+/// Bytes read before a stride: what stands before a piece of a split frame.
+const BEFORE: usize = 32;
+/// Marks a value of sled's copy that holds one piece of a frame; the frame's length follows.
+const PIECE: u8 = 2;
+/// Bytes of that mark and length.
+pub(super) const LEAD: usize = 5;
+/// Bytes of a frame in every piece but the last.
+pub(super) const CHUNK: usize = SLED_VALUE_BYTES - LEAD;
+/// Bytes of sled's key for such a value: the frame's number and the piece's, big endian.
+pub(super) const KEY: usize = 10;
+/// Longest length that sled writes between a key and its value, in bytes.
+pub(super) const VARINT_MAX: usize = 4;
+
+/// A value that looks like one piece of a split frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Length of the whole frame.
+    pub total: u32,
+    /// Where the piece's own bytes begin.
+    pub source: u32,
+    pub offset: u64,
+    /// What stands before the value: the key perhaps, if sled had not folded it away.
+    pub before: [u8; KEY + VARINT_MAX],
+}
+
+/// The first piece of a split frame: it holds the header.
+#[derive(Debug, Clone)]
+pub(super) struct HeadPiece {
+    pub header: Header,
+    pub source: u32,
+    pub offset: u64,
+}
+
+/// What the search of some bytes found.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub frames: Vec<Found>,
+    pub heads: Vec<HeadPiece>,
+    pub pieces: Vec<Piece>,
+    pub damaged: Vec<Damaged>,
+    pub damaged_more: u64,
+    pub skipped: u64,
+    pub bytes: u64,
+}
+
+impl Raw {
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.frames.append(&mut other.frames);
+        self.heads.append(&mut other.heads);
+        if self.pieces.len() < CARVE_PIECES_MAX {
+            self.pieces.append(&mut other.pieces);
+        }
+        if self.damaged.len() < 4 * CARVE_DAMAGED_MAX {
+            self.damaged.append(&mut other.damaged);
+        }
+        self.damaged_more += other.damaged_more + other.damaged.len() as u64;
+        self.skipped += other.skipped;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Searches a source; where reading fails, what was found until then comes with the error.
+pub(super) fn source(
+    source: Source<'_>,
+    number: u32,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Raw, (Raw, StoreError)> {
+    let opened = source.evidence.open(source.path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
+    let (len, file) = opened.map_err(|error| (Raw::default(), error))?;
+    let next = AtomicU64::new(0);
+    let done: Mutex<(Vec<(u64, Raw)>, Option<StoreError>)> = Mutex::default();
+    let work = || {
+        let mut buffer = Vec::new();
+        loop {
+            let begin = next.fetch_add(STRIDE as u64, Ordering::Relaxed);
+            if begin >= len {
+                break;
+            }
+            let searched = stride(&*file, number, begin, len, &mut buffer);
+            progress((len - begin).min(STRIDE as u64));
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            match searched {
+                Ok(raw) => done.0.push((begin, raw)),
+                // A bad sector ends one stride, not the search.
+                Err(error) => drop(done.1.get_or_insert(error)),
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let needed = usize::try_from(len.div_ceil(STRIDE as u64)).unwrap_or(threads);
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(needed) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let (mut strides, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    strides.sort_by_key(|(begin, _)| *begin);
+    let mut all = Raw::default();
+    for (_, raw) in strides {
+        all.append(raw);
+    }
+    match error {
+        None => Ok(all),
+        Some(error) => Err((all, error)),
+    }
+}
+
+fn stride(
+    file: &dyn MediumFile,
+    number: u32,
+    begin: u64,
+    len: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<Raw, StoreError> {
+    let from = begin.saturating_sub(BEFORE as u64);
+    let end = len.min(begin + (STRIDE + AHEAD) as u64);
+    buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);
+    let got = file.read_at(from, buffer)?;
+    buffer.truncate(got);
+    let skip = usize::try_from(begin - from).unwrap_or(0);
+    Ok(search(buffer, number, from, skip, STRIDE))
+}
+
+/// Searches bytes that are at hand.
+pub(super) fn buffer(bytes: &[u8]) -> Raw {
+    search(bytes, 0, 0, 0, bytes.len())
+}
+
+/// Finds what begins between `skip` and `skip + stride` in a buffer that lies at `from` in its source.
+fn search(buffer: &[u8], source: u32, from: u64, skip: usize, stride: usize) -> Raw {
+    let stop = buffer.len().min(skip + stride);
+    let mut raw = Raw { bytes: (stop - skip.min(stop)) as u64, ..Raw::default() };
+    let mut budget = CARVE_HASH_FACTOR * stride.max(AHEAD);
+    let finder = Finder::new(&MAGIC);
+    let window = buffer.get(skip..buffer.len().min(stop + MAGIC.len() - 1)).unwrap_or_default();
+    for hit in finder.find_iter(window) {
+        let at = skip + hit;
+        let bytes = buffer.get(at..).unwrap_or_default();
+        let Ok(header) = Header::parse(bytes) else { continue };
+        let offset = from + at as u64;
+        if budget < header.frame_len() {
+            raw.skipped += 1;
+            continue;
+        }
+        match Frame::parse(bytes) {
+            Ok(frame) => {
+                budget -= header.frame_len();
+                let len = u32::try_from(header.frame_len()).unwrap_or(u32::MAX);
+                raw.frames.push(Found::new(&header, frame.hash, vec![Extent { source, offset, len }]));
+            }
+            Err(error) => {
+                if error == FrameError::Hash {
+                    budget -= header.frame_len();
+                }
+                let begins = at.checked_sub(LEAD).and_then(|lead| buffer.get(lead..at));
+                if begins.is_some_and(|lead| is_lead(lead, header.frame_len())) {
+                    raw.heads.push(HeadPiece { header, source, offset });
+                } else if raw.damaged.len() < CARVE_DAMAGED_MAX {
+                    raw.damaged.push(Damaged { source, offset, ledger_id: header.ledger_id, seq: header.seq });
+                } else {
+                    raw.damaged_more += 1;
+                }
+            }
+        }
+    }
+    pieces(buffer, source, from, (skip, stop), &mut raw);
+    raw
+}
+
+fn is_lead(lead: &[u8], total: usize) -> bool {
+    let Some((mark, len)) = lead.split_first() else { return false };
+    *mark == PIECE && u32::try_from(total).is_ok_and(|total| total.to_le_bytes() == *len) && total > CHUNK
+}
+
+/// Notes what looks like a piece of a split frame.
+fn pieces(buffer: &[u8], source: u32, from: u64, (skip, stop): (usize, usize), raw: &mut Raw) {
+    let most = u32::try_from(AHEAD).unwrap_or(u32::MAX);
+    let least = u32::try_from(CHUNK).unwrap_or(0);
+    for hit in memchr::memchr_iter(PIECE, buffer.get(skip..stop).unwrap_or_default()) {
+        let at = skip + hit;
+        let Some(total) = buffer.get(at + 1..).and_then(<[u8]>::first_chunk) else { continue };
+        let total = u32::from_le_bytes(*total);
+        if total <= least || total > most || raw.pieces.len() >= CARVE_PIECES_MAX {
+            continue;
+        }
+        let before = at.checked_sub(KEY + VARINT_MAX).and_then(|start| buffer.get(start..)?.first_chunk().copied());
+        let offset = from + (at + LEAD) as u64;
+        raw.pieces.push(Piece { total, source, offset, before: before.unwrap_or_default() });
+    }
+}
