@@ -279,3 +279,11 @@ pub const CARVE_PIECES_MAX: usize = 1 << 20;
 pub const CARVE_TRIES_MAX: usize = 256;
 /// Damaged headers that a carving report names one by one.
 pub const CARVE_DAMAGED_MAX: usize = 1000;
+/// Events in one evidence bundle: a person picks hundreds; a whole log is copied instead.
+pub const BUNDLE_RECORDS_MAX: u32 = 65_536;
+/// Longest evidence bundle in bytes: it is read into memory as a whole.
+pub const BUNDLE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest name of the tool that made a bundle.
+pub const BUNDLE_TOOL_MAX: usize = 64;
+/// Longest text that says what was chosen for a bundle.
+pub const BUNDLE_SELECTION_MAX: usize = 4096;

@@ -7,6 +7,7 @@
 
 pub mod anchor;
 mod assess;
+pub mod bundle;
 pub mod carve;
 mod evidence;
 mod verdict;

@@ -12,6 +12,7 @@ use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::manifest::ManifestArgs;
 use crate::rebuild::RebuildArgs;
+use crate::report::ReportArgs;
 use crate::show::ShowArgs;
 use crate::stats::StatsArgs;
 use crate::timeline::TimelineArgs;
@@ -116,6 +117,8 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Write events for other tools: ocsf, ecs, jsonl or csv
     Export(ExportArgs),
+    /// Make one page of what was found, with charts, that needs no script and no network
+    Report(ReportArgs),
     /// List every file with its digests, for the chain of custody
     Manifest(ManifestArgs),
 }

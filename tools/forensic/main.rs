@@ -13,6 +13,7 @@ mod inspect;
 mod keyring;
 mod manifest;
 mod rebuild;
+mod report;
 mod rows;
 mod show;
 mod stats;
@@ -70,6 +71,7 @@ fn run(global: &Global, out: &Output, command: Command) -> Result<ExitCode, Fail
         Command::Carve(args) => carve::run(global, out, &args),
         Command::Rebuild(args) => rebuild::run(global, out, &args),
         Command::Export(args) => export::run(global, out, &args),
+        Command::Report(args) => report::run(global, out, &args),
         Command::Manifest(args) => manifest::run(global, out, &args),
     }
 }

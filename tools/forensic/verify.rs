@@ -6,9 +6,10 @@ use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::{Output, Style};
 use palyra_ledger::examine::{Bodies, Keys};
-use palyra_ledger::inspect::{Anchor, Assessment, Evidence, Finding, FindingCode, Verdict, assess};
+use palyra_ledger::inspect::{Anchor, Assessment, Evidence, Finding, FindingCode, Site, Verdict, assess};
+use palyra_ledger::log::Frame;
 use palyra_ledger::store::Medium;
-use palyra_ledger::{KeysError, limits};
+use palyra_ledger::{Entry, KeysError, limits};
 use serde_json::{Value, json};
 
 use crate::args::{Global, KeyArgs};
@@ -29,35 +30,30 @@ pub struct VerifyArgs {
 
 /// Runs `verify`.
 pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let anchors = args.anchor.iter().map(read_anchor).collect::<Result<Vec<_>, _>>()?;
+    let anchors = read_anchors(&args.anchor)?;
     let case = Case::open(&args.path, global)?;
-    let (keys, ring_fault) = match keyring::try_open(&case, &args.keys)? {
-        None => (None, None),
-        Some(Ok(keys)) => (Some(keys), None),
-        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
-        Some(Err(error)) => return Err(keyring::failure(error)),
-    };
-    let mut assessment = examine(&case, &anchors, keys.as_ref())?;
-    if let Some(error) = ring_fault {
-        let what = format!("the keys in the evidence do not open: {error}");
-        assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
-    }
-    let level = match (&keys, anchors.is_empty()) {
-        (Some(_), _) => "keys",
-        (None, false) => "anchors",
-        (None, true) => "none",
-    };
+    let Examined { assessment, level } = examine(&case, &anchors, &args.keys, &mut |_, _, _, _| {})?;
     let verdict = assessment.verdict();
     let printed = print(out, &assessment, &verdict, level);
     case.close(out)?;
-    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
-    let code = code.unwrap_or(ExitCode::Internal);
+    let code = code_of(&verdict);
     if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
+}
+
+/// The exit code of a verdict.
+pub fn code_of(verdict: &Verdict) -> ExitCode {
+    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
+    code.unwrap_or(ExitCode::Internal)
 }
 
 /// Whether keys that do not open say something about the evidence, rather than about who asks.
 const fn blames_evidence(error: &KeysError) -> bool {
     matches!(error, KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_))
+}
+
+/// Reads the checkpoints that the examiner vouches for.
+pub fn read_anchors(paths: &[PathBuf]) -> Result<Vec<Anchor>, Failure> {
+    paths.iter().map(read_anchor).collect()
 }
 
 fn read_anchor(path: &PathBuf) -> Result<Anchor, Failure> {
@@ -70,7 +66,39 @@ fn read_anchor(path: &PathBuf) -> Result<Anchor, Failure> {
     })
 }
 
-fn examine(case: &Case, anchors: &[Anchor], keys: Option<&Keys>) -> Result<Assessment, Failure> {
+/// A log that was examined.
+pub struct Examined {
+    /// What was found.
+    pub assessment: Assessment,
+    /// With what: `none`, `anchors` or `keys`.
+    pub level: &'static str,
+}
+
+/// Shown every whole frame: where it stands, what its body holds if a key opened it, and whether there was a key.
+pub type Look<'a> = &'a mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>, bool);
+
+/// Examines a log with what is at hand, and shows every frame on the way.
+pub fn examine(case: &Case, anchors: &[Anchor], keys: &KeyArgs, look: Look<'_>) -> Result<Examined, Failure> {
+    let (keys, ring_fault) = match keyring::try_open(case, keys)? {
+        None => (None, None),
+        Some(Ok(keys)) => (Some(keys), None),
+        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
+        Some(Err(error)) => return Err(keyring::failure(error)),
+    };
+    let mut assessment = walk(case, anchors, keys.as_ref(), look)?;
+    if let Some(error) = ring_fault {
+        let what = format!("the keys in the evidence do not open: {error}");
+        assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
+    }
+    let level = match (&keys, anchors.is_empty()) {
+        (Some(_), _) => "keys",
+        (None, false) => "anchors",
+        (None, true) => "none",
+    };
+    Ok(Examined { assessment, level })
+}
+
+fn walk(case: &Case, anchors: &[Anchor], keys: Option<&Keys>, look: Look<'_>) -> Result<Assessment, Failure> {
     let mut course = case.course()?;
     let head_key = keys.and_then(Keys::head_key);
     course.head_key = head_key.as_ref();
@@ -84,9 +112,8 @@ fn examine(case: &Case, anchors: &[Anchor], keys: Option<&Keys>) -> Result<Asses
         if frame.header.seq % 4096 == 0 {
             bar.set_position(seen);
         }
-        if let Some(bodies) = &mut bodies {
-            bodies.visit(frame, site);
-        }
+        let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
+        look(frame, site, entry.as_ref(), keys.is_some());
     });
     bar.finish_and_clear();
     if let Some(bodies) = bodies {
