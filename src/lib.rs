@@ -54,8 +54,8 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`store`], [`event`], [`log`],
-//! [`checkpoint`],
-//! [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`examine`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
+//! [`checkpoint`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`], [`engine`], [`examine`],
+//! [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A
 //! test reads the sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

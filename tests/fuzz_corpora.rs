@@ -511,6 +511,25 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("damaged", damaged);
             add("two", both);
         }
+        "inspect" | "carve" => {
+            let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
+            let (second, _) = sealed_frame(1, hash, &events()[1], &system);
+            let prev = frame::genesis(ledger_id());
+            let header = SegmentHeader { ledger_id: ledger_id(), first_seq: 0, prev }.encode();
+            add("log", [&header[..], &first, &second].concat());
+            add("gap", [&header[..], &second].concat());
+            add("forked", [&first[..], &second, b"PLFR", &second[..200], &first].concat());
+            add("torn", [&header[..], &first, &second[..second.len() - 9]].concat());
+            // The first piece of a frame that sled's copy would split.
+            let mut piece = vec![2];
+            piece.extend_from_slice(&20_000_u32.to_le_bytes());
+            let mut head = first[..frame::HEADER_LEN].to_vec();
+            head[92..96].copy_from_slice(&(20_000_u32 - 208).to_le_bytes());
+            add("piece", [&piece[..], &head].concat());
+            if target == "inspect" {
+                add("note", include_bytes!("vectors/checkpoint.note").to_vec());
+            }
+        }
         "segment" => {
             let header = SegmentHeader { ledger_id: ledger_id(), first_seq: 9, prev: Hash([2; 32]) };
             let trailer = SegmentTrailer {

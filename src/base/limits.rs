@@ -259,8 +259,14 @@ pub const LOCAL_CONNECTIONS_MAX: usize = 128;
 pub const CLIENT_REQUEST_MAX: usize = 4 * 1024 * 1024;
 /// CA keys in the key ring at once: one that issues, one that is prepared, and some that are still trusted.
 pub const CA_KEYS_MAX: usize = 8;
-/// Longest checkpoint note in bytes that is read: one with sixteen signatures is far below.
-pub const CHECKPOINT_NOTE_MAX: usize = 64 * 1024;
+/// Bytes hashed per byte scanned at most while carving: real frames need one, made-up headers ask for thousands.
+pub const CARVE_HASH_FACTOR: usize = 64;
+/// Pieces of split frames remembered while carving: a terabyte of random bytes holds about as many look-alikes.
+pub const CARVE_PIECES_MAX: usize = 1 << 20;
+/// Ways tried to put one split frame together.
+pub const CARVE_TRIES_MAX: usize = 256;
+/// Damaged headers that a carving report names one by one.
+pub const CARVE_DAMAGED_MAX: usize = 1000;
 /// Longest signed note in bytes: a checkpoint is below one kilobyte, and some witnesses sign beside.
 pub const NOTE_BYTES_MAX: usize = 8 * 1024;
 /// Most signatures on one note: twice what the format asks every reader to take.
@@ -271,14 +277,10 @@ pub const ANCHOR_NOTES_KEPT: usize = 16;
 pub const ANCHOR_BYTES_MAX: u64 = 256 * 1024;
 /// Most anchor files: each is read at every opening.
 pub const ANCHOR_FILES_MAX: usize = 16;
-/// Bytes hashed per byte scanned at most while carving: real frames need one, made-up headers ask for thousands.
-pub const CARVE_HASH_FACTOR: usize = 64;
-/// Pieces of split frames remembered while carving: a terabyte of random bytes holds about as many look-alikes.
-pub const CARVE_PIECES_MAX: usize = 1 << 20;
-/// Ways tried to put one split frame together.
-pub const CARVE_TRIES_MAX: usize = 256;
-/// Damaged headers that a carving report names one by one.
-pub const CARVE_DAMAGED_MAX: usize = 1000;
+/// Branches of history that are kept apart while a log is examined: each was begun on a person's word.
+pub const BRANCHES_EXAMINED_MAX: usize = 4096;
+/// Largest file of the ledger's own checkpoints in bytes that is examined.
+pub const CHECKPOINT_FILE_MAX: u64 = 64 * 1024 * 1024;
 /// Events in one evidence bundle: a person picks hundreds; a whole log is copied instead.
 pub const BUNDLE_RECORDS_MAX: u32 = 65_536;
 /// Longest evidence bundle in bytes: it is read into memory as a whole.

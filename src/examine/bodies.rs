@@ -6,7 +6,7 @@ use crate::crypto::Hash;
 use crate::engine::{Entry, Error};
 use crate::event::Event;
 use crate::inspect::{Finding, FindingCode, Site};
-use crate::keys::{KeyTable, SlotError, SlotStatus};
+use crate::keys::{KeyTable, SlotError, SlotStatus, Unlocked};
 use crate::log::Frame;
 use crate::store::Medium;
 
@@ -98,6 +98,12 @@ impl<'a> Bodies<'a> {
         }
     }
 
+    /// What was found in the bodies alone, where there are no key files to compare with.
+    #[must_use]
+    pub fn findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
     /// Compares the keys that are there with those that the log speaks of; returns everything found.
     #[must_use]
     pub fn finish(mut self, medium: &dyn Medium, dir: &Path) -> Vec<Finding> {
@@ -118,38 +124,62 @@ impl<'a> Bodies<'a> {
     }
 
     fn slots(&mut self, table: &KeyTable) {
-        let Some(kek) = self.keys.first().map(crate::keys::Unlocked::kek) else { return };
-        for (slot, note) in (0_u64..).zip(std::mem::take(&mut self.slots)) {
+        let Some(kek) = self.keys.first().map(Unlocked::kek) else { return };
+        let notes = std::mem::take(&mut self.slots);
+        let surveyed = table.survey(&mut |slot, copies, alike| {
+            let note = usize::try_from(slot).ok().and_then(|at| notes.get(at)).copied().unwrap_or(0);
             if note == 0 {
-                continue;
+                return;
             }
-            let (seq, shredded) = (if note & SHREDDED == 0 { note - 1 } else { note & !SHREDDED }, note & SHREDDED != 0);
-            let (code, what) = match (table.statuses(slot), shredded) {
-                (Err(error), _) => (FindingCode::KeyMissing, format!("key slot {slot} cannot be read: {error}")),
-                (Ok([SlotStatus::Shredded { .. }, SlotStatus::Shredded { .. }]), true) => continue,
-                (Ok(_), true) => (
-                    FindingCode::ShredIncomplete,
-                    format!("key slot {slot} was shredded by event {seq} but is not overwritten in both copies"),
-                ),
-                (Ok(copies), false) => match (table.slot_key(&kek, slot), copies) {
-                    (Ok(_), [SlotStatus::Present, SlotStatus::Present]) if table.copies_agree(slot) => continue,
-                    (Ok(_), _) => (
-                        FindingCode::KeySlotDamaged,
-                        format!("the two copies of key slot {slot}, used by event {seq}, differ; one of them opens"),
-                    ),
-                    (Err(SlotError::WrongKey), _) => (
-                        FindingCode::KeySlotDamaged,
-                        format!("key slot {slot}, used by event {seq}, holds a key that was not made for it"),
-                    ),
-                    (Err(error), _) => {
-                        let why = "and no event shredded it";
-                        (FindingCode::KeyMissing, format!("key slot {slot}, used by event {seq}: {error}, {why}"))
-                    }
-                },
+            let shredded = note & SHREDDED != 0;
+            let seq = if shredded { note & !SHREDDED } else { note - 1 };
+            let fault = if shredded {
+                shred_fault(slot, seq, copies)
+            } else {
+                live_fault(slot, seq, copies, alike, table.slot_key(&kek, slot).err())
             };
-            self.push(Finding::new(code, Some(seq), what));
+            if let Some((code, what)) = fault {
+                self.push(Finding::new(code, Some(seq), what));
+            }
+        });
+        if let Err(error) = surveyed {
+            self.push(Finding::new(FindingCode::Unreadable, None, format!("the key table cannot be read: {error}")));
         }
     }
+}
+
+fn shred_fault(slot: u64, seq: u64, copies: [SlotStatus; 2]) -> Option<(FindingCode, String)> {
+    let done = copies.iter().all(|copy| matches!(copy, SlotStatus::Shredded { .. }));
+    let what = format!("key slot {slot} was shredded by event {seq} but is not overwritten in both copies");
+    (!done).then_some((FindingCode::ShredIncomplete, what))
+}
+
+fn live_fault(
+    slot: u64,
+    seq: u64,
+    copies: [SlotStatus; 2],
+    alike: bool,
+    error: Option<SlotError>,
+) -> Option<(FindingCode, String)> {
+    Some(match error {
+        None if alike => return None,
+        None if copies.contains(&SlotStatus::Damaged) => (
+            FindingCode::KeySlotRepairable,
+            format!("one copy of key slot {slot}, used by event {seq}, is damaged; the other opens"),
+        ),
+        None => (
+            FindingCode::KeySlotDamaged,
+            format!("the copies of key slot {slot}, used by event {seq}, hold different things"),
+        ),
+        Some(SlotError::WrongKey) => (
+            FindingCode::KeySlotDamaged,
+            format!("key slot {slot}, used by event {seq}, holds a key that was not made for it"),
+        ),
+        Some(error) => (
+            FindingCode::KeyMissing,
+            format!("key slot {slot}, used by event {seq}: {error}, and no event shredded it"),
+        ),
+    })
 }
 
 /// The key ring that an event puts in force.

@@ -6,19 +6,24 @@
 //! and every live version must have its key, every shredded one must not.
 
 mod bodies;
+mod key_files;
 mod rebuild;
+mod verify;
 
 use std::path::Path;
 
 use crate::base::{LedgerId, SlotId};
-use crate::crypto::{Hash, Key, labels};
+use crate::checkpoint::{self, VerifierKey};
+use crate::crypto::{Hash, Key, MessageKey, labels};
 use crate::engine::{Entry, Error};
 use crate::keys::{self, Credential, KeyTable, KeysError, Unlocked};
 use crate::log::Frame;
 use crate::store::Medium;
 
 pub use bodies::Bodies;
+pub use key_files::key_files;
 pub use rebuild::{Origin, RebuildError, Rebuilt, rebuild};
+pub use verify::{Asked, verify, verify_opened};
 
 /// The keys of a ledger under examination.
 #[derive(Debug)]
@@ -64,6 +69,13 @@ impl Keys {
         self.opened.first().map(|(_, unlocked)| unlocked.ledger_key().subkey(labels::HEAD_MAC))
     }
 
+    /// The key that signs the ledger's checkpoints.
+    #[must_use]
+    pub fn verifier(&self) -> Option<VerifierKey> {
+        let key = checkpoint::signing_key(self.first()?.ledger_key()).ok()?;
+        Some(checkpoint::verifier(self.ledger_id, key.public()))
+    }
+
     /// Opens one event.
     ///
     /// # Errors
@@ -77,6 +89,14 @@ impl Keys {
             }
         }
         Err(last)
+    }
+
+    /// The key that opens one frame and no other, to be given away; nothing where no key opens it.
+    #[must_use]
+    pub fn message_key(&self, frame: &Frame<'_>) -> Option<MessageKey> {
+        let header = &frame.header;
+        let keys = self.opened.iter().filter_map(|(_, unlocked)| unlocked.message_key(header.epoch, &header.nonce).ok());
+        keys.into_iter().find(|key| frame.open_alone(key).is_ok())
     }
 
     /// Whether a ring that the log names is one of those that are here.
@@ -97,4 +117,3 @@ impl Keys {
         self.opened.first().map(|(_, unlocked)| unlocked)
     }
 }
-

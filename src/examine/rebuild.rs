@@ -57,7 +57,9 @@ pub enum RebuildError {
         why: String,
     },
     /// The key ring came into force after the last event that can be proven.
-    #[error("the key ring is not the one that the last {events} proven events end with: give a copy of the keys from that time")]
+    #[error(
+        "the key ring is not the one that the last {events} proven events end with: give a copy of the keys from that time"
+    )]
     RingOfAnotherTime {
         /// How many events are proven.
         events: u64,
@@ -126,13 +128,8 @@ fn build(origin: &Origin<'_>, home: &Path, now: Timestamp) -> Result<Rebuilt, Re
     let config = origin.evidence.read_all(Path::new("config.toml"), limits::CONFIG_BYTES_MAX).unwrap_or_default();
     RealMedium.write_atomic(&home.join("config.toml"), &config)?;
     let key = origin.keys.head_key().ok_or(RebuildError::NoKeys)?;
-    let head = Head {
-        seq: rebuilt.events - 1,
-        hash: rebuilt.last_hash,
-        time: now,
-        witness_clean: false,
-        witness_next: 0,
-    };
+    let head =
+        Head { seq: rebuilt.events - 1, hash: rebuilt.last_hash, time: now, witness_clean: false, witness_next: 0 };
     HeadFile::create(&RealMedium, &home.join("head"), rebuilt.ledger_id, &key, &head)?;
     // The marker comes last: without it a folder is no ledger.
     engine::write_markers(&RealMedium, home)?;

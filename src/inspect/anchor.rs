@@ -1,222 +1,185 @@
 //! Anchors: what somebody else kept about a log, compared with what is there.
 //!
-//! An anchor is a checkpoint kept out of reach of whoever can write the log: it names the log's size and the
-//! root of the Merkle tree (RFC 6962, section 2.1) over the hashes of all its frames. A log that is shorter
-//! was cut off or rolled back; one with another root holds another history.
+//! An anchor is a checkpoint kept out of reach of whoever can write the log. A log that is shorter was cut off or
+//! rolled back; one with other events holds another history. The ledger's own file of checkpoints lies with the
+//! log and can be cut off with it: what it says against the log counts, what it says for it does not anchor it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use crate::base::{LedgerId, limits};
+use crate::base::limits::BRANCHES_EXAMINED_MAX;
+use crate::checkpoint::{Fit, Frontier, NoteError, SignedCheckpoint, VerifierKey, fit, split_notes, tree};
 use crate::crypto::Hash;
+use crate::log::Frame;
 
 use super::{Finding, FindingCode, Report};
 
-/// First part of a checkpoint's origin line; the ledger id follows.
-const ORIGIN: &str = "palyra-ledger/";
+/// Kind of the event that begins a branch of history; the log knows kinds by number only.
+const BRANCH_STARTED: u16 = 19;
+/// Kinds of events that record a checkpoint or where it was put: an anchor cannot cover its own record.
+const OWN_RECORDS: std::ops::RangeInclusive<u16> = 16..=18;
 
-/// Why bytes are no anchor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AnchorError {
-    /// The file is longer than any checkpoint.
-    #[error("it is longer than any checkpoint")]
-    TooLong,
-    /// It is no text.
-    #[error("it is not the text of a checkpoint")]
-    Text,
-    /// The origin line names no ledger.
-    #[error("its first line names no ledger of this program")]
-    Origin,
-    /// The size line is no number.
-    #[error("its second line is no size")]
-    Size,
-    /// The root line is no root.
-    #[error("its third line is no root of a tree")]
-    Root,
-    /// No signature line follows.
-    #[error("it carries no signature")]
-    Unsigned,
+/// Where a checkpoint was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Out of reach of the log's writer, as the examiner vouches.
+    Elsewhere,
+    /// Beside the log.
+    WithLog,
 }
 
-/// A checkpoint that was kept elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A checkpoint, and where it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
-    /// What the examiner called it: a file name.
+    /// A file's name.
     pub source: String,
-    /// The ledger.
-    pub ledger_id: LedgerId,
-    /// How many events the log had.
-    pub size: u64,
-    /// Root of the tree over their hashes.
-    pub root: Hash,
+    /// Where it was kept.
+    pub kept: Kept,
+    /// What it says; signed, at the least by the key that it names.
+    pub signed: SignedCheckpoint,
 }
 
-impl Anchor {
-    /// Reads the text of a checkpoint (C2SP tlog-checkpoint): origin, size, root, what may follow, and after an
-    /// empty line its signatures. The examiner vouches for where it was kept.
-    ///
-    /// # Errors
-    /// [`AnchorError`].
-    pub fn parse(source: &str, bytes: &[u8]) -> Result<Self, AnchorError> {
-        if bytes.len() > limits::CHECKPOINT_NOTE_MAX {
-            return Err(AnchorError::TooLong);
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_| AnchorError::Text)?;
-        let (body, signatures) = text.split_once("\n\n").ok_or(AnchorError::Unsigned)?;
-        let mut lines = body.lines();
-        let origin = lines.next().ok_or(AnchorError::Origin)?;
-        let ledger_id =
-            origin.strip_prefix(ORIGIN).and_then(|id| id.parse().ok()).ok_or(AnchorError::Origin)?;
-        let size = lines.next().ok_or(AnchorError::Size)?;
-        let canonical = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()) && (size == "0" || !size.starts_with('0'));
-        let size = size.parse().ok().filter(|_| canonical).ok_or(AnchorError::Size)?;
-        let root = lines.next().and_then(|line| STANDARD.decode(line).ok()).ok_or(AnchorError::Root)?;
-        let root = Hash(root.try_into().map_err(|_| AnchorError::Root)?);
-        if !signatures.starts_with('\u{2014}') {
-            return Err(AnchorError::Unsigned);
-        }
-        Ok(Self { source: source.to_owned(), ledger_id, size, root })
+/// Reads a file of notes, or one note; with a key each must be signed by it. Of a file beside the log the last
+/// note may be torn.
+///
+/// # Errors
+/// [`NoteError`] of the first note that is none, or is not signed by that key.
+pub fn read_notes(source: &str, kept: Kept, bytes: &[u8], by: Option<&VerifierKey>) -> Result<Vec<Anchor>, NoteError> {
+    let (mut notes, rest) = split_notes(bytes);
+    if rest > 0 && (kept == Kept::Elsewhere || notes.is_empty()) {
+        notes.extend(bytes.get(bytes.len() - rest..));
     }
-}
-
-/// The Merkle tree over the hashes of a log's frames, as it grows: one root per whole subtree is kept.
-#[derive(Debug, Clone, Default)]
-pub struct Tree {
-    /// Roots of whole subtrees, the largest first, with their heights.
-    stack: Vec<(u32, [u8; 32])>,
-    size: u64,
-}
-
-fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
-}
-
-impl Tree {
-    /// How many leaves it has.
-    #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Adds the hash of the next frame.
-    pub fn push(&mut self, hash: &Hash) {
-        let mut carried: (u32, [u8; 32]) = (0, Sha256::new().chain_update([0]).chain_update(hash.0).finalize().into());
-        while let Some((height, left)) = self.stack.pop() {
-            if height != carried.0 {
-                self.stack.push((height, left));
-                break;
-            }
-            carried = (height + 1, node(&left, &carried.1));
-        }
-        self.stack.push(carried);
-        self.size += 1;
-    }
-
-    /// The root of everything added.
-    #[must_use]
-    pub fn root(&self) -> Hash {
-        let mut rest = self.stack.iter().rev().map(|(_, root)| *root);
-        let Some(mut root) = rest.next() else { return Hash(Sha256::digest([]).into()) };
-        for left in rest {
-            root = node(&left, &root);
-        }
-        Hash(root)
-    }
+    let read = |note: &[u8]| {
+        let signed = by.map_or_else(|| SignedCheckpoint::parse(note), |by| SignedCheckpoint::verify(note, by))?;
+        Ok(Anchor { source: source.to_owned(), kept, signed })
+    };
+    notes.into_iter().map(read).collect()
 }
 
 /// What anchors say about a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Coverage {
-    /// Events below this are vouched for.
+    /// Events below this are vouched for by an anchor kept elsewhere.
     pub anchored_events: u64,
-    /// Whether nothing but records of checkpoints stands behind them.
+    /// Events below this are named by the ledger's own checkpoints, which whoever writes the log can cut off, too.
+    pub signed_events: u64,
+    /// Whether nothing but records of checkpoints stands behind the anchored events.
     pub covers_all: bool,
     /// The range of events that no anchor vouches for, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanchored: Option<(u64, u64)>,
 }
 
-/// Compares anchors with what a walk found: the roots at their sizes, and the number of the last event
-/// that is no record of a checkpoint.
-pub(super) fn compare(
-    report: &mut Report,
-    anchors: &[Anchor],
-    roots: &std::collections::BTreeMap<u64, Hash>,
+/// Gathers, as a walk shows frames, what anchors are compared with.
+#[derive(Debug)]
+pub(super) struct Comparison<'a> {
+    anchors: &'a [Anchor],
+    /// Sizes that anchors name, in order, with the head and the root found there.
+    places: Vec<(u64, Option<(Hash, Hash)>)>,
+    next_place: usize,
+    frontier: Frontier,
+    branches: Vec<u64>,
     last_plain: Option<u64>,
-) -> Coverage {
-    let end = report.head.map_or(0, |head| head.seq + 1);
-    let mut coverage = Coverage::default();
-    for anchor in anchors {
-        let Anchor { source, size, .. } = anchor;
-        if report.ledger_id.is_some_and(|id| id != anchor.ledger_id) {
-            let what = format!("anchor {source} belongs to ledger {}", anchor.ledger_id);
-            report.push(Finding::new(FindingCode::AnchorForeign, None, what));
-        } else if *size > end {
-            let what = format!("the log ends before event {end}, but anchor {source} knows {size} events");
-            let beyond = Finding::new(FindingCode::AnchorBeyond, Some(end), what);
-            report.push(Finding { through: Some(size - 1).filter(|through| *through > end), ..beyond });
-        } else if let Some(root) = roots.get(size) {
-            if *root == anchor.root {
-                coverage.anchored_events = coverage.anchored_events.max(*size);
-            } else {
-                let what = format!("the first {size} events are not those that anchor {source} names: another history");
-                let differs = Finding::new(FindingCode::AnchorDiffers, size.checked_sub(1), what);
-                report.push(differs);
-            }
-        }
-    }
-    let covered = coverage.anchored_events;
-    coverage.covers_all = covered > 0 && last_plain.is_none_or(|last| last < covered);
-    coverage.unanchored = (covered < end).then(|| (covered, end - 1));
-    coverage
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<'a> Comparison<'a> {
+    pub(super) fn new(anchors: &'a [Anchor]) -> Self {
+        let mut sizes: Vec<u64> = anchors.iter().map(|anchor| anchor.signed.checkpoint().size).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let places = sizes.into_iter().map(|size| (size, None)).collect();
+        Self { anchors, places, next_place: 0, frontier: Frontier::default(), branches: Vec::new(), last_plain: None }
+    }
 
-    fn split_root(leaves: &[Hash]) -> [u8; 32] {
-        match leaves {
-            [] => Sha256::digest([]).into(),
-            [one] => Sha256::new().chain_update([0]).chain_update(one.0).finalize().into(),
-            _ => {
-                let half = leaves.len().next_power_of_two() / 2;
-                node(&split_root(&leaves[..half]), &split_root(&leaves[half..]))
+    pub(super) fn visit(&mut self, frame: &Frame<'_>) {
+        let header = &frame.header;
+        if !OWN_RECORDS.contains(&header.kind) {
+            self.last_plain = Some(header.seq);
+        }
+        if header.kind == BRANCH_STARTED && self.branches.len() < BRANCHES_EXAMINED_MAX {
+            self.branches.push(header.seq);
+        }
+        if self.next_place < self.places.len() && header.seq == self.frontier.size() {
+            self.frontier.push(tree::leaf(&frame.hash));
+            if let Some((size, found)) = self.places.get_mut(self.next_place)
+                && *size == self.frontier.size()
+            {
+                *found = Some((frame.hash, self.frontier.root()));
+                self.next_place += 1;
             }
         }
     }
 
-    #[test]
-    fn the_growing_tree_has_the_root_that_rfc_6962_defines() {
-        let leaves: Vec<Hash> = (0..70_u8).map(|byte| Hash([byte; 32])).collect();
-        let mut tree = Tree::default();
-        for end in 0..leaves.len() {
-            assert_eq!(tree.root().0, split_root(&leaves[..end]), "{end}");
-            tree.push(&leaves[end]);
-        }
-        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(Tree::default().root().to_string(), empty);
+    fn found(&self, size: u64) -> Option<(Hash, Hash)> {
+        let at = self.places.binary_search_by_key(&size, |(size, _)| *size).ok()?;
+        self.places.get(at).and_then(|(_, found)| *found)
     }
 
-    #[test]
-    fn what_is_no_checkpoint_is_refused() {
-        let id = "000102030405060708090a0b0c0d0e0f";
-        let root = STANDARD.encode([7; 32]);
-        let good = format!("palyra-ledger/{id}\n12\n{root}\nhead x\n\n\u{2014} name sig\n");
-        let anchor = Anchor::parse("a", good.as_bytes()).unwrap();
-        assert_eq!((anchor.size, anchor.root, anchor.ledger_id.to_string().as_str()), (12, Hash([7; 32]), id));
-        for (bad, error) in [
-            (good.replace("palyra", "other"), AnchorError::Origin),
-            (good.replace("\n12\n", "\n012\n"), AnchorError::Size),
-            (good.replace("\n12\n", "\n-1\n"), AnchorError::Size),
-            (good.replace(&root, &root[2..]), AnchorError::Root),
-            (good.replace("\n\n", "\n"), AnchorError::Unsigned),
-            (good.replace('\u{2014}', "-"), AnchorError::Unsigned),
-            (good.repeat(2000), AnchorError::TooLong),
-        ] {
-            assert_eq!(Anchor::parse("a", bad.as_bytes()), Err(error), "{bad}");
+    pub(super) fn finish(self, report: &mut Report) -> Coverage {
+        let end = report.head.map_or(0, |head| head.seq + 1);
+        let mut coverage = Coverage::default();
+        for anchor in self.anchors {
+            self.compare(anchor, end, report, &mut coverage);
         }
+        let covered = coverage.anchored_events;
+        coverage.covers_all = covered > 0 && self.last_plain.is_none_or(|last| last < covered);
+        coverage.unanchored = (covered < end).then(|| (covered, end - 1));
+        coverage
+    }
+
+    fn compare(&self, anchor: &Anchor, end: u64, report: &mut Report, coverage: &mut Coverage) {
+        let Anchor { source, kept, signed } = anchor;
+        let checkpoint = signed.checkpoint();
+        let size = checkpoint.size;
+        if report.ledger_id.is_some_and(|id| id != checkpoint.ledger_id) {
+            let what = format!("checkpoint {size} of {source} belongs to ledger {}", checkpoint.ledger_id);
+            return report.push(Finding::new(FindingCode::AnchorForeign, None, what));
+        }
+        let found = self.found(size);
+        let damaged = found.is_none() && size <= end;
+        match fit(checkpoint, end, &self.branches, |_| found.map(|(head, _)| head)) {
+            Fit::Holds if found.is_some_and(|(_, root)| root == checkpoint.root) => match kept {
+                Kept::Elsewhere => coverage.anchored_events = coverage.anchored_events.max(size),
+                Kept::WithLog => coverage.signed_events = coverage.signed_events.max(size),
+            },
+            // What lies before it is damaged: the walk has said so, and nothing can be compared.
+            Fit::Forked if damaged => {}
+            // The same end with other events before it is a chain that is broken between, and the walk has said
+            // where; over a whole chain it is the checkpoint that contradicts itself.
+            Fit::Holds if !report.ok => {}
+            Fit::Holds => {
+                let what = format!("checkpoint {size} of {source} names the log's event {} and another tree", size - 1);
+                report.push(Finding::new(FindingCode::CheckpointInvalid, Some(size - 1), what));
+            }
+            Fit::Forked => {
+                let what = format!("the first {size} events are not those that {source} names: another history");
+                let differs = Finding::new(FindingCode::AnchorDiffers, Some(self.parting(end, size)), what);
+                report.push(Finding { through: Some(size - 1), ..differs });
+            }
+            Fit::Lost { first, last } => {
+                let code = if *kept == Kept::Elsewhere { FindingCode::AnchorBeyond } else { FindingCode::Truncated };
+                let what = format!("the log ends before event {first}, but {source} knows events to {last}");
+                report.push(Finding { through: Some(last), ..Finding::new(code, Some(first), what) });
+            }
+            Fit::OtherBranch => {
+                let branch = checkpoint.branch;
+                let what = format!("{source} knows branch {branch} of this ledger's history, which this copy has not");
+                report.push(Finding::new(FindingCode::AnchorBeyond, Some(end), what));
+            }
+            Fit::Superseded { since } => {
+                let what = format!("checkpoint {size} of {source} is of a branch that was given up at event {since}");
+                report.push(Finding::new(FindingCode::AnchorSuperseded, Some(since), what));
+            }
+        }
+    }
+
+    /// The first event that may be another: the one behind the largest smaller checkpoint that still fits.
+    fn parting(&self, end: u64, size: u64) -> u64 {
+        let holds = |anchor: &&Anchor| {
+            let checkpoint = anchor.signed.checkpoint();
+            let found = self.found(checkpoint.size);
+            checkpoint.size < size.min(end) && found == Some((checkpoint.head, checkpoint.root))
+        };
+        let last = self.anchors.iter().filter(holds).map(|anchor| anchor.signed.checkpoint().size).max();
+        last.unwrap_or(0)
     }
 }

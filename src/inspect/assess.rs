@@ -1,17 +1,11 @@
 //! The assessment of a log: the walk, the anchors, and the verdict that both lead to.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::crypto::Hash;
 use crate::log::Frame;
 use crate::store::Medium;
 
-use super::anchor::{self, Anchor, Coverage, Tree};
+use super::anchor::{Anchor, Comparison, Coverage};
 use super::walk::{Course, Site, Walked, walk};
 use super::{Finding, FindingCode, Report, Verdict};
-
-/// Kinds of events that record a checkpoint or where it was put: an anchor cannot cover its own record.
-const CHECKPOINT_KINDS: std::ops::RangeInclusive<u16> = 16..=17;
 
 /// A log, assessed.
 #[derive(Debug)]
@@ -55,30 +49,15 @@ pub fn assess(
     live: bool,
     visit: &mut dyn FnMut(&Frame<'_>, Site<'_>),
 ) -> Assessment {
-    let sizes: BTreeSet<u64> = anchors.iter().map(|anchor| anchor.size).collect();
-    let mut tree = Tree::default();
-    let mut roots: BTreeMap<u64, Hash> = BTreeMap::new();
-    let mut last_plain = None;
-    if sizes.contains(&0) {
-        roots.insert(0, tree.root());
-    }
+    let mut comparison = Comparison::new(anchors);
     let mut walked = walk(medium, course, &mut |frame, site| {
-        let seq = frame.header.seq;
-        if !CHECKPOINT_KINDS.contains(&frame.header.kind) {
-            last_plain = Some(seq);
-        }
-        if !sizes.is_empty() && seq == tree.size() {
-            tree.push(&frame.hash);
-            if sizes.contains(&tree.size()) {
-                roots.insert(tree.size(), tree.root());
-            }
-        }
+        comparison.visit(frame);
         visit(frame, site);
     });
     if !live {
         unclean_tail(&mut walked);
     }
-    let coverage = anchor::compare(&mut walked.report, anchors, &roots, last_plain);
+    let coverage = comparison.finish(&mut walked.report);
     Assessment { walked, coverage }
 }
 

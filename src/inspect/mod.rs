@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 
-pub use anchor::{Anchor, Coverage};
+pub use anchor::{Anchor, Coverage, Kept, read_notes};
 pub use assess::{Assessment, assess};
 pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, STDIN};
 pub use verdict::{Reason, Verdict};
@@ -73,6 +73,8 @@ pub enum FindingCode {
     BatchBroken,
     /// A segment's header is damaged.
     SegmentHeader,
+    /// A segment's header names a format version that is not known to this program.
+    UnknownVersion,
     /// A closed segment's trailer is missing or damaged.
     SegmentTrailer,
     /// A closed segment's digest does not match its bytes.
@@ -119,6 +121,10 @@ pub enum FindingCode {
     AnchorBeyond,
     /// An anchor names another history.
     AnchorDiffers,
+    /// An anchor is of a branch of history that was given up on purpose.
+    AnchorSuperseded,
+    /// A checkpoint is no whole note, or is not signed by the ledger's key.
+    CheckpointInvalid,
     /// Two events claim one place.
     Conflict,
     /// The key ring is not the one that the log names.
@@ -139,7 +145,10 @@ impl FindingCode {
     /// Whether this finding is a fact to know rather than a fault.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable | Self::UnknownEvent)
+        matches!(
+            self,
+            Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable | Self::UnknownEvent | Self::AnchorSuperseded
+        )
     }
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for Verdict {
             Self::IntactUnanchored => f.write_str("INTACT-UNANCHORED"),
             Self::Truncated => f.write_str("TRUNCATED"),
             Self::Damaged(ranges) => {
-                f.write_str(if ranges.is_empty() { "DAMAGED(keys" } else { "DAMAGED(" })?;
+                f.write_str(if ranges.is_empty() { "DAMAGED(files" } else { "DAMAGED(" })?;
                 for (index, (from, to)) in ranges.iter().take(RANGES_MAX).enumerate() {
                     f.write_str(if index > 0 { "," } else { "" })?;
                     if from == to { write!(f, "{from}")? } else { write!(f, "{from}-{to}")? }
@@ -106,6 +106,9 @@ impl Verdict {
         }
         if any(&[FindingCode::AnchorDiffers, FindingCode::Conflict]) {
             return Self::Forked;
+        }
+        if report.events == 0 && any(&[FindingCode::UnknownVersion]) {
+            return Self::Unverifiable(Reason::UnknownVersion);
         }
         if report.events == 0 {
             let unreadable = any(&[FindingCode::Unreadable]);
@@ -152,7 +155,8 @@ mod tests {
     use super::*;
 
     fn report(findings: &[(FindingCode, Option<u64>)]) -> Report {
-        let mut report = Report { ok: true, ledger_id: None, events: 9, head: None, state_root: None, findings: vec![] };
+        let mut report =
+            Report { ok: true, ledger_id: None, events: 9, head: None, state_root: None, findings: vec![] };
         for (code, seq) in findings {
             report.add(*code, *seq, String::new());
         }

@@ -9,7 +9,7 @@ use crate::crypto::{Hash, Key};
 use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
-    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
 use crate::log::{Head, HeadError, HeadFile};
 use crate::store::{Medium, OpenMode, StoreError};
@@ -31,7 +31,7 @@ pub fn verify_files(medium: &dyn Medium, home: &Path, head_key: Option<&Key>) ->
 }
 
 /// What a walk goes over.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Course<'a> {
     /// Segments: the first sequence number as the name or header states it, and the file. In order.
     pub segments: Vec<(u64, PathBuf)>,
@@ -43,6 +43,8 @@ pub struct Course<'a> {
     pub part: bool,
     /// Events whose hashes are kept for the caller.
     pub watch: Vec<u64>,
+    /// The home that they belong to, where they do.
+    pub home: PathBuf,
     /// Where segments were expected, for the finding that there are none.
     pub folder: PathBuf,
 }
@@ -60,7 +62,7 @@ impl Course<'_> {
             .filter_map(|name| segment::parse_file_name(name).map(|first| (first, folder.join(name))))
             .collect();
         segments.sort_unstable();
-        Ok(Self { segments, head: Some(home.join("head")), folder, ..Self::default() })
+        Ok(Self { segments, head: Some(home.join("head")), home: home.to_owned(), folder, ..Self::default() })
     }
 }
 
@@ -219,7 +221,9 @@ impl Walk<'_> {
             Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
                 let what = format!("{}: {why}", path.display());
-                self.find_at(FindingCode::SegmentHeader, first, (path, 0), what);
+                let future = matches!(why, SegmentError::Version(_));
+                let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
+                self.find_at(code, first, (path, 0), what);
             }
         }
         window.advance(SEGMENT_HEADER_LEN);

@@ -73,7 +73,7 @@ pub fn folder(medium: &dyn Medium, path: &Path) -> Result<What, StoreError> {
     let names = medium.list(path)?;
     let has = |name: &str| names.iter().any(|other| other == name);
     let segments = names.iter().any(|name| segment::parse_file_name(name).is_some());
-    let named = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let own_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     Ok(if has("journal") || (has("format") && has("keys")) {
         What::Home
     } else if segments {
@@ -85,7 +85,7 @@ pub fn folder(medium: &dyn Medium, path: &Path) -> Result<What, StoreError> {
     } else if has("MANIFEST") {
         What::Index
     } else {
-        match named {
+        match own_name {
             "quarantine" => What::Quarantine,
             "checkpoints" => What::Checkpoints,
             "objects" => What::Objects,
@@ -132,7 +132,11 @@ pub fn bytes(front: &[u8]) -> What {
         magic if *magic == frame::MAGIC => What::Frame,
         // The first of a head file's two records may be one that was never written.
         [0, 0, 0, 0] if front.get(4096..).is_some_and(|second| second.starts_with(b"PLHD")) => What::Head,
-        _ if front.starts_with(b"palyra-ledger/") && front.windows(4).any(|four| four == "\n\n\u{2014}".as_bytes().get(..4).unwrap_or_default()) => What::Note,
+        _ if front.starts_with(b"palyra-ledger/")
+            && front.windows(4).any(|four| four == "\n\n\u{2014}".as_bytes().get(..4).unwrap_or_default()) =>
+        {
+            What::Note
+        }
         _ if front.starts_with(b"palyra-ledger ") => What::Marker,
         _ => What::Unknown,
     }

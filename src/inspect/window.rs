@@ -131,9 +131,8 @@ impl Window {
 /// The beginnings of those ranges that are whole frames.
 fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize) -> Vec<usize> {
     let whole = |ranges: &[Range<usize>]| -> Vec<usize> {
-        let is_whole = |range: &&Range<usize>| {
-            buffer.get(range.start..range.end).is_some_and(|bytes| Frame::parse(bytes).is_ok())
-        };
+        let is_whole =
+            |range: &&Range<usize>| buffer.get(range.start..range.end).is_some_and(|bytes| Frame::parse(bytes).is_ok());
         ranges.iter().filter(is_whole).map(|range| range.start).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);

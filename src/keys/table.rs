@@ -258,24 +258,44 @@ impl KeyTable {
         if first == second { self.place(slot).open(kek, self.ledger_id, &first) } else { Err(SlotError::Damaged) }
     }
 
-    /// What each copy of a slot holds.
+    /// Shows what each copy of every slot holds, and whether the copies are alike.
     ///
     /// # Errors
     /// [`KeysError::Store`].
-    pub fn statuses(&self, slot: u64) -> Result<[SlotStatus; 2], KeysError> {
-        let status = |stored| match stored {
-            Stored::Shredded { seq } => SlotStatus::Shredded { seq },
+    pub fn survey(&self, visit: &mut dyn FnMut(u64, [SlotStatus; 2], bool)) -> Result<(), KeysError> {
+        let status = |stored: &Stored| match stored {
+            Stored::Shredded { seq } => SlotStatus::Shredded { seq: *seq },
             Stored::Present { .. } => SlotStatus::Present,
             Stored::Empty => SlotStatus::Empty,
             Stored::Damaged => SlotStatus::Damaged,
         };
-        Ok([status(self.read_copy(0, slot)?), status(self.read_copy(1, slot)?)])
+        let mut from = 0;
+        while from < self.len() {
+            let count = CHUNK.min(self.len() - from);
+            let [one, other] = [0, 1].map(|copy| self.read_many(copy, from, count));
+            let (one, other) = (one?, other?);
+            for (slot, (one, other)) in (from..).zip(one.iter().zip(&other)) {
+                visit(slot, [status(one), status(other)], one == other);
+            }
+            from += count;
+        }
+        Ok(())
     }
 
-    /// Whether both copies of a slot hold the same.
-    #[must_use]
-    pub fn copies_agree(&self, slot: u64) -> bool {
-        matches!((self.read_copy(0, slot), self.read_copy(1, slot)), (Ok(one), Ok(other)) if one == other)
+    /// Consecutive slots of one copy in one read.
+    fn read_many(&self, copy: usize, from: u64, count: u64) -> Result<Vec<Stored>, StoreError> {
+        let Some(file) = self.copies.get(copy) else { return Ok(Vec::new()) };
+        let mut bytes = vec![0; usize::try_from(count).unwrap_or(0) * SLOT_LEN];
+        let got = file.read_at(at(from), &mut bytes)?;
+        let read = |(slot, bytes): (u64, &[u8])| {
+            let begin = usize::try_from(slot - from).unwrap_or(0) * SLOT_LEN;
+            match bytes.first_chunk() {
+                _ if got <= begin => Stored::Empty,
+                Some(bytes) if got >= begin + SLOT_LEN => self.place(slot).read(bytes),
+                _ => Stored::Damaged,
+            }
+        };
+        Ok((from..).zip(bytes.chunks_exact(SLOT_LEN)).map(read).collect())
     }
 
     /// What a slot holds, from both copies; shredded in one is shredded.

@@ -15,7 +15,7 @@ use crate::base::{LedgerId, Scope, ScopePrefix, SecretName, SecretPath};
 use crate::crypto::{Hash, Key, Opener, labels, seal_sealed};
 use crate::engine::{self, Settings};
 use crate::event;
-use crate::inspect::verify_files;
+use crate::inspect::{self, verify_files};
 use crate::keys;
 use crate::log::Journal;
 use crate::log::frame::{Frame, FrameError, HASH_LEN, HEADER_LEN, Header, genesis};
@@ -54,6 +54,8 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("auth_runtime", auth_runtime),
     ("token_answer", token_answer),
     ("endpoint", endpoint),
+    ("inspect", inspect),
+    ("carve", carve),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.
@@ -130,6 +132,42 @@ pub fn batch(bytes: &[u8]) {
     }
     let read = journal.read_range(0, u64::MAX, &mut |_| ControlFlow::Continue(()));
     assert_eq!(read.ok(), Some(tail.last.map_or(0, |last| last.seq + 1)));
+}
+
+/// Bytes as a file of evidence: it is said what they are, and as a segment they are walked over; a verdict comes
+/// of it, and never a panic.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn inspect(bytes: &[u8]) {
+    let _ = inspect::what::bytes(bytes);
+    let _ = inspect::what::frame_of(bytes);
+    let _ = inspect::read_notes("note", inspect::Kept::Elsewhere, bytes, None);
+    let (disk, path) = (SimDisk::new(), Path::new("/home/journal").join(segment::file_name(0)));
+    if disk.put(&path, bytes).is_err() {
+        return;
+    }
+    let course = inspect::Course { segments: vec![(0, path)], part: true, ..inspect::Course::default() };
+    let mut shown = 0_u64;
+    let assessment = inspect::assess(&disk, &course, &[], false, &mut |frame, site| {
+        let at = usize::try_from(site.offset).unwrap_or(usize::MAX);
+        assert!(
+            bytes.get(at..).is_some_and(|rest| rest.starts_with(frame.bytes())),
+            "a frame stands where it is said to"
+        );
+        shown += 1;
+    });
+    assert_eq!(assessment.report().events, shown);
+    // Nobody kept an anchor, so nothing may be called clean.
+    assert_ne!(assessment.verdict().exit_code(), 0);
+}
+
+/// Bytes as an image: what is carved lies where it is said to lie, and every frame gets one place.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn carve(bytes: &[u8]) {
+    inspect::carve::fuzz_carve(bytes);
 }
 
 /// Segment headers, trailers and file names: what parses has one encoding.

@@ -9,7 +9,7 @@ use palyra_ledger::{Ledger, PutOptions, ReplayPoint, Scope};
 use super::common::{bytes, disk_with_ledger, name, put, simulated};
 
 /// Which rooms a room may use. Every arrow points down.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("base", &[]),
     ("crypto", &["base"]),
     ("pki", &["base", "crypto"]),
@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "inspect",
         ],
     ),
-    ("examine", &["base", "crypto", "engine", "event", "inspect", "keys", "log", "store"]),
+    ("examine", &["base", "checkpoint", "crypto", "engine", "event", "inspect", "keys", "log", "store"]),
     ("oauth", &["auth", "base", "engine", "event"]),
     ("tls", &["base", "event", "identity", "pki"]),
     ("device", &["base", "checkpoint", "crypto", "event", "identity", "pki", "tls"]),

@@ -53,7 +53,11 @@ pub fn run(global: &Global, out: &Output, args: &CarveArgs) -> Result<ExitCode, 
     for case in &cases {
         case.close(out)?;
     }
-    if out.is_json() { out.json(&report)? } else { print(out, &harvest, &chains)? }
+    if out.is_json() {
+        out.json(&report)?;
+    } else {
+        print(out, &harvest, &chains)?;
+    }
     Ok(if chains.is_empty() { ExitCode::NotFound } else { ExitCode::Ok })
 }
 

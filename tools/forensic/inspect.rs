@@ -43,7 +43,11 @@ pub fn run(global: &Global, out: &Output, args: &InspectArgs) -> Result<ExitCode
     }
     case.close(out)?;
     let about = Value::Object(about);
-    if out.is_json() { out.json(&about)? } else { print(out, &about)? }
+    if out.is_json() {
+        out.json(&about)?;
+    } else {
+        print(out, &about)?;
+    }
     Ok(ExitCode::Ok)
 }
 
@@ -84,7 +88,9 @@ fn frame(evidence: &Evidence, path: &Path) -> Option<Value> {
 /// What a key ring says in the clear: how the ledger can be opened.
 fn ring(evidence: &Evidence, path: &Path) -> Option<Value> {
     let bytes = evidence.read_all(path, limits::KEYRING_BYTES_MAX).ok()?;
-    let Some(ring) = KeyRing::parse(&bytes) else { return Some(json!({"damaged": "it is not a key ring of a known version"})) };
+    let Some(ring) = KeyRing::parse(&bytes) else {
+        return Some(json!({"damaged": "it is not a key ring of a known version"}));
+    };
     let slots: Vec<Value> = ring
         .slots()
         .iter()

@@ -1,6 +1,7 @@
 //! Opening the keys of a case: a slot by itself, a key file, or a passphrase from the standard input.
 
 use std::io::BufRead;
+use std::path::PathBuf;
 
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::examine::Keys;
@@ -10,6 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::args::KeyArgs;
 use crate::case::{Case, unreadable};
+
+/// Where the key files are: the evidence's own folder, or another one.
+pub fn place(case: &Case, args: &KeyArgs) -> Result<(Option<Evidence>, PathBuf), Failure> {
+    match &args.keys_dir {
+        Some(dir) => Ok((Some(Evidence::at(dir).map_err(|error| unreadable(&error))?), PathBuf::new())),
+        None => Ok((None, case.keys_dir())),
+    }
+}
 
 /// Opens the keys, where any were asked for.
 pub fn open(case: &Case, args: &KeyArgs) -> Result<Option<Keys>, Failure> {
@@ -40,13 +49,9 @@ pub fn try_open(case: &Case, args: &KeyArgs) -> Result<Option<Result<Keys, KeysE
         (None, true) => Credential::Passphrase(passphrase()?),
         (None, false) => Credential::None,
     };
-    let opened = match &args.keys_dir {
-        Some(dir) => {
-            let elsewhere = Evidence::at(dir).map_err(|error| unreadable(&error))?;
-            Keys::open(&elsewhere, std::path::Path::new(""), args.slot, &credential)
-        }
-        None => Keys::open(&case.evidence, &case.keys_dir(), args.slot, &credential),
-    };
+    let (elsewhere, dir) = place(case, args)?;
+    let from = elsewhere.as_ref().unwrap_or(&case.evidence);
+    let opened = Keys::open(from, &dir, args.slot, &credential);
     Ok(Some(opened))
 }
 

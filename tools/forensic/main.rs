@@ -43,13 +43,12 @@ fn main() -> std::process::ExitCode {
     let done = run(&global, &out, command);
     let flushed = out.flush();
     let code = match (done, flushed) {
-        (Ok(code), Ok(())) => code,
         (Ok(ExitCode::Ok), Err(failure)) | (Err(failure), _) => {
             out.failure(&failure);
             failure.code
         }
         // A reader that went away does not make a verdict clean.
-        (Ok(code), Err(_)) => code,
+        (Ok(code), _) => code,
     };
     code.into()
 }
@@ -57,7 +56,9 @@ fn main() -> std::process::ExitCode {
 fn run(global: &Global, out: &Output, command: Command) -> Result<ExitCode, Failure> {
     let rows = matches!(command, Command::Timeline(_) | Command::Export(_));
     let schema = matches!(global.format, Shape::Ocsf | Shape::Ecs);
-    if !(rows || matches!(global.format, Shape::Table | Shape::Json)) || (schema && !matches!(command, Command::Export(_))) {
+    if !(rows || matches!(global.format, Shape::Table | Shape::Json))
+        || (schema && !matches!(command, Command::Export(_)))
+    {
         let hint = "`timeline` and `export` print jsonl and csv, `export` also ocsf and ecs";
         return Err(Failure::usage("this command does not print in that format", hint));
     }

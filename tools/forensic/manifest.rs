@@ -32,12 +32,12 @@ pub fn run(global: &Global, out: &Output, args: &ManifestArgs) -> Result<ExitCod
     let case = Case::open(&args.path, &global)?;
     let closed = case.close(out);
     // No argument of this tool is a secret; paths are evidence of what was asked for.
-    let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command_line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let bytes: u64 = case.bracket.files.iter().map(|file| file.bytes).sum();
     if out.is_json() {
         out.json(&json!({
             "tool": concat!("palyra-forensic ", env!("CARGO_PKG_VERSION")),
-            "argv": argv,
+            "argv": command_line,
             "examiner": args.examiner,
             "case": args.case,
             "started": started.to_string(),
@@ -51,7 +51,7 @@ pub fn run(global: &Global, out: &Output, args: &ManifestArgs) -> Result<ExitCod
         }))?;
     } else {
         out.line(&format!("tool: palyra-forensic {}", env!("CARGO_PKG_VERSION")))?;
-        out.line(&format!("command: {}", argv.join(" ")))?;
+        out.line(&format!("command: {}", command_line.join(" ")))?;
         for (name, text) in [("examiner", &args.examiner), ("case", &args.case)] {
             if let Some(text) = text {
                 out.line(&format!("{name}: {text}"))?;

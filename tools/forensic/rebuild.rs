@@ -6,7 +6,6 @@ use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
 use palyra_ledger::examine::{self, Origin, RebuildError};
-use palyra_ledger::inspect::Evidence;
 use palyra_ledger::{Clock, SystemClock};
 use serde_json::json;
 
@@ -33,9 +32,8 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
     let Some(keys) = keyring::open(&case, &asked)? else {
         return Err(Failure::new(ExitCode::Locked, "no keys were given", "name their folder with --keys-dir"));
     };
-    let elsewhere = asked.keys_dir.as_deref().map(Evidence::at).transpose().map_err(|error| unreadable(&error))?;
+    let (elsewhere, keys_dir) = keyring::place(&case, &asked)?;
     let course = case.course()?;
-    let keys_dir = if elsewhere.is_some() { PathBuf::new() } else { case.keys_dir() };
     let origin = Origin {
         evidence: &case.evidence,
         course: &course,
@@ -43,7 +41,8 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
         keys_dir: &keys_dir,
         keys: &keys,
     };
-    let rebuilt = examine::rebuild(&origin, &args.output, SystemClock.now()).map_err(|error| failure(&error, &args.output))?;
+    let rebuilt =
+        examine::rebuild(&origin, &args.output, SystemClock.now()).map_err(|error| failure(&error, &args.output))?;
     case.close(out)?;
     if out.is_json() {
         out.json(&json!({
@@ -54,7 +53,10 @@ pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode
         out.line(&format!("rebuilt ledger {} with its first {} events", rebuilt.ledger_id, rebuilt.events))?;
         out.line(&format!("last event {} {}", rebuilt.events.saturating_sub(1), rebuilt.last_hash))?;
         if let Some(why) = &rebuilt.ended_by {
-            out.line(&format!("it ends there because {why}; {} later events are kept aside, in quarantine", rebuilt.aside))?;
+            out.line(&format!(
+                "it ends there because {why}; {} later events are kept aside, in quarantine",
+                rebuilt.aside
+            ))?;
         }
     }
     Ok(if rebuilt.ended_by.is_some() { ExitCode::Truncated } else { ExitCode::Ok })
@@ -64,7 +66,9 @@ fn failure(error: &RebuildError, home: &Path) -> Failure {
     let (code, hint) = match error {
         RebuildError::Store(error) => return unreadable(error),
         RebuildError::Taken { .. } => (ExitCode::Conflict, "a ledger is never overwritten"),
-        RebuildError::NoBeginning { .. } => (ExitCode::Integrity, "look for the beginning with `palyra-forensic carve` in more places"),
+        RebuildError::NoBeginning { .. } => {
+            (ExitCode::Integrity, "look for the beginning with `palyra-forensic carve` in more places")
+        }
         RebuildError::RingOfAnotherTime { .. } => (ExitCode::Integrity, "name that folder with --keys-dir"),
         RebuildError::Head(_) => (ExitCode::Io, "look at the disk, then run the command again"),
         RebuildError::NoKeys => (ExitCode::Locked, "name the folder of the keys with --keys-dir"),

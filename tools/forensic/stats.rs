@@ -66,7 +66,11 @@ pub fn run(global: &Global, out: &Output, args: &StatsArgs) -> Result<ExitCode, 
         }
     })?;
     let value = describe(&counts);
-    if out.is_json() { out.json(&value)? } else { print(out, &value)? }
+    if out.is_json() {
+        out.json(&value)?;
+    } else {
+        print(out, &value)?;
+    }
     Ok(code)
 }
 
@@ -76,7 +80,8 @@ fn count(map: &mut BTreeMap<String, u64>, name: String) {
 }
 
 fn describe(counts: &Counts) -> Value {
-    let named = |map: &BTreeMap<String, u64>| map.iter().map(|(name, n)| (name.clone(), json!(n))).collect::<Map<_, _>>();
+    let named =
+        |map: &BTreeMap<String, u64>| map.iter().map(|(name, n)| (name.clone(), json!(n))).collect::<Map<_, _>>();
     let mut classes: BTreeMap<String, u64> = BTreeMap::new();
     for (kind, number) in &counts.kinds {
         *classes.entry(rows::class(*kind).to_owned()).or_default() += number;

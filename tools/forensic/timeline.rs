@@ -150,6 +150,7 @@ fn remark(out: &Output, report: &Report) -> ExitCode {
         return ExitCode::Ok;
     }
     out.warn(&format!("the log has {faults} findings: `palyra-forensic verify` names them"));
-    let cut = report.findings.iter().filter(|finding| !finding.code.is_note()).all(|finding| finding.code.is_truncation());
+    let cut =
+        report.findings.iter().filter(|finding| !finding.code.is_note()).all(|finding| finding.code.is_truncation());
     if cut { ExitCode::Truncated } else { ExitCode::Integrity }
 }

@@ -1,12 +1,13 @@
 //! `verify`: the verdict, what it rests on, and where what is wrong lies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use palyra_ledger::checkpoint::VerifierKey;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::{Output, Style};
-use palyra_ledger::examine::{Bodies, Keys};
-use palyra_ledger::inspect::{Anchor, Assessment, Evidence, Finding, FindingCode, Site, Verdict, assess};
+use palyra_ledger::examine::{self, Asked};
+use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Reason, Site, Verdict};
 use palyra_ledger::log::Frame;
 use palyra_ledger::store::Medium;
 use palyra_ledger::{Entry, KeysError, limits};
@@ -24,104 +25,163 @@ pub struct VerifyArgs {
     /// A checkpoint that was kept elsewhere; several may be given
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// The ledger's public key (`NAME+ID+KEY`), or a file with it; checkpoints must be signed by it
+    #[arg(long, value_name = "VKEY|FILE")]
+    public_key: Option<String>,
     #[command(flatten)]
     keys: KeyArgs,
 }
 
 /// Runs `verify`.
 pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let anchors = read_anchors(&args.anchor)?;
+    let known = Known::read(args.public_key.as_deref(), &args.anchor)?;
     let case = Case::open(&args.path, global)?;
-    let Examined { assessment, level } = examine(&case, &anchors, &args.keys, &mut |_, _, _, _| {})?;
+    let Examined { assessment, level } = match examine(&case, &known, &args.keys, &mut |_, _, _| {}) {
+        Err(failure) if failure.code == ExitCode::Locked => {
+            unopened(out)?;
+            return Err(failure);
+        }
+        other => other?,
+    };
     let verdict = assessment.verdict();
     let printed = print(out, &assessment, &verdict, level);
     case.close(out)?;
-    let code = code_of(&verdict);
+    let code = code_of(verdict.exit_code());
     if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
 }
 
-/// The exit code of a verdict.
-pub fn code_of(verdict: &Verdict) -> ExitCode {
-    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
-    code.unwrap_or(ExitCode::Internal)
+/// The exit code with a number.
+pub fn code_of(number: u8) -> ExitCode {
+    ExitCode::ALL.iter().copied().find(|code| code.number() == number).unwrap_or(ExitCode::Internal)
 }
 
-/// Whether keys that do not open say something about the evidence, rather than about who asks.
-const fn blames_evidence(error: &KeysError) -> bool {
-    matches!(error, KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_))
+/// What the examiner knows from elsewhere.
+pub struct Known {
+    /// The ledger's public key.
+    pub public_key: Option<VerifierKey>,
+    /// Checkpoints that were kept elsewhere.
+    pub anchors: Vec<Anchor>,
 }
 
-/// Reads the checkpoints that the examiner vouches for.
-pub fn read_anchors(paths: &[PathBuf]) -> Result<Vec<Anchor>, Failure> {
-    paths.iter().map(read_anchor).collect()
-}
-
-fn read_anchor(path: &PathBuf) -> Result<Anchor, Failure> {
-    let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
-    let name = evidence.single().map(PathBuf::from).unwrap_or_default();
-    let bytes = evidence.read_all(&name, limits::CHECKPOINT_NOTE_MAX as u64).map_err(|error| unreadable(&error))?;
-    Anchor::parse(&name.display().to_string(), &bytes).map_err(|error| {
-        let what = format!("{} is no anchor: {error}", name.display());
-        Failure::usage(what, "give a checkpoint as the ledger or one of its devices kept it")
-    })
+impl Known {
+    /// Reads it.
+    pub fn read(public_key: Option<&str>, paths: &[PathBuf]) -> Result<Self, Failure> {
+        let public_key = public_key.map(read_key).transpose()?;
+        let mut anchors = Vec::new();
+        for path in paths {
+            anchors.extend(read_anchor(path, public_key.as_ref())?);
+        }
+        Ok(Self { public_key, anchors })
+    }
 }
 
 /// A log that was examined.
 pub struct Examined {
     /// What was found.
     pub assessment: Assessment,
-    /// With what: `none`, `anchors` or `keys`.
+    /// With what: `none`, `public_key` or `keys`.
     pub level: &'static str,
 }
 
-/// Shown every whole frame: where it stands, what its body holds if a key opened it, and whether there was a key.
-pub type Look<'a> = &'a mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>, bool);
+/// Shown every whole frame: where it stands, and what its body holds if a key opened it.
+pub type Look<'a> = &'a mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>);
 
 /// Examines a log with what is at hand, and shows every frame on the way.
-pub fn examine(case: &Case, anchors: &[Anchor], keys: &KeyArgs, look: Look<'_>) -> Result<Examined, Failure> {
-    let (keys, ring_fault) = match keyring::try_open(case, keys)? {
+pub fn examine(case: &Case, known: &Known, keys: &KeyArgs, look: Look<'_>) -> Result<Examined, Failure> {
+    let (opened, ring_fault) = match keyring::try_open(case, keys)? {
         None => (None, None),
         Some(Ok(keys)) => (Some(keys), None),
         Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
         Some(Err(error)) => return Err(keyring::failure(error)),
     };
-    let mut assessment = walk(case, anchors, keys.as_ref(), look)?;
+    let (elsewhere, dir) = keyring::place(case, keys)?;
+    let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
+    let asked = Asked {
+        anchors: &known.anchors,
+        public_key: known.public_key.as_ref(),
+        keys: opened.as_ref(),
+        keys_from: Some((from, dir.as_path())),
+        live: case.is_live(),
+    };
+    let mut assessment = check(case, &asked, look)?;
     if let Some(error) = ring_fault {
         let what = format!("the keys in the evidence do not open: {error}");
         assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
     }
-    let level = match (&keys, anchors.is_empty()) {
+    let level = match (&opened, known.public_key.is_some() || !known.anchors.is_empty()) {
         (Some(_), _) => "keys",
-        (None, false) => "anchors",
-        (None, true) => "none",
+        (None, true) => "public_key",
+        (None, false) => "none",
     };
     Ok(Examined { assessment, level })
 }
 
-fn walk(case: &Case, anchors: &[Anchor], keys: Option<&Keys>, look: Look<'_>) -> Result<Assessment, Failure> {
-    let mut course = case.course()?;
-    let head_key = keys.and_then(Keys::head_key);
-    course.head_key = head_key.as_ref();
+/// Keys were asked for and none are at hand: what was asked cannot be said.
+fn unopened(out: &Output) -> Result<(), Failure> {
+    let verdict = Verdict::Unverifiable(Reason::NeedsKey);
+    if out.is_json() {
+        return out.json(&json!({"verdict": verdict.to_string(), "exit_code": verdict.exit_code(), "level": "none"}));
+    }
+    out.painted(&[(Style::Bad, &verdict.to_string())])
+}
+
+/// Whether keys that do not open say something about the evidence, rather than about who asks.
+const fn blames_evidence(error: &KeysError) -> bool {
+    matches!(
+        error,
+        KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_)
+    )
+}
+
+pub fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
+    let (name, bytes) = read_small(path)?;
+    let notes = inspect::read_notes(&name, Kept::Elsewhere, &bytes, by);
+    let hint = "give a checkpoint as the ledger, an anchor or one of its devices kept it, and the key that signed it";
+    match notes {
+        Ok(notes) if !notes.is_empty() => Ok(notes),
+        // An anchor that is not what it claims to be vouches for nothing: no verdict may rest on it.
+        Ok(_) => Err(Failure::new(ExitCode::Integrity, format!("{name} holds no checkpoint"), hint)),
+        Err(error) => Err(Failure::new(ExitCode::Integrity, format!("{name} cannot be relied on: {error}"), hint)),
+    }
+}
+
+fn read_small(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
+    let name = evidence.single().map(PathBuf::from).unwrap_or_default();
+    let bytes = evidence.read_all(&name, limits::ANCHOR_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    Ok((name.display().to_string(), bytes))
+}
+
+/// A key's text, or a file that holds it.
+fn read_key(text: &str) -> Result<VerifierKey, Failure> {
+    let refused = |error: palyra_ledger::checkpoint::NoteError| {
+        Failure::usage(
+            format!("the public key is not acceptable: {error}"),
+            "give it as the ledger shows it: NAME+ID+KEY",
+        )
+    };
+    match text.parse() {
+        Ok(key) => Ok(key),
+        Err(error) if text.contains('+') => Err(refused(error)),
+        Err(_) => {
+            let (_, bytes) = read_small(Path::new(text))?;
+            String::from_utf8_lossy(&bytes).trim().parse().map_err(refused)
+        }
+    }
+}
+
+fn check(case: &Case, asked: &Asked<'_>, look: Look<'_>) -> Result<Assessment, Failure> {
+    let course = case.course()?;
     let bar = progress(case.log_bytes(&course), "verifying");
-    let dir = case.keys_dir();
-    let table = keys.and_then(|keys| keys.table(&case.evidence, &dir).ok());
-    let mut bodies = keys.map(|keys| Bodies::new(keys, table.as_ref()));
     let mut seen = 0_u64;
-    let mut assessment = assess(&case.evidence, &course, anchors, case.is_live(), &mut |frame, site| {
+    let assessment = examine::verify_opened(&case.evidence, &course, asked, &mut |frame, site, entry| {
         seen += frame.bytes().len() as u64;
         if frame.header.seq % 4096 == 0 {
             bar.set_position(seen);
         }
-        let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
-        look(frame, site, entry.as_ref(), keys.is_some());
+        look(frame, site, entry);
     });
     bar.finish_and_clear();
-    if let Some(bodies) = bodies {
-        for finding in bodies.finish(&case.evidence, &dir) {
-            assessment.add(finding);
-        }
-    }
-    assessment.sort();
     Ok(assessment)
 }
 
@@ -140,6 +200,7 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
                 "seq": head.seq, "hash": head.hash, "time": assessment.walked.last_time.map(|time| time.to_string()),
             })),
             "anchored_events": coverage.anchored_events,
+            "signed_events": coverage.signed_events,
             "unanchored": coverage.unanchored.map(|(from, through)| json!({"from": from, "through": through})),
             "findings": report.findings,
         }));
@@ -155,15 +216,14 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
         _ => Style::Bad,
     };
     out.painted(&[(style, &verdict.to_string())])?;
-    let id = report.ledger_id.map(|id| id.to_string()).unwrap_or_else(|| "unknown".to_owned());
+    let id = report.ledger_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     out.line(&format!("ledger {id}, {} events checked with {}", report.events, level_words(level)))?;
     if let Some(head) = report.head {
         out.line(&format!("last event {} {}", head.seq, head.hash))?;
     }
     match coverage.unanchored {
-        Some((from, through)) if coverage.anchored_events > 0 => {
-            out.line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1)))
-        }
+        Some((from, through)) if coverage.anchored_events > 0 => out
+            .line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1))),
         Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
         None if coverage.anchored_events > 0 => out.line("anchored: every event"),
         None => Ok(()),
@@ -173,7 +233,7 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
 fn level_words(level: &str) -> &'static str {
     match level {
         "keys" => "all keys",
-        "anchors" => "anchors and no keys",
+        "public_key" => "anchors or a public key",
         _ => "no keys and no anchors",
     }
 }

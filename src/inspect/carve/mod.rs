@@ -125,13 +125,9 @@ pub fn carve(sources: &[Source<'_>], progress: &(dyn Fn(u64) + Sync)) -> Harvest
     let mut harvest = Harvest::default();
     let mut raw = scan::Raw::default();
     for (number, source) in (0_u32..).zip(sources) {
-        match scan::source(*source, number, progress) {
-            Ok(found) => raw.append(found),
-            Err((found, error)) => {
-                raw.append(found);
-                harvest.unreadable.push((number, error.source.to_string()));
-            }
-        }
+        let (found, error) = scan::source(*source, number, progress);
+        raw.append(found);
+        harvest.unreadable.extend(error.map(|error| (number, error.source.to_string())));
     }
     harvest.bytes = raw.bytes;
     harvest.skipped = raw.skipped;
@@ -188,6 +184,9 @@ pub fn fuzz_carve(bytes: &[u8]) {
     let mut frames = raw.frames;
     frames.sort_by_key(|found| (found.ledger_id, found.seq, found.hash));
     frames.dedup_by_key(|found| (found.ledger_id, found.seq, found.hash));
-    let placed: usize = chains(&frames).iter().map(|chain| chain.runs.iter().map(|run| run.frames.len()).sum::<usize>() + chain.conflicts.len()).sum();
+    let placed: usize = chains(&frames)
+        .iter()
+        .map(|chain| chain.runs.iter().map(|run| run.frames.len()).sum::<usize>() + chain.conflicts.len())
+        .sum();
     assert_eq!(placed, frames.len(), "every frame has its place");
 }

@@ -24,7 +24,8 @@ pub(super) fn join(sources: &[Source<'_>], heads: &[HeadPiece], pieces: &mut [Pi
     for head in heads {
         let total = head.header.frame_len();
         let alike = u32::try_from(total).ok().and_then(|total| by_total.get(&total));
-        let mut search = Search { sources, head, total, alike: alike.map_or(&[], Vec::as_slice), tries: CARVE_TRIES_MAX };
+        let mut search =
+            Search { sources, head, total, alike: alike.map_or(&[], Vec::as_slice), tries: CARVE_TRIES_MAX };
         let first = Extent { source: head.source, offset: head.offset, len: CHUNK_LEN };
         found.extend(search.go_on(&mut vec![first]));
     }

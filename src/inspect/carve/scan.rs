@@ -76,14 +76,13 @@ impl Raw {
     }
 }
 
-/// Searches a source; where reading fails, what was found until then comes with the error.
-pub(super) fn source(
-    source: Source<'_>,
-    number: u32,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Raw, (Raw, StoreError)> {
+/// Searches a source; where reading fails in places, what was found elsewhere comes with the error.
+pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + Sync)) -> (Raw, Option<StoreError>) {
     let opened = source.evidence.open(source.path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
-    let (len, file) = opened.map_err(|error| (Raw::default(), error))?;
+    let (len, file) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return (Raw::default(), Some(error)),
+    };
     let next = AtomicU64::new(0);
     let done: Mutex<(Vec<(u64, Raw)>, Option<StoreError>)> = Mutex::default();
     let work = || {
@@ -117,19 +116,10 @@ pub(super) fn source(
     for (_, raw) in strides {
         all.append(raw);
     }
-    match error {
-        None => Ok(all),
-        Some(error) => Err((all, error)),
-    }
+    (all, error)
 }
 
-fn stride(
-    file: &dyn MediumFile,
-    number: u32,
-    begin: u64,
-    len: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<Raw, StoreError> {
+fn stride(file: &dyn MediumFile, number: u32, begin: u64, len: u64, buffer: &mut Vec<u8>) -> Result<Raw, StoreError> {
     let from = begin.saturating_sub(BEFORE as u64);
     let end = len.min(begin + (STRIDE + AHEAD) as u64);
     buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);

@@ -60,7 +60,7 @@ pub struct VerdictFacts {
     pub means: &'static str,
     /// What to do now.
     pub next: &'static str,
-    /// What it was checked with: none, anchors, keys.
+    /// What it was checked with: none, public_key, keys.
     pub level: &'static str,
     /// What that level can say and what it cannot.
     pub level_means: &'static str,
@@ -152,6 +152,8 @@ pub struct AnchorRow {
     pub size: u64,
     /// Root of the tree.
     pub root: Hash,
+    /// When it was made.
+    pub time: String,
 }
 
 /// How often something is in the log, from when to when.
@@ -310,7 +312,7 @@ impl Facts {
             activity: activity(&mut tally),
             kinds: Capped::new(kinds(&tally), ROWS_MAX),
             actors,
-            sealed_events: tally.sealed,
+            sealed_events: if sources.level == "keys" { tally.sealed } else { 0 },
             notable: Capped { total: notable_total, rows: notable },
             log: log(sources, tally),
         }
@@ -438,5 +440,12 @@ fn log(sources: &Sources<'_>, tally: Tally) -> LogFacts {
 }
 
 fn anchor_row(anchor: &Anchor) -> AnchorRow {
-    AnchorRow { source: anchor.source.clone(), ledger_id: anchor.ledger_id, size: anchor.size, root: anchor.root }
+    let checkpoint = anchor.signed.checkpoint();
+    AnchorRow {
+        source: anchor.source.clone(),
+        ledger_id: checkpoint.ledger_id,
+        size: checkpoint.size,
+        root: checkpoint.root,
+        time: checkpoint.time.to_string(),
+    }
 }

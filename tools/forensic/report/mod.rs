@@ -18,7 +18,7 @@ use palyra_ledger::cli::output::{Output, json_text};
 
 use crate::args::{Global, KeyArgs};
 use crate::case::Case;
-use crate::verify::{self, Examined};
+use crate::verify::{self, Examined, Known};
 
 use facts::{Facts, Sources};
 use tally::Tally;
@@ -37,25 +37,28 @@ pub struct ReportArgs {
     /// A checkpoint that was kept elsewhere; several may be given
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// The ledger's public key (`NAME+ID+KEY`), or a file with it; checkpoints must be signed by it
+    #[arg(long, value_name = "VKEY|FILE")]
+    public_key: Option<String>,
     #[command(flatten)]
     keys: KeyArgs,
 }
 
 /// Runs `report`. The exit code is the verdict's.
 pub fn run(global: &Global, out: &Output, args: &ReportArgs) -> Result<ExitCode, Failure> {
-    let anchors = verify::read_anchors(&args.anchor)?;
+    let known = Known::read(args.public_key.as_deref(), &args.anchor)?;
     let case = Case::open(&args.path, global)?;
     if let Some(path) = &args.output {
         outside(&case, path)?;
     }
     let mut tally = Tally::default();
-    let Examined { assessment, level } = verify::examine(&case, &anchors, &args.keys, &mut |frame, site, entry, keyed| {
-        tally.add(frame, site, entry, keyed);
+    let Examined { assessment, level } = verify::examine(&case, &known, &args.keys, &mut |frame, site, entry| {
+        tally.add(frame, site, entry);
     })?;
     let sources =
-        Sources { what: case.what, bracket: &case.bracket, assessment: &assessment, anchors: &anchors, level };
+        Sources { what: case.what, bracket: &case.bracket, assessment: &assessment, anchors: &known.anchors, level };
     let facts = Facts::new(&sources, tally);
-    let code = verify::code_of(&assessment.verdict());
+    let code = verify::code_of(assessment.verdict().exit_code());
     // What changed while it was read is no evidence: nothing is written about it.
     case.close(out)?;
     let json = args.json || out.is_json();

@@ -229,13 +229,14 @@ fn chain(page: &mut String, facts: &Facts) {
          vouches for the events, and hatched where none does.",
     );
     if !facts.log.anchors.is_empty() {
-        table(page, "Anchors that the log was compared with", &[("", "Anchor"), ("num", "Events"), ("", "Root of the tree")]);
+        table(page, "Anchors that the log was compared with", &[("", "Anchor"), ("num", "Events"), ("time", "Made"), ("", "Root of the tree")]);
         for anchor in &facts.log.anchors {
             let _ = write!(
                 page,
-                "<tr><th scope=\"row\">{}</th><td class=\"num\">{}</td><td><code>{}</code></td></tr>",
+                "<tr><th scope=\"row\">{}</th><td class=\"num\">{}</td><td class=\"time\">{}</td><td><code>{}</code></td></tr>",
                 escape(&anchor.source),
                 number(anchor.size),
+                escape(&anchor.time),
                 anchor.root
             );
         }

@@ -144,7 +144,7 @@ pub struct Tally {
     pub actors: BTreeMap<String, Option<Span>>,
     /// Events of actors beyond the bound.
     pub other_actors: u64,
-    /// Events that no key opened.
+    /// Events that no key opened; all of them where there was none.
     pub sealed: u64,
     /// By epoch.
     pub epochs: BTreeMap<u32, Option<Span>>,
@@ -165,7 +165,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one event.
-    pub fn add(&mut self, frame: &Frame<'_>, site: Site<'_>, entry: Option<&Entry>, keyed: bool) {
+    pub fn add(&mut self, frame: &Frame<'_>, site: Site<'_>, entry: Option<&Entry>) {
         let header = &frame.header;
         let (seq, time) = (header.seq, header.time);
         self.bins.add(time, header.kind);
@@ -183,7 +183,7 @@ impl Tally {
         self.silence(seq, time);
         match entry {
             Some(entry) => self.actor(entry.caller.actor.as_str(), seq, time),
-            None => self.sealed += u64::from(keyed),
+            None => self.sealed += 1,
         }
         if Kind::from_number(header.kind).is_none_or(|kind| NOTABLE.contains(&kind)) {
             self.note(frame, entry);

@@ -89,8 +89,8 @@ pub fn level(level: &str) -> &'static str {
         "keys" => {
             "Checked with the ledger's keys: every body was opened under the header it stands behind, which nobody without the keys can forge, and the keys themselves were compared with what the log says of them."
         }
-        "anchors" => {
-            "Checked without keys, against checkpoints kept elsewhere: what they cover cannot have been altered. Bodies were not opened, so nothing is said about what the events hold."
+        "public_key" => {
+            "Checked without keys, against checkpoints or a public key kept elsewhere: what such checkpoints cover cannot have been altered. Bodies were not opened, so nothing is said about what the events hold."
         }
         _ => {
             "Checked without keys and without anchors: damage and accidents show. A log that was rewritten as a whole, with every hash made anew, does not. Bodies were not opened."

@@ -1,0 +1,108 @@
+//! The whole verification, at whichever level the examiner can reach: no key, a public key, all keys.
+
+use std::path::Path;
+
+use crate::base::limits::CHECKPOINT_FILE_MAX;
+use crate::checkpoint::VerifierKey;
+use crate::engine::Entry;
+use crate::inspect::{Anchor, Assessment, Course, Finding, FindingCode, Kept, Site, assess, read_notes};
+use crate::log::Frame;
+use crate::store::Medium;
+
+use super::{Bodies, Keys, key_files};
+
+/// The ledger's own checkpoints in a home.
+const OWN_NOTES: &str = "checkpoints/notes";
+
+/// What a verification is given beside the evidence.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// Checkpoints that were kept elsewhere.
+    pub anchors: &'a [Anchor],
+    /// The ledger's public key, known from elsewhere.
+    pub public_key: Option<&'a VerifierKey>,
+    /// The open keys.
+    pub keys: Option<&'a Keys>,
+    /// Where the key ring and key table are: mostly a folder of the evidence.
+    pub keys_from: Option<(&'a dyn Medium, &'a Path)>,
+    /// Whether somebody may be writing the log.
+    pub live: bool,
+}
+
+/// Verifies a log. Findings are in the order of the log.
+pub fn verify(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    asked: &Asked<'_>,
+    visit: &mut dyn FnMut(&Frame<'_>, Site<'_>),
+) -> Assessment {
+    verify_opened(medium, course, asked, &mut |frame, site, _| visit(frame, site))
+}
+
+/// Verifies a log, and shows every whole frame with what its body holds where a key opened it.
+pub fn verify_opened(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    asked: &Asked<'_>,
+    visit: &mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>),
+) -> Assessment {
+    let derived = asked.keys.and_then(Keys::verifier);
+    let pinned = asked.anchors.first().map(|anchor| anchor.signed.checkpoint().verifier());
+    let by = asked.public_key.or(derived.as_ref()).or(pinned.as_ref());
+    let mut anchors = asked.anchors.to_vec();
+    let mut invalid = own_notes(medium, course, by, &mut anchors);
+    let mut bodies = asked.keys.map(|keys| {
+        let table = asked.keys_from.and_then(|(from, dir)| keys.table(from, dir).ok());
+        Bodies::new(keys, table.as_ref())
+    });
+    let head_key = asked.keys.and_then(Keys::head_key);
+    let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
+    let mut assessment = assess(medium, &course, &anchors, asked.live, &mut |frame, site| {
+        let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
+        visit(frame, site, entry.as_ref());
+    });
+    if let (Some(by), Some(id)) = (by, assessment.report().ledger_id)
+        && !by.name.ends_with(&id.to_string())
+    {
+        let what = format!("the public key is that of {}, the log that of ledger {id}", by.name);
+        invalid.push(Finding::new(FindingCode::AnchorForeign, None, what));
+    }
+    match (bodies, asked.keys_from) {
+        (Some(bodies), Some((from, dir))) => invalid.extend(bodies.finish(from, dir)),
+        (Some(bodies), None) => invalid.extend(bodies.findings()),
+        (None, Some((from, dir))) => invalid.extend(key_files(from, dir, assessment.report().ledger_id)),
+        (None, None) => {}
+    }
+    for finding in invalid {
+        assessment.add(finding);
+    }
+    assessment.sort();
+    assessment
+}
+
+/// The ledger's own checkpoints, where a home is examined.
+fn own_notes(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    by: Option<&VerifierKey>,
+    anchors: &mut Vec<Anchor>,
+) -> Vec<Finding> {
+    if course.head.is_none() {
+        return Vec::new();
+    }
+    match medium.read_all(Path::new(&course.home).join(OWN_NOTES).as_path(), CHECKPOINT_FILE_MAX) {
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => vec![Finding::new(FindingCode::Unreadable, None, error.to_string())],
+        Ok(bytes) => match read_notes(OWN_NOTES, Kept::WithLog, &bytes, by) {
+            Ok(own) => {
+                anchors.extend(own);
+                Vec::new()
+            }
+            Err(error) => {
+                let what = format!("{OWN_NOTES} holds a checkpoint that is not this ledger's: {error}");
+                let invalid = Finding::new(FindingCode::CheckpointInvalid, None, what);
+                vec![Finding { file: Some(OWN_NOTES.to_owned()), ..invalid }]
+            }
+        },
+    }
+}

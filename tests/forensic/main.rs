@@ -1,0 +1,12 @@
+//! The investigator's tool and the library under it: tampering, carving, and that evidence is never changed.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod carving;
+mod keys;
+mod log;
+mod reading;
+mod speed;
+mod tampering;
+mod tool;
+mod vectors;

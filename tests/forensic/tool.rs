@@ -1,0 +1,275 @@
+//! The program itself: exit codes, levels, determinism, and that it leaves no trace on what it reads.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+struct Scene {
+    dir: tempfile::TempDir,
+}
+
+const CANARY: &str = "canary-5e1f-value";
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self { dir: tempfile::tempdir().unwrap() };
+        scene.ledger(&["init"], b"");
+        for name in ["one", "two", "three"] {
+            scene.ledger(&["secrets", "set", &format!("global/{name}"), "--stdin"], CANARY.as_bytes());
+        }
+        scene.ledger(&["secrets", "set", "global/long", "--stdin"], &vec![b'x'; 30_000]);
+        scene
+    }
+
+    fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn ledger(&self, words: &[&str], input: &[u8]) -> Output {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
+        command.env_clear().env("PALYRA_LEDGER_HOME", self.home()).args(words).write_stdin(input);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// Runs the tool on the home and expects an exit code.
+    #[allow(clippy::unused_self)]
+    fn run(&self, words: &[&str], code: i32) -> String {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_palyra-forensic")).args(words).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+}
+
+/// Every command that only reads, on a home.
+fn reading(home: &str) -> Vec<Vec<&str>> {
+    vec![
+        vec!["--format", "json", "inspect", home],
+        vec!["inspect", home],
+        vec!["--format", "json", "verify", home],
+        vec!["verify", home, "--keys"],
+        vec!["timeline", home],
+        vec!["--format", "csv", "timeline", home, "--keys"],
+        vec!["--format", "jsonl", "timeline", home, "--keys"],
+        vec!["--format", "ocsf", "export", home, "--keys"],
+        vec!["--format", "ecs", "export", home],
+        vec!["--format", "json", "stats", home, "--keys"],
+        vec!["--format", "json", "show", home, "2", "--keys"],
+        vec!["diff", home, home],
+    ]
+}
+
+#[test]
+fn nothing_on_the_evidence_is_opened_for_writing() {
+    let scene = Scene::new();
+    let home = scene.home();
+    let home = home.to_str().unwrap();
+    if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("SKIPPED: this machine has no strace");
+        }
+        return;
+    }
+    let mut commands = reading(home);
+    commands.push(vec!["manifest", home]);
+    let carved = scene.path("carved");
+    commands.push(vec!["carve", home, "-o", &carved]);
+    for words in commands {
+        let trace = scene.path("trace");
+        let traced = Command::new("strace")
+            .args(["-f", "-y", "-qq", "-e", "trace=%file,%desc,ftruncate,fallocate", "-o", &trace])
+            .arg(env!("CARGO_BIN_EXE_palyra-forensic"))
+            .args(&words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(traced.code().is_some_and(|code| [0, 17].contains(&code)), "{words:?}: {traced}");
+        let mut opened = 0;
+        for line in std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains(home)) {
+            let call = line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
+            opened += usize::from(call.starts_with("openat"));
+            let writes =
+                ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| line.contains(flag));
+            let changes = [
+                "unlink",
+                "rename",
+                "utime",
+                "futimes",
+                "chmod",
+                "fchmod",
+                "chown",
+                "mkdir",
+                "link",
+                "symlink",
+                "mknod",
+                "truncate",
+                "ftruncate",
+                "fallocate",
+                "write",
+                "pwrite",
+                "setxattr",
+                "flock",
+            ];
+            let changing = changes.iter().any(|name| call.starts_with(name));
+            assert!(!writes && (!changing || call.contains(&carved)), "{words:?}: {line}");
+        }
+        assert!(opened > 5, "{words:?} opened {opened} files of the evidence");
+    }
+}
+
+#[test]
+fn a_home_that_nobody_may_write_is_read_all_the_same_and_stays_as_it_was() {
+    let scene = Scene::new();
+    let home = scene.home();
+    let mut paths = vec![home.clone()];
+    let mut all = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o555)).unwrap();
+        } else {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        }
+        all.push(path);
+    }
+    let times = |all: &[PathBuf]| -> Vec<_> {
+        all.iter().map(|path| path.metadata().map(|facts| (facts.len(), facts.modified().unwrap())).unwrap()).collect()
+    };
+    let before = times(&all);
+    for words in reading(home.to_str().unwrap()) {
+        let code = if words.contains(&"verify") { 17 } else { 0 };
+        scene.run(&words, code);
+    }
+    assert_eq!(times(&all), before);
+    for path in all.iter().filter(|path| path.is_dir()) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn the_same_evidence_reads_the_same_anywhere() {
+    let scene = Scene::new();
+    let copy = scene.dir.path().join("elsewhere/deep");
+    std::fs::create_dir_all(&copy).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(scene.home()).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let (home, copy) = (scene.home(), copy.join("home"));
+    let run = |words: &[&str], cwd: &Path, variables: [(&str, &str); 4]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-forensic"));
+        command.env_clear().envs(variables).current_dir(cwd).args(words).stdin(Stdio::null());
+        command.output().unwrap().stdout
+    };
+    let plain = [("TZ", "UTC"), ("LANG", "C"), ("LC_ALL", "C"), ("COLUMNS", "80")];
+    let other = [("TZ", "Pacific/Kiritimati"), ("LANG", "tr_TR.UTF-8"), ("LC_ALL", "ar_EG.UTF-8"), ("COLUMNS", "200")];
+    let one = reading(home.to_str().unwrap());
+    let two = reading("home");
+    for (one, two) in one.iter().zip(&two) {
+        let first = run(one, Path::new("/"), plain);
+        assert!(!first.is_empty(), "{one:?}");
+        assert_eq!(first, run(two, copy.parent().unwrap(), other), "{one:?}");
+    }
+}
+
+#[test]
+fn no_secret_value_is_ever_printed() {
+    let scene = Scene::new();
+    let home = scene.home();
+    let mut names = 0;
+    for words in reading(home.to_str().unwrap()) {
+        let code = if words.contains(&"verify") { 17 } else { 0 };
+        let text = scene.run(&words, code);
+        assert!(!text.contains(CANARY), "{words:?}");
+        names += usize::from(text.contains("global/one"));
+        // Without keys not even a name is.
+        assert!(words.contains(&"--keys") || !text.contains("global"), "{words:?}");
+    }
+    assert!(names >= 3, "{names}");
+}
+
+#[test]
+fn carved_events_and_keys_make_a_ledger_that_opens() {
+    let scene = Scene::new();
+    let (home, carved) = (scene.home(), scene.path("carved"));
+    let sled = home.join("sled");
+    scene.run(&["carve", sled.to_str().unwrap(), "-o", &carved], 0);
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(&carved).join("report.json")).unwrap()).unwrap();
+    let id = report["ledgers"][0]["ledger_id"].as_str().unwrap().to_owned();
+    assert_eq!(report["ledgers"][0]["proven_events"], 5);
+    let events = format!("{carved}/{id}");
+    let (keys, new) = (home.join("keys"), scene.path("new"));
+    scene.run(&["rebuild", &events, "--keys-dir", keys.to_str().unwrap(), "-o", &new], 0);
+    let ledger = |words: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_palyra-ledger"))
+            .env_clear()
+            .args(["--home", &new])
+            .args(words)
+            .output()
+            .unwrap()
+    };
+    let verified = ledger(&["log", "verify", "--state"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    assert_eq!(ledger(&["secrets", "get", "global/long", "--reveal"]).stdout, vec![b'x'; 30_000]);
+    // Nothing is ever overwritten.
+    scene.run(&["rebuild", &events, "--keys-dir", keys.to_str().unwrap(), "-o", &new], 12);
+    scene.run(&["carve", sled.to_str().unwrap(), "-o", &carved], 12);
+}
+
+#[test]
+fn exit_codes_say_what_was_found() {
+    let scene = Scene::new();
+    let home = scene.home();
+    let home = home.to_str().unwrap();
+    scene.run(&["verify", home], 17);
+    scene.run(&["verify", &scene.path("nothing")], 10);
+    scene.run(&["--format", "ocsf", "verify", home], 2);
+    scene.run(&["verify", home, "--public-key", "x+y"], 2);
+    scene.run(&["show", home, "99"], 10);
+    let segment = scene.home().join("journal/00000000000000000000.seg");
+    let whole = std::fs::read(&segment).unwrap();
+    scene.run(&["verify", segment.to_str().unwrap()], 17);
+    std::fs::write(&segment, &whole[..whole.len() - 300]).unwrap();
+    scene.run(&["verify", home], 16);
+    scene.run(&["timeline", home], 16);
+    let mut flipped = whole.clone();
+    flipped[300] ^= 1;
+    std::fs::write(&segment, &flipped).unwrap();
+    let text = scene.run(&["verify", home], 15);
+    assert!(text.contains("DAMAGED(0"), "{text}");
+    scene.run(&["--format", "jsonl", "timeline", home], 15);
+    std::fs::write(&segment, &whole).unwrap();
+    std::fs::remove_dir_all(scene.home().join("keys")).unwrap();
+    scene.run(&["verify", home], 17);
+    scene.run(&["timeline", home, "--keys"], 15);
+}
+
+#[test]
+fn a_passphrase_opens_from_the_standard_input_alone() {
+    let scene = Scene { dir: tempfile::tempdir().unwrap() };
+    let secret = scene.path("passphrase");
+    std::fs::write(&secret, "correct horse battery\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    scene.ledger(&["init", "--passphrase", "--new-passphrase-file", &secret], b"");
+    let home = scene.home();
+    let run = |input: &str| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_palyra-forensic"));
+        command.args(["timeline", home.to_str().unwrap(), "--passphrase-stdin"]).write_stdin(input);
+        command.output().unwrap()
+    };
+    let opened = run("correct horse battery\n");
+    assert!(String::from_utf8_lossy(&opened.stdout).contains("created ledger"), "{opened:?}");
+    assert_eq!(run("another one\n").status.code(), Some(11));
+    assert_eq!(run("").status.code(), Some(4));
+    scene.run(&["timeline", home.to_str().unwrap(), "--keys"], 4);
+}
