@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use palyra_ledger::SlotId;
 use palyra_ledger::cli::args::ColorChoice;
 
+use crate::bundle::BundleArgs;
 use crate::carve::CarveArgs;
 use crate::diff::DiffArgs;
 use crate::export::ExportArgs;
@@ -117,6 +118,8 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Write events for other tools: ocsf, ecs, jsonl or csv
     Export(ExportArgs),
+    /// Put chosen events into one file with proofs of their place, or check such a file
+    Bundle(BundleArgs),
     /// Make one page of what was found, with charts, that needs no script and no network
     Report(ReportArgs),
     /// List every file with its digests, for the chain of custody
