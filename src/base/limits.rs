@@ -275,10 +275,21 @@ pub const NOTE_SIGNATURES_MAX: usize = 32;
 pub const ANCHOR_NOTES_KEPT: usize = 16;
 /// Longest anchor file in bytes that is read.
 pub const ANCHOR_BYTES_MAX: u64 = 256 * 1024;
+/// Longest path of an anchor file in bytes: its name is a key of the state.
+pub const ANCHOR_PATH_MAX: usize = 512;
+/// Events after which a checkpoint is signed: one sync more in a thousand.
+pub const CHECKPOINT_EVENTS: u64 = 1000;
+/// Minutes after which one is signed where there were any events.
+pub const CHECKPOINT_MINUTES: u64 = 60;
+/// Most entries of the state that are hashed while somebody waits for a ledger to close: about 20 ms.
+pub const STATE_ENTRIES_AT_CLOSE: u64 = 16 * 1024;
+/// The state's root is computed again after one event for so many of its entries: what an event pays for
+/// stays bounded however large the state is.
+pub const STATE_ENTRIES_PER_EVENT: u64 = 4;
+/// Longest file of checkpoints in bytes that is read: a hundred thousand of them.
+pub const CHECKPOINT_NOTES_MAX: u64 = 64 * 1024 * 1024;
 /// Most anchor files: each is read at every opening.
 pub const ANCHOR_FILES_MAX: usize = 16;
-/// Branches of history that are kept apart while a log is examined: each was begun on a person's word.
-pub const BRANCHES_EXAMINED_MAX: usize = 4096;
 /// Largest file of the ledger's own checkpoints in bytes that is examined.
 pub const CHECKPOINT_FILE_MAX: u64 = 64 * 1024 * 1024;
 /// Events in one evidence bundle: a person picks hundreds; a whole log is copied instead.

@@ -175,6 +175,16 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             ExitCode::Truncated,
             "restore the missing files from a backup; to go on without the lost events: `palyra-ledger doctor --repair`",
         ),
+        Error::RolledBack { .. } | Error::OtherBranch { .. } => (
+            ExitCode::Truncated,
+            "restore the missing files from a newer backup; if the older copy was put back on purpose: `palyra-ledger log accept-rollback --reason TEXT`",
+        ),
+        Error::AnchorForked { .. } => (
+            ExitCode::Integrity,
+            "keep a copy of the home and of the anchor as evidence, then restore the home from a backup; a home that was put back on purpose and written since: `palyra-ledger log accept-rollback --reason TEXT`",
+        ),
+        Error::Note(_) => (ExitCode::Integrity, "keep it as evidence; `palyra-ledger log checkpoint` makes a new one"),
+        Error::Signing(_) => (ExitCode::Internal, ""),
         Error::HeadDiffers { .. } => {
             (ExitCode::Integrity, "keep a copy of the home as evidence, then restore it from a backup")
         }

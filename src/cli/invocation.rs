@@ -155,6 +155,14 @@ impl Invocation {
         repaired.map_err(|error| self.explain_open(error))
     }
 
+    /// Opens an older copy that was put back on purpose, and begins a new branch of history.
+    ///
+    /// # Errors
+    /// [`Failure`] with what failed.
+    pub fn start_branch(&self, config: &Config) -> Result<Ledger, Failure> {
+        self.unlock_by(config, &|config| Ledger::start_branch(config)).map_err(|error| self.explain_open(error))
+    }
+
     fn unlock(&self, config: &Config) -> Result<Ledger, Opening> {
         self.unlock_by(config, &|config| Ledger::open(config))
     }

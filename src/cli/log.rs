@@ -1,5 +1,6 @@
 //! `log`: its head, its events, its verification.
 
+mod anchors;
 mod filter;
 mod verify;
 
@@ -18,6 +19,7 @@ use super::invocation::{Access, Invocation};
 use super::output::{Output, Style};
 use super::{story, time};
 
+use anchors::{AcceptArgs, CheckpointArgs};
 use filter::Filter;
 pub use verify::VerifyArgs;
 
@@ -32,6 +34,12 @@ pub enum LogCommand {
     Tail(TailArgs),
     /// Verify the whole log
     Verify(VerifyArgs),
+    /// Sign a checkpoint of everything so far, and put it to the anchors
+    Checkpoint(CheckpointArgs),
+    /// List the anchors: what each holds, how old it is, and whether it fits
+    Anchors,
+    /// Go on with an older copy that was put back on purpose: begins a new branch of history
+    AcceptRollback(AcceptArgs),
 }
 
 /// Arguments of `log show`.
@@ -65,6 +73,13 @@ pub struct TailArgs {
     follow: bool,
 }
 
+impl LogCommand {
+    /// Whether a daemon that serves the ledger runs it: a copy that is refused is served by none.
+    pub const fn is_forwarded(&self) -> bool {
+        !matches!(self, Self::AcceptRollback(_))
+    }
+}
+
 /// Runs `log`.
 pub fn run(invocation: &Invocation, command: LogCommand) -> Result<(), Failure> {
     match command {
@@ -72,6 +87,9 @@ pub fn run(invocation: &Invocation, command: LogCommand) -> Result<(), Failure> 
         LogCommand::Show(args) => show(invocation, args),
         LogCommand::Tail(args) => tail(invocation, &args),
         LogCommand::Verify(args) => verify::run(invocation, &args),
+        LogCommand::Checkpoint(args) => anchors::checkpoint(invocation, &args),
+        LogCommand::Anchors => anchors::list(invocation),
+        LogCommand::AcceptRollback(args) => anchors::accept(invocation, &args),
     }
 }
 
@@ -142,7 +160,8 @@ pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
     let kind = entry.kind_name();
     let style = match kind.as_str() {
         "command_refused" => Style::Warn,
-        "secret_shredded" | "tail_dropped" | "witness_set_aside" | "head_restored" | "journal_restored" => Style::Bad,
+        "secret_shredded" | "tail_dropped" | "witness_set_aside" | "head_restored" | "journal_restored"
+        | "anchor_conflict" | "branch_started" => Style::Bad,
         _ => Style::Plain,
     };
     let what = story::summary(&entry.event);

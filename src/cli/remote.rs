@@ -83,8 +83,9 @@ impl Command {
     /// Whether a daemon can run the command for a client.
     const fn is_forwarded(&self) -> bool {
         match self {
-            Self::Secrets(_) | Self::Keys(_) | Self::Log(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) => true,
+            Self::Secrets(_) | Self::Keys(_) | Self::Devices(_) | Self::Ca(_) | Self::Auth(_) => true,
             Self::Doctor(args) => !args.repair,
+            Self::Log(command) => command.is_forwarded(),
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
             Self::Init(_) | Self::Tour(_) | Self::Serve(_) | Self::ExitCodes | Self::Completions { .. } => false,

@@ -9,7 +9,7 @@ use crate::engine::Entry;
 use crate::event::Event;
 use crate::event::auth::UsageNote;
 use crate::event::identity::{RefusalNote, SeenNote, Subject};
-use crate::event::system::{EpochCause, SlotNote, WitnessFault};
+use crate::event::system::{ConflictCause, EpochCause, SlotNote, WitnessFault};
 use crate::event::vault::{ReadNote, SecretPut, Versions};
 
 use super::time;
@@ -109,6 +109,32 @@ fn recovery(event: &Event) -> String {
         }
         Event::SpoolDropped(event) => {
             format!("could not read {} of the read spool: records of reads may be missing", count(event.bytes, "byte"))
+        }
+        Event::CheckpointSigned(event) => {
+            let state = if event.state_root.is_some() { ", with the state's root" } else { "" };
+            format!("signed a checkpoint of {}{state}", count(event.size, "event"))
+        }
+        Event::AnchorPlaced(event) => {
+            format!("put a checkpoint of {} to anchor {} for the first time", count(event.size, "event"), event.anchor)
+        }
+        Event::AnchorConflict(event) => {
+            let what = match event.cause {
+                ConflictCause::Lost => "knows of events that are not here",
+                ConflictCause::Forked => "holds a checkpoint of another history",
+                ConflictCause::OtherBranch => "knows of a branch of history that is not here",
+                ConflictCause::Damaged => "holds no checkpoint that can be read",
+                ConflictCause::Forged => "holds a checkpoint whose signature is wrong",
+                ConflictCause::OtherKey => "holds a checkpoint by another key",
+                ConflictCause::OtherLedger => "holds a checkpoint of another ledger",
+            };
+            format!("found that anchor {} {what}", event.anchor)
+        }
+        Event::BranchStarted(event) => {
+            let lost = match event.lost_through {
+                Some(last) => format!("events {} to {last} of the old one were given up", event.from),
+                None => "nothing is known of what was given up".to_owned(),
+            };
+            format!("went on with an older copy that was put back: branch {} of history begins; {lost}", event.branch)
         }
         other => trust(other),
     }

@@ -19,6 +19,7 @@ use super::core::Core;
 use super::error::Error;
 
 const KEEPER_TICK: Duration = Duration::from_millis(100);
+const CHECKPOINT_TICK: Duration = Duration::from_millis(500);
 const FOLLOWER_TICK: Duration = Duration::from_millis(500);
 /// Frames that the follower syncs at the latest after.
 const SYNC_EVERY: u64 = 65_536;
@@ -28,6 +29,7 @@ const TAIL_CHECK: u64 = 64;
 #[derive(Default)]
 pub struct Background {
     keeper: Option<JoinHandle<()>>,
+    checkpointer: Option<JoinHandle<()>>,
     follower: Option<JoinHandle<()>>,
 }
 
@@ -41,6 +43,13 @@ impl Background {
                 .spawn(move || keeper(&core))
                 .map_err(Error::Thread)?
         };
+        // A thread of its own: an anchor may lie on a slow disk.
+        let checkpointer = {
+            let core = Arc::clone(core);
+            let spawned =
+                std::thread::Builder::new().name("palyra-checkpoint".into()).spawn(move || checkpointer(&core));
+            spawned.map_err(Error::Thread)?
+        };
         let follower = if core.witness {
             let core = Arc::clone(core);
             let spawned = std::thread::Builder::new()
@@ -50,12 +59,12 @@ impl Background {
         } else {
             None
         };
-        Ok(Self { keeper: Some(keeper), follower })
+        Ok(Self { keeper: Some(keeper), checkpointer: Some(checkpointer), follower })
     }
 
     /// Waits for the threads, which do their last round first.
     pub fn join(&mut self) {
-        for handle in [self.keeper.take(), self.follower.take()].into_iter().flatten() {
+        for handle in [self.keeper.take(), self.checkpointer.take(), self.follower.take()].into_iter().flatten() {
             // A panic there has done its damage to a copy only; the journal is not touched by it.
             let _ = handle.join();
         }
@@ -81,6 +90,21 @@ fn keeper(core: &Core) {
         let _ = core.refill_slots(limits::KEY_TABLE_FILL / 2);
         if core.index.should_flush() && !core.is_dead() {
             let _ = core.guard(core.flush_index());
+        }
+    }
+}
+
+fn checkpointer(core: &Core) {
+    let mut seen = 0;
+    loop {
+        let (wakes, stop) = core.signal.wait(seen, CHECKPOINT_TICK);
+        seen = wakes;
+        if stop {
+            return;
+        }
+        // What failed is in the writer, or tried again at the next tick.
+        if !core.is_dead() {
+            let _ = core.checkpoint_if_due(false);
         }
     }
 }

@@ -41,6 +41,59 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// `[auth]`.
     pub auth: AuthSettings,
+    /// Checkpoints.
+    pub checkpoints: CheckpointSettings,
+    /// Anchors.
+    pub anchors: AnchorSettings,
+}
+
+/// The `[checkpoints]` table: when one is signed without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointSettings {
+    /// After so many events; 0: never by number.
+    pub every_events: u64,
+    /// After so many minutes in which there were events; 0: never by time.
+    pub every_minutes: u64,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self { every_events: limits::CHECKPOINT_EVENTS, every_minutes: limits::CHECKPOINT_MINUTES }
+    }
+}
+
+/// The `[anchors]` table: where checkpoints are kept outside the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnchorSettings {
+    /// Files, on another disk or machine at best. They are compared at every opening.
+    pub files: Vec<PathBuf>,
+}
+
+impl AnchorSettings {
+    fn check(&self) -> Result<(), SettingsError> {
+        let fits = |path: &PathBuf| {
+            path.is_absolute()
+                && path.file_name().is_some()
+                && path
+                    .to_str()
+                    .is_some_and(|text| text.len() <= limits::ANCHOR_PATH_MAX && !text.chars().any(char::is_control))
+        };
+        match self
+            .files
+            .iter()
+            .enumerate()
+            .find(|(at, path)| !fits(path) || self.files.iter().take(*at).any(|other| other == *path))
+        {
+            Some((_, path)) => Err(SettingsError::Anchor(path.display().to_string())),
+            None if self.files.len() > limits::ANCHOR_FILES_MAX => {
+                let max = limits::ANCHOR_FILES_MAX as u64;
+                Err(SettingsError::Range { key: "number of anchors.files", min: 0, max })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// The `[audit]` table.
@@ -173,6 +226,9 @@ pub enum SettingsError {
     /// The proxy is no URL, or holds a user or password: settings are shown, and are no place for a secret.
     #[error("`auth.proxy` must be a URL without user and password")]
     Proxy,
+    /// An anchor is no file that can be named.
+    #[error("`anchors.files`: {0:?} is not the absolute path of a file, or is there twice")]
+    Anchor(String),
     /// It does not parse.
     #[error("it does not parse: {0}")]
     Parse(#[from] Box<toml::de::Error>),
@@ -221,6 +277,8 @@ impl Settings {
         }
         range("auth.refresh_lease_s", settings.auth.refresh_lease_s, 2, 600)?;
         settings.auth.networks().map_err(SettingsError::Network)?;
+        settings.anchors.check()?;
+        range("checkpoints.every_minutes", settings.checkpoints.every_minutes, 0, 525_600)?;
         range("serve.pairing_starts_per_minute", starts, 1, limits::PAIRING_STARTS_CEILING)?;
         Ok(settings)
     }
@@ -253,6 +311,7 @@ pub struct Config {
     pub(crate) witness: bool,
     pub(crate) background: bool,
     pub(crate) accept_head: bool,
+    pub(crate) accept_rollback: bool,
     pub(crate) rebuild_index: bool,
     pub(crate) argon_cost: ArgonCost,
 }
@@ -282,6 +341,7 @@ impl Config {
             witness: true,
             background: true,
             accept_head: false,
+            accept_rollback: false,
             rebuild_index: false,
             argon_cost: ArgonCost::default(),
         }
@@ -386,6 +446,15 @@ impl Config {
     /// records that. For a person who has looked at the evidence.
     #[must_use]
     pub const fn accept_head(mut self) -> Self {
+        self.accept_head = true;
+        self
+    }
+
+    /// Takes the ledger as it lies there although anchors or the head file know of more, and begins a new branch
+    /// of history with an event that says so. For an older copy that was put back on purpose.
+    #[must_use]
+    pub const fn accept_rollback(mut self) -> Self {
+        self.accept_rollback = true;
         self.accept_head = true;
         self
     }

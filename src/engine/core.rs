@@ -49,6 +49,10 @@ impl Layout {
     pub fn quarantine(&self) -> PathBuf {
         self.home.join("quarantine")
     }
+    /// Copies of the checkpoints, in the clear.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.home.join("checkpoints")
+    }
     /// The read spool.
     pub fn spool(&self) -> PathBuf {
         self.home.join("reads.spool")
@@ -195,6 +199,8 @@ pub struct Core {
     pub visible: AtomicU64,
     /// Reads that wait to be recorded.
     pub reads: ReadBuffer,
+    /// What the next checkpoint goes on from.
+    pub checkpoints: super::checkpoints::Checkpoints,
     /// Pairing refusals of the present minute.
     pub refusals: super::refusals::Refusals,
     /// The live view of device trust, once somebody asked for it.

@@ -102,6 +102,40 @@ pub enum Error {
         /// Event in the head file.
         head: u64,
     },
+    /// An anchor knows of events that are not here.
+    #[error("{anchor} knows of {} events, but the log ends at event {last}: events {} to {} are missing", *through + 1, *last + 1, *through)]
+    RolledBack {
+        /// Which anchor.
+        anchor: String,
+        /// Last event in the journal.
+        last: u64,
+        /// Last event that the anchor knows of.
+        through: u64,
+    },
+    /// An anchor knows of a branch of history that is not here.
+    #[error("{anchor} knows of branch {branch} of this ledger's history, which this copy does not have")]
+    OtherBranch {
+        /// Which anchor.
+        anchor: String,
+        /// The branch.
+        branch: u32,
+    },
+    /// The journal holds another event than an anchor knows.
+    #[error(
+        "event {seq} is not the one that {anchor} knows: the journal was rewritten, or went on twice from one state"
+    )]
+    AnchorForked {
+        /// Which anchor.
+        anchor: String,
+        /// Its sequence number.
+        seq: u64,
+    },
+    /// A note does not read, or is not this ledger's.
+    #[error("the note is not to be used: {0}")]
+    Note(#[from] crate::checkpoint::NoteError),
+    /// A checkpoint could not be signed.
+    #[error("the checkpoint could not be signed: {0}")]
+    Signing(#[from] crate::crypto::SignError),
     /// The journal holds another event than the one the head names.
     #[error("event {seq} is not the one that the head file names: the journal was rewritten")]
     HeadDiffers {

@@ -8,6 +8,8 @@ use crate::event::system::SlotNote;
 use crate::event::{CodecError, Event, KindClass, codec};
 use crate::{auth, identity, vault};
 
+use super::history;
+
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
 pub const STATE_SCHEMA: u32 = 1;
 
@@ -34,6 +36,9 @@ pub enum FoldError {
     /// An event came before the ledger was created, or it was created twice.
     #[error("the ledger's creation is not the first event")]
     Creation,
+    /// A checkpoint, or the beginning of a branch, says what does not fit the log.
+    #[error("its {0} does not fit the log")]
+    History(&'static str),
     /// An epoch is not the next one.
     #[error("epoch {found} follows epoch {last}")]
     EpochOrder {
@@ -152,7 +157,11 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::JournalRestored(_)
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
-        | Event::SpoolDropped(_) => Ok(Vec::new()),
+        | Event::SpoolDropped(_)
+        | Event::AnchorConflict(_) => Ok(Vec::new()),
+        Event::CheckpointSigned(event) => history::checkpoint_signed(state, seq, time, event),
+        Event::AnchorPlaced(event) => history::anchor_placed(seq, event),
+        Event::BranchStarted(event) => history::branch_started(state, seq, time, event),
         Event::SecretPut(_)
         | Event::SecretDeleted(_)
         | Event::SecretUndeleted(_)

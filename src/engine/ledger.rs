@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SlotId};
+use crate::checkpoint::VerifierKey;
 use crate::crypto::Hash;
 use crate::event::system::EpochCause;
 use crate::inspect::Report;
@@ -11,12 +12,15 @@ use crate::keys::{KeySlot, NewSlot};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
+use super::anchors::AnchorStatus;
 use super::auth_handle::Auth;
 use super::background::{Background, Follower};
+use super::checkpoints::Checkpointed;
 use super::config::{Config, Settings};
 use super::core::Core;
 use super::error::Error;
 use super::fold::{self, SystemState};
+use super::history::{self, BranchRecord, LastCheckpoint};
 use super::identity_handle::Identity;
 use super::log_view::LogView;
 use super::open::{self, state_root};
@@ -205,6 +209,87 @@ impl Ledger {
         state_root(&self.core.index)
     }
 
+    /// Signs a checkpoint of everything so far and puts it to the anchors. Where the last one covers all but its
+    /// own record, that one is put to anchors which lack it.
+    ///
+    /// # Errors
+    /// As a write. An anchor that could not be written is none: see [`Checkpointed::anchors`].
+    ///
+    /// ```
+    /// # use palyra_ledger::{Config, Ledger, NewSlot};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let ledger = Ledger::init(Config::new(dir.path().join("home")), NewSlot::file("first"))?;
+    /// let made = ledger.checkpoint()?;
+    /// assert_eq!(made.signed.checkpoint().size, 1);
+    /// assert_eq!(made.signed.checkpoint().verifier(), ledger.checkpoint_key()?);
+    /// # ledger.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn checkpoint(&self) -> Result<Checkpointed, Error> {
+        let made = self.core.checkpoint_now(&self.caller)?;
+        made.ok_or(Error::Journal(crate::log::JournalError::Missing { seq: 0 }))
+    }
+
+    /// The public key of this ledger's checkpoints, under its name.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn checkpoint_key(&self) -> Result<VerifierKey, Error> {
+        self.core.checkpoint_key()
+    }
+
+    /// The last checkpoint, as the state has it.
+    ///
+    /// # Errors
+    /// [`Error::Fold`].
+    pub fn last_checkpoint(&self) -> Result<Option<LastCheckpoint>, Error> {
+        history::last(&self.core.index).map_err(|source| Error::Fold { seq: 0, source })
+    }
+
+    /// Where history began anew on purpose, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Fold`].
+    pub fn branches(&self) -> Result<Vec<BranchRecord>, Error> {
+        history::branches(&self.core.index).map_err(|source| Error::Fold { seq: 0, source })
+    }
+
+    /// Every anchor that the settings or the log name, what it holds now and how that stands to the log.
+    ///
+    /// # Errors
+    /// [`Error::Fold`].
+    pub fn anchors(&self) -> Result<Vec<AnchorStatus>, Error> {
+        self.core.anchors()
+    }
+
+    /// Compares a note that somebody outside kept, for example a device, with the log. What does not fit is
+    /// recorded under the anchor's name.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn compare_note(&self, anchor: &str, note: &[u8]) -> Result<AnchorStatus, Error> {
+        self.core.compare_note(anchor, note)
+    }
+
+    /// Records that somebody outside keeps checkpoints from now on; once for each name.
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn record_anchor(&self, anchor: &str, size: u64) -> Result<(), Error> {
+        self.core.record_placed(anchor, size)
+    }
+
+    /// Opens an older copy that was put back on purpose. The first event behind it says so, and a checkpoint of the
+    /// new branch goes to the anchors, which know of the given-up events.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn start_branch(config: Config) -> Result<Self, Error> {
+        let ledger = Self::open(config.accept_rollback())?;
+        ledger.checkpoint()?;
+        Ok(ledger)
+    }
+
     /// Facts about the ledger.
     ///
     /// # Errors
@@ -286,6 +371,8 @@ impl Ledger {
             registry.seal();
         }
         let recorded = self.core.record_reads().and(self.core.record_usage());
+        // Before the second copy and the head file follow: they are to hold it, too.
+        let signed = self.core.checkpoint_if_due(true);
         if self.threads {
             self.core.signal.stop();
             self.background.lock().unwrap_or_else(PoisonError::into_inner).join();
@@ -294,6 +381,7 @@ impl Ledger {
         }
         recorded?;
         self.core.alive()?;
+        signed?;
         if !self.core.witness {
             self.core.guard(self.core.write_head_at_close())?;
         }

@@ -7,15 +7,18 @@
 //! The library is blocking: a write returns when it is durable. From async code, call it on a
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
+mod anchors;
 mod auth_handle;
 mod background;
 mod ca_roll;
+mod checkpoints;
 mod config;
 mod core;
 mod daemon_handle;
 mod error;
 mod execute;
 mod fold;
+mod history;
 mod home;
 mod identity_handle;
 mod init;
@@ -33,14 +36,17 @@ mod restore;
 mod vault_handle;
 mod verify;
 
+pub use anchors::{AnchorState, AnchorStatus, Placing};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+pub use checkpoints::Checkpointed;
 pub use config::{
-    AuditReads, AuditSettings, AuthSettings, Config, KeySettings, LimitSettings, LogSettings, ServeSettings, Settings,
-    SettingsError,
+    AnchorSettings, AuditReads, AuditSettings, AuthSettings, CheckpointSettings, Config, KeySettings, LimitSettings,
+    LogSettings, ServeSettings, Settings, SettingsError,
 };
 pub use error::Error;
 pub use execute::Committed;
 pub use fold::{FoldError, SystemState};
+pub use history::{BranchRecord, LastCheckpoint};
 pub(crate) use home::write_markers;
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};

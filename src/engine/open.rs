@@ -20,10 +20,12 @@ use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail
 use crate::projection::{Index, IndexError, IndexMode};
 use crate::vault;
 
+use super::anchors;
 use super::config::Config;
 use super::core::{Core, Layout, Queue, Signal, TableState};
 use super::error::Error;
 use super::fold::{self, STATE_SCHEMA};
+use super::history;
 use super::home;
 use super::lock::HomeLock;
 use super::overlay::Overlay;
@@ -76,12 +78,26 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         !config.read_only,
     )?;
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
+    let end = tail.last.map(|last| last.seq);
+    let given_up = anchors::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
     let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
     fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
-    let core = assemble(config, settings, parts, journal, index, last, dropped)?;
-    Ok(core)
+    let branch = if config.accept_rollback && !config.read_only {
+        let branches = history::branches(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
+        let number = u32::try_from(branches.len() + 1).unwrap_or(u32::MAX);
+        Some(anchors::branch_event(last, number, parts.head.as_ref(), given_up))
+    } else {
+        None
+    };
+    assemble(config, settings, parts, journal, index, last, Found { dropped, branch })
+}
+
+/// What is to be recorded of the opening itself.
+struct Found {
+    dropped: Option<TailDropped>,
+    branch: Option<Event>,
 }
 
 fn open_parts(config: &Config) -> Result<Parts, Error> {
@@ -315,7 +331,7 @@ fn assemble(
     journal: Journal,
     index: Index,
     last: Last,
-    dropped: Option<TailDropped>,
+    found: Found,
 ) -> Result<Opened, Error> {
     let Parts { layout, lock, ring, unlocked, head_file, head } = parts;
     let system = fold::system(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
@@ -371,6 +387,7 @@ fn assemble(
         chain: Mutex::new(last.hash),
         visible: AtomicU64::new(last.seq + 1),
         reads: reads::ReadBuffer::default(),
+        checkpoints: super::checkpoints::Checkpoints::default(),
         refusals: super::refusals::Refusals::default(),
         trust: OnceLock::new(),
         signal: Signal::default(),
@@ -382,7 +399,7 @@ fn assemble(
         closed: AtomicBool::new(false),
     });
     if !config.read_only {
-        recover(config, &core, dropped, restored.or(rewound), system.epoch_started)?;
+        recover(config, &core, found, restored.or(rewound), system.epoch_started)?;
     }
     Ok(Opened { core, head })
 }
@@ -436,10 +453,15 @@ fn settle_ring(
 fn recover(
     config: &Config,
     core: &Core,
-    dropped: Option<TailDropped>,
+    found: Found,
     restored: Option<HeadRestored>,
     epoch_started: Timestamp,
 ) -> Result<(), Error> {
+    let Found { dropped, branch } = found;
+    // The branch begins with the first event behind the copy, and in the name of whoever put it back.
+    if let Some(branch) = branch {
+        core.execute(&config.caller, |_, _| Ok::<_, Error>((vec![branch], ())))?;
+    }
     let mut events: Vec<Event> = Vec::new();
     events.extend(dropped.map(Event::TailDropped));
     events.extend(restored.map(Event::HeadRestored));
@@ -522,11 +544,16 @@ fn pin_opened_slot(config: &Config, core: &Core) -> Result<(), Error> {
 pub(super) fn state_root(state: &dyn StateRead) -> Result<Hash, Error> {
     let mut hasher = crate::crypto::Hasher::new(labels::STATE_ROOT);
     state.scan(&[], &[], &mut |key, value| {
-        for part in [key, value] {
-            hasher.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-            hasher.update(part);
-        }
+        hash_entry(&mut hasher, key, value);
         ControlFlow::Continue(())
     })?;
     Ok(hasher.finish())
+}
+
+/// Adds one entry to a state root.
+pub(super) fn hash_entry(hasher: &mut crate::crypto::Hasher, key: &[u8], value: &[u8]) {
+    for part in [key, value] {
+        hasher.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+        hasher.update(part);
+    }
 }

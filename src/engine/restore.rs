@@ -12,11 +12,12 @@ use crate::base::limits::SEGMENT_BYTES_MAX;
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::system::JournalRestored;
-use crate::inspect::{FindingCode, Report, verify_files};
+use crate::inspect::{FindingCode, LogMarks, Report, compare_outside, verify_files, verify_files_with};
 use crate::log::frame::{self, Frame};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
 use crate::store::{Medium, SledWitness, StoreError, StoreOp, Witness};
 
+use super::anchors;
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
@@ -198,11 +199,29 @@ impl Restorer<'_> {
     }
 }
 
+/// The files and the anchors that the settings name. Without a key a note says only that it is whole: who made it,
+/// whoever knows the ledger's public key must judge.
+fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
+    let medium = &*config.medium;
+    let settings = match &config.settings {
+        Some(settings) => settings.clone(),
+        None => super::home::settings(medium, layout).unwrap_or_default(),
+    };
+    let outside = anchors::outside(medium, &settings.anchors, None, &[]);
+    let copies = anchors::copies(medium, layout, None);
+    let sizes = outside.iter().filter_map(|(_, held)| anchors::size_of(held)).chain(copies.sizes());
+    let mut marks = LogMarks::new(sizes);
+    let mut report = verify_files_with(medium, &layout.home, None, &mut |header, hash| marks.observe(header, hash))?;
+    compare_outside(&mut report, &marks, outside);
+    copies.compare(&mut report, &marks, None);
+    Ok(report)
+}
+
 /// Verifies files without keys, and says what the sled copy still holds of what is damaged. Takes no lock:
 /// a machine is also looked at while its daemon runs.
 pub(super) fn examine(config: &Config) -> Result<Report, Error> {
     let layout = Layout { home: config.home.clone() };
-    let mut report = verify_files(&*config.medium, &layout.home, None)?;
+    let mut report = examine_files(config, &layout)?;
     let sled = layout.home.join("sled");
     let damaged: Vec<u64> =
         report.findings.iter().filter(|found| !found.code.is_note()).filter_map(|found| found.seq).collect();

@@ -4,14 +4,16 @@ use std::ops::ControlFlow;
 
 use crate::base::ScopePrefix;
 use crate::crypto::labels;
-use crate::inspect::{self, FindingCode, Report};
+use crate::inspect::{self, FindingCode, LogMarks, Report};
 use crate::keys::SlotStatus;
 use crate::log::Frame;
 use crate::store::{SledWitness, Witness};
 use crate::vault::{self, VersionRecord};
 
+use super::anchors;
 use super::core::Core;
 use super::error::Error;
+use super::history;
 use super::open::state_root;
 use super::replay::{Replay, ReplayPoint};
 
@@ -30,7 +32,18 @@ impl Core {
     pub(super) fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
         let unlocked = self.unlocked();
         let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
-        let mut report = inspect::verify_files(&*self.medium, &self.layout.home, Some(&head_key))?;
+        let by = self.checkpoint_key()?;
+        let outside = anchors::outside(&*self.medium, &self.settings.anchors, Some(&by), &self.anchors_used()?);
+        let copies = anchors::copies(&*self.medium, &self.layout, Some(&by));
+        let sizes = outside.iter().filter_map(|(_, held)| anchors::size_of(held)).chain(copies.sizes());
+        let mut marks = LogMarks::new(sizes);
+        let mut report =
+            inspect::verify_files_with(&*self.medium, &self.layout.home, Some(&head_key), &mut |header, hash| {
+                marks.observe(header, hash);
+            })?;
+        inspect::compare_outside(&mut report, &marks, outside);
+        let last = history::last(&self.index).ok().flatten();
+        copies.compare(&mut report, &marks, last.as_ref().map(|last| last.note.as_str()));
         match state_root(&self.index) {
             Ok(root) => report.state_root = Some(root),
             Err(error) => {

@@ -87,6 +87,14 @@ kinds! {
     KeyTableRepaired = 14, "key_table_repaired";
     /// Part of the read spool could not be read.
     SpoolDropped = 15, "spool_dropped";
+    /// A checkpoint of the log before it was signed.
+    CheckpointSigned = 16, "checkpoint_signed";
+    /// A checkpoint was put into an anchor for the first time.
+    AnchorPlaced = 17, "anchor_placed";
+    /// An anchor holds what does not fit the log.
+    AnchorConflict = 18, "anchor_conflict";
+    /// An older copy was put back on purpose: history goes on from there.
+    BranchStarted = 19, "branch_started";
     /// A secret version was written.
     SecretPut = 32, "secret_put";
     /// Secret versions were hidden.
@@ -229,6 +237,10 @@ mod tests {
             (13, "head_restored"),
             (14, "key_table_repaired"),
             (15, "spool_dropped"),
+            (16, "checkpoint_signed"),
+            (17, "anchor_placed"),
+            (18, "anchor_conflict"),
+            (19, "branch_started"),
             (32, "secret_put"),
             (33, "secret_deleted"),
             (34, "secret_undeleted"),

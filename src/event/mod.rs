@@ -131,6 +131,14 @@ events! {
     KeyTableRepaired(system::KeyTableRepaired) = KeyTableRepaired,
     /// See [`system::SpoolDropped`].
     SpoolDropped(system::SpoolDropped) = SpoolDropped,
+    /// See [`system::CheckpointSigned`].
+    CheckpointSigned(system::CheckpointSigned) = CheckpointSigned,
+    /// See [`system::AnchorPlaced`].
+    AnchorPlaced(system::AnchorPlaced) = AnchorPlaced,
+    /// See [`system::AnchorConflict`].
+    AnchorConflict(system::AnchorConflict) = AnchorConflict,
+    /// See [`system::BranchStarted`].
+    BranchStarted(system::BranchStarted) = BranchStarted,
     /// See [`vault::SecretPut`].
     SecretPut(vault::SecretPut) = SecretPut,
     /// See [`vault::SecretDeleted`].

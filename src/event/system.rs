@@ -201,3 +201,87 @@ pub struct SpoolDropped {
     /// How many bytes.
     pub bytes: u64,
 }
+
+/// A checkpoint of the log before it was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointSigned {
+    /// Events that it covers: those below this number.
+    pub size: u64,
+    /// Hash of the last of them.
+    pub head: Hash,
+    /// Root of the Merkle tree over them (SHA-256).
+    pub tree_root: Hash,
+    /// Root of the state after them, where it was computed.
+    pub state_root: Option<Hash>,
+    /// Entries of the state that the root covers; 0 without one.
+    pub state_entries: u64,
+    /// Branch of history.
+    pub branch: u32,
+    /// Roots of the tree's perfect subtrees, the largest first: the next checkpoint goes on from them.
+    pub frontier: Vec<Hash>,
+    /// The checkpoint event before this one.
+    pub previous: Option<u64>,
+    /// The signed note, as it is kept elsewhere.
+    pub note: String,
+}
+
+/// A checkpoint was put into an anchor for the first time; later ones are not recorded one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorPlaced {
+    /// `file:<path>`, `keystore` or `device:<id>`.
+    pub anchor: String,
+    /// Events that the checkpoint covers.
+    pub size: u64,
+}
+
+/// How an anchor and the log disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictCause {
+    /// The log ends before the anchor's checkpoint.
+    Lost,
+    /// The log holds another event where the checkpoint ends.
+    Forked,
+    /// The checkpoint is of a branch that the log has not.
+    OtherBranch,
+    /// The anchor holds no note.
+    Damaged,
+    /// The note's signature is wrong.
+    Forged,
+    /// The note is signed by another key.
+    OtherKey,
+    /// The note is another ledger's.
+    OtherLedger,
+}
+
+/// An anchor holds what does not fit the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorConflict {
+    /// Which anchor.
+    pub anchor: String,
+    /// How they disagree.
+    pub cause: ConflictCause,
+    /// Events that the anchor's checkpoint covers; 0 where it does not read.
+    pub size: u64,
+    /// Hash of the last of them, as the anchor says.
+    pub head: Option<Hash>,
+    /// The anchor's note; empty where it does not read.
+    pub note: String,
+}
+
+/// An older copy was put back on purpose. Always the first event behind that copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchStarted {
+    /// Its own number: where the branch begins.
+    pub from: u64,
+    /// Hash of the event before, with which the copy ended.
+    pub head: Hash,
+    /// Number of the branch, from 1.
+    pub branch: u32,
+    /// Last event that an anchor, or the head file, knew of what was given up.
+    pub lost_through: Option<u64>,
+    /// The anchor that knew most; empty where none did.
+    pub anchor: String,
+    /// Its note; empty where there was none.
+    pub note: String,
+}

@@ -6,17 +6,11 @@
 
 use serde::Serialize;
 
-use crate::base::limits::BRANCHES_EXAMINED_MAX;
-use crate::checkpoint::{Fit, Frontier, NoteError, SignedCheckpoint, VerifierKey, fit, split_notes, tree};
-use crate::crypto::Hash;
+use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
 use crate::log::Frame;
 
+use super::anchored::{LogMarks, OWN};
 use super::{Finding, FindingCode, Report};
-
-/// Kind of the event that begins a branch of history; the log knows kinds by number only.
-const BRANCH_STARTED: u16 = 19;
-/// Kinds of events that record a checkpoint or where it was put: an anchor cannot cover its own record.
-const OWN_RECORDS: std::ops::RangeInclusive<u16> = 16..=18;
 
 /// Where a checkpoint was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,52 +67,35 @@ pub struct Coverage {
 #[derive(Debug)]
 pub(super) struct Comparison<'a> {
     anchors: &'a [Anchor],
-    /// Sizes that anchors name, in order, with the head and the root found there.
-    places: Vec<(u64, Option<(Hash, Hash)>)>,
-    next_place: usize,
-    frontier: Frontier,
-    branches: Vec<u64>,
+    /// Nothing where there is nothing to compare: a tree costs two more hashes an event.
+    marks: Option<LogMarks>,
     last_plain: Option<u64>,
 }
 
 impl<'a> Comparison<'a> {
     pub(super) fn new(anchors: &'a [Anchor]) -> Self {
-        let mut sizes: Vec<u64> = anchors.iter().map(|anchor| anchor.signed.checkpoint().size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let places = sizes.into_iter().map(|size| (size, None)).collect();
-        Self { anchors, places, next_place: 0, frontier: Frontier::default(), branches: Vec::new(), last_plain: None }
+        let sizes = anchors.iter().map(|anchor| anchor.signed.checkpoint().size);
+        let marks = (!anchors.is_empty()).then(|| LogMarks::new(sizes));
+        Self { anchors, marks, last_plain: None }
     }
 
     pub(super) fn visit(&mut self, frame: &Frame<'_>) {
         let header = &frame.header;
-        if !OWN_RECORDS.contains(&header.kind) {
+        if !OWN.contains(&header.kind) {
             self.last_plain = Some(header.seq);
         }
-        if header.kind == BRANCH_STARTED && self.branches.len() < BRANCHES_EXAMINED_MAX {
-            self.branches.push(header.seq);
+        if let Some(marks) = &mut self.marks {
+            marks.observe(header, &frame.hash);
         }
-        if self.next_place < self.places.len() && header.seq == self.frontier.size() {
-            self.frontier.push(tree::leaf(&frame.hash));
-            if let Some((size, found)) = self.places.get_mut(self.next_place)
-                && *size == self.frontier.size()
-            {
-                *found = Some((frame.hash, self.frontier.root()));
-                self.next_place += 1;
-            }
-        }
-    }
-
-    fn found(&self, size: u64) -> Option<(Hash, Hash)> {
-        let at = self.places.binary_search_by_key(&size, |(size, _)| *size).ok()?;
-        self.places.get(at).and_then(|(_, found)| *found)
     }
 
     pub(super) fn finish(self, report: &mut Report) -> Coverage {
         let end = report.head.map_or(0, |head| head.seq + 1);
         let mut coverage = Coverage::default();
-        for anchor in self.anchors {
-            self.compare(anchor, end, report, &mut coverage);
+        if let Some(marks) = &self.marks {
+            for anchor in self.anchors {
+                self.compare(anchor, (marks, end), report, &mut coverage);
+            }
         }
         let covered = coverage.anchored_events;
         coverage.covers_all = covered > 0 && self.last_plain.is_none_or(|last| last < covered);
@@ -126,7 +103,7 @@ impl<'a> Comparison<'a> {
         coverage
     }
 
-    fn compare(&self, anchor: &Anchor, end: u64, report: &mut Report, coverage: &mut Coverage) {
+    fn compare(&self, anchor: &Anchor, (marks, end): (&LogMarks, u64), report: &mut Report, coverage: &mut Coverage) {
         let Anchor { source, kept, signed } = anchor;
         let checkpoint = signed.checkpoint();
         let size = checkpoint.size;
@@ -134,38 +111,31 @@ impl<'a> Comparison<'a> {
             let what = format!("checkpoint {size} of {source} belongs to ledger {}", checkpoint.ledger_id);
             return report.push(Finding::new(FindingCode::AnchorForeign, None, what));
         }
-        let found = self.found(size);
-        let damaged = found.is_none() && size <= end;
-        match fit(checkpoint, end, &self.branches, |_| found.map(|(head, _)| head)) {
-            Fit::Holds if found.is_some_and(|(_, root)| root == checkpoint.root) => match kept {
+        match marks.fit(checkpoint) {
+            // What stands there is damaged: the walk has said so, and nothing can be compared.
+            None => {}
+            Some(Fit::Holds) => match kept {
                 Kept::Elsewhere => coverage.anchored_events = coverage.anchored_events.max(size),
                 Kept::WithLog => coverage.signed_events = coverage.signed_events.max(size),
             },
-            // What lies before it is damaged: the walk has said so, and nothing can be compared.
-            Fit::Forked if damaged => {}
-            // The same end with other events before it is a chain that is broken between, and the walk has said
-            // where; over a whole chain it is the checkpoint that contradicts itself.
-            Fit::Holds if !report.ok => {}
-            Fit::Holds => {
-                let what = format!("checkpoint {size} of {source} names the log's event {} and another tree", size - 1);
-                report.push(Finding::new(FindingCode::CheckpointInvalid, Some(size - 1), what));
-            }
-            Fit::Forked => {
+            // The same end with other events before it is a chain that is broken between: the walk has said where.
+            Some(Fit::Forked) if !report.ok && marks.head(size) == Some(checkpoint.head) => {}
+            Some(Fit::Forked) => {
                 let what = format!("the first {size} events are not those that {source} names: another history");
-                let differs = Finding::new(FindingCode::AnchorDiffers, Some(self.parting(end, size)), what);
-                report.push(Finding { through: Some(size - 1), ..differs });
+                let forked = Finding::new(FindingCode::AnchorForked, Some(self.parting(marks, end, size)), what);
+                report.push(Finding { through: Some(size - 1), ..forked });
             }
-            Fit::Lost { first, last } => {
-                let code = if *kept == Kept::Elsewhere { FindingCode::AnchorBeyond } else { FindingCode::Truncated };
+            Some(Fit::Lost { first, last }) => {
+                let code = if *kept == Kept::Elsewhere { FindingCode::AnchorLost } else { FindingCode::Truncated };
                 let what = format!("the log ends before event {first}, but {source} knows events to {last}");
                 report.push(Finding { through: Some(last), ..Finding::new(code, Some(first), what) });
             }
-            Fit::OtherBranch => {
+            Some(Fit::OtherBranch) => {
                 let branch = checkpoint.branch;
                 let what = format!("{source} knows branch {branch} of this ledger's history, which this copy has not");
-                report.push(Finding::new(FindingCode::AnchorBeyond, Some(end), what));
+                report.push(Finding::new(FindingCode::AnchorOtherBranch, Some(end), what));
             }
-            Fit::Superseded { since } => {
+            Some(Fit::Superseded { since }) => {
                 let what = format!("checkpoint {size} of {source} is of a branch that was given up at event {since}");
                 report.push(Finding::new(FindingCode::AnchorSuperseded, Some(since), what));
             }
@@ -173,13 +143,13 @@ impl<'a> Comparison<'a> {
     }
 
     /// The first event that may be another: the one behind the largest smaller checkpoint that still fits.
-    fn parting(&self, end: u64, size: u64) -> u64 {
-        let holds = |anchor: &&Anchor| {
-            let checkpoint = anchor.signed.checkpoint();
-            let found = self.found(checkpoint.size);
-            checkpoint.size < size.min(end) && found == Some((checkpoint.head, checkpoint.root))
-        };
-        let last = self.anchors.iter().filter(holds).map(|anchor| anchor.signed.checkpoint().size).max();
-        last.unwrap_or(0)
+    fn parting(&self, marks: &LogMarks, end: u64, size: u64) -> u64 {
+        let checkpoints = self.anchors.iter().map(|anchor| anchor.signed.checkpoint());
+        let smaller = checkpoints.filter(|checkpoint| checkpoint.size < size.min(end));
+        smaller
+            .filter(|checkpoint| marks.fit(checkpoint) == Some(Fit::Holds))
+            .map(|checkpoint| checkpoint.size)
+            .max()
+            .unwrap_or(0)
     }
 }

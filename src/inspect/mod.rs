@@ -6,6 +6,7 @@
 //! sealed bodies, and against anchors kept elsewhere.
 
 pub mod anchor;
+mod anchored;
 mod assess;
 pub mod bundle;
 pub mod carve;
@@ -21,10 +22,11 @@ use crate::base::LedgerId;
 use crate::crypto::Hash;
 
 pub use anchor::{Anchor, Coverage, Kept, read_notes};
+pub use anchored::{Anchored, LogMarks, Outside, compare_outside};
 pub use assess::{Assessment, assess};
 pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, STDIN};
 pub use verdict::{Reason, Verdict};
-pub use walk::{Course, Site, Walked, verify_files, walk};
+pub use walk::{Course, Site, Walked, verify_files, verify_files_with, walk};
 
 /// What a check found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,12 +119,6 @@ pub enum FindingCode {
     TailAltered,
     /// An anchor belongs to another ledger.
     AnchorForeign,
-    /// An anchor knows events that the log no longer has.
-    AnchorBeyond,
-    /// An anchor names another history.
-    AnchorDiffers,
-    /// An anchor is of a branch of history that was given up on purpose.
-    AnchorSuperseded,
     /// A checkpoint is no whole note, or is not signed by the ledger's key.
     CheckpointInvalid,
     /// Two events claim one place.
@@ -133,13 +129,33 @@ pub enum FindingCode {
     KeySlotDamaged,
     /// One copy of a key slot or table is damaged; the other holds.
     KeySlotRepairable,
+    /// An anchor knows of events that the log has not.
+    AnchorLost,
+    /// An anchor knows of a branch of history that the log has not.
+    AnchorOtherBranch,
+    /// An anchor, or the copy of a checkpoint, is of another history.
+    AnchorForked,
+    /// An anchor holds what is no checkpoint of this ledger.
+    AnchorUnusable,
+    /// An anchor holds a checkpoint of a branch that was given up on purpose.
+    AnchorSuperseded,
+    /// An anchor cannot be read, or is not there although it was used.
+    AnchorAbsent,
+    /// The copies of the checkpoints in the home are not those of the log; the next one mends them.
+    CheckpointCopy,
 }
 
 impl FindingCode {
     /// Whether this finding says that the log's end was cut off or an older copy was put back.
     #[must_use]
     pub const fn is_truncation(self) -> bool {
-        matches!(self, Self::Truncated | Self::AnchorBeyond)
+        matches!(self, Self::Truncated | Self::AnchorLost | Self::AnchorOtherBranch)
+    }
+
+    /// Whether this finding takes away what would show a cut end, and says nothing of the log itself.
+    #[must_use]
+    pub const fn is_unanchored(self) -> bool {
+        matches!(self, Self::HeadMissing | Self::AnchorUnusable)
     }
 
     /// Whether this finding is a fact to know rather than a fault.
@@ -147,7 +163,13 @@ impl FindingCode {
     pub const fn is_note(self) -> bool {
         matches!(
             self,
-            Self::TornTail | Self::WitnessHolds | Self::KeySlotRepairable | Self::UnknownEvent | Self::AnchorSuperseded
+            Self::TornTail
+                | Self::WitnessHolds
+                | Self::KeySlotRepairable
+                | Self::UnknownEvent
+                | Self::AnchorSuperseded
+                | Self::AnchorAbsent
+                | Self::CheckpointCopy
         )
     }
 }
@@ -162,7 +184,7 @@ pub struct ReportHead {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Whether there is no finding but notes.
     pub ok: bool,
@@ -179,6 +201,8 @@ pub struct Report {
     pub state_root: Option<Hash>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What is known of the log outside of it.
+    pub anchored: Anchored,
 }
 
 impl Report {

@@ -104,7 +104,7 @@ impl Verdict {
         if any(&[FindingCode::ForeignFrame, FindingCode::AnchorForeign]) {
             return Self::Foreign;
         }
-        if any(&[FindingCode::AnchorDiffers, FindingCode::Conflict]) {
+        if any(&[FindingCode::AnchorForked, FindingCode::Conflict]) {
             return Self::Forked;
         }
         if report.events == 0 && any(&[FindingCode::UnknownVersion]) {
@@ -117,13 +117,14 @@ impl Verdict {
                 return Self::Unverifiable(if unreadable { Reason::Unreadable } else { Reason::NoLog });
             }
         }
-        let mild = [FindingCode::Truncated, FindingCode::AnchorBeyond, FindingCode::HeadMissing];
+        let lost = [FindingCode::AnchorLost, FindingCode::AnchorOtherBranch];
+        let mild = [&lost[..], &[FindingCode::Truncated, FindingCode::HeadMissing]].concat();
         if faults.iter().any(|finding| !mild.contains(&finding.code)) {
             return Self::Damaged(ranges(&faults));
         }
         if any(&[FindingCode::Truncated]) {
             Self::Truncated
-        } else if any(&[FindingCode::AnchorBeyond]) {
+        } else if any(&lost) {
             Self::RolledBack
         } else if coverage.covers_all {
             Self::IntactAnchored
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_gravest_word_wins_and_only_anchored_is_clean() {
-        use FindingCode::{AnchorBeyond, AnchorDiffers, ChainBroken, ForeignFrame, FrameDamaged, TornTail, Truncated};
+        use FindingCode::{AnchorForked, AnchorLost, ChainBroken, ForeignFrame, FrameDamaged, TornTail, Truncated};
         let none = Coverage::default();
         let all = Coverage { covers_all: true, ..Coverage::default() };
         let cases: [(&[(FindingCode, Option<u64>)], &Coverage, &str, u8); 9] = [
@@ -173,11 +174,11 @@ mod tests {
             (&[], &none, "INTACT-UNANCHORED", 17),
             (&[(TornTail, Some(3))], &none, "INTACT-UNANCHORED", 17),
             (&[(Truncated, Some(3))], &all, "TRUNCATED", 16),
-            (&[(AnchorBeyond, Some(3))], &all, "ROLLED-BACK", 16),
-            (&[(AnchorBeyond, Some(3)), (Truncated, Some(3))], &none, "TRUNCATED", 16),
+            (&[(AnchorLost, Some(3))], &all, "ROLLED-BACK", 16),
+            (&[(AnchorLost, Some(3)), (Truncated, Some(3))], &none, "TRUNCATED", 16),
             (&[(FrameDamaged, Some(7)), (ChainBroken, Some(3)), (ChainBroken, Some(4))], &all, "DAMAGED(3-4,7)", 15),
-            (&[(AnchorDiffers, Some(3)), (ChainBroken, Some(4))], &all, "FORKED", 15),
-            (&[(ForeignFrame, Some(3)), (AnchorDiffers, Some(4))], &all, "FOREIGN", 15),
+            (&[(AnchorForked, Some(3)), (ChainBroken, Some(4))], &all, "FORKED", 15),
+            (&[(ForeignFrame, Some(3)), (AnchorForked, Some(4))], &all, "FOREIGN", 15),
         ];
         for (findings, coverage, word, code) in cases {
             let verdict = Verdict::of(&report(findings), coverage);

@@ -26,8 +26,21 @@ const FINDINGS_MAX: usize = 1000;
 /// # Errors
 /// [`StoreError`] only where the journal's folder itself cannot be read; everything else is a finding.
 pub fn verify_files(medium: &dyn Medium, home: &Path, head_key: Option<&Key>) -> Result<Report, StoreError> {
+    verify_files_with(medium, home, head_key, &mut |_, _| {})
+}
+
+/// As [`verify_files`], and shows every whole frame's header and hash to `observe`, in order.
+///
+/// # Errors
+/// As [`verify_files`].
+pub fn verify_files_with(
+    medium: &dyn Medium,
+    home: &Path,
+    head_key: Option<&Key>,
+    observe: &mut dyn FnMut(&Header, &Hash),
+) -> Result<Report, StoreError> {
     let course = Course { head_key, ..Course::of_home(medium, home)? };
-    Ok(walk(medium, &course, &mut |_, _| {}).report)
+    Ok(walk(medium, &course, &mut |frame, _| observe(&frame.header, &frame.hash)).report)
 }
 
 /// What a walk goes over.
@@ -95,7 +108,7 @@ pub struct Walked {
 /// Frames are hashed on all cores, a window at a time; the links between them are compared in order.
 pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Frame<'_>, Site<'_>)) -> Walked {
     let mut walk = Walk {
-        report: Report { ok: true, ledger_id: None, events: 0, head: None, state_root: None, findings: Vec::new() },
+        report: Report { ok: true, ..Report::default() },
         expected: 0,
         prev: None,
         time: Timestamp::from_millis(0),

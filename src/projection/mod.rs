@@ -32,7 +32,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::base::{Delta, LedgerId, Random, StateError, StateRead, Visit, limits};
+use crate::base::{Change, Delta, LedgerId, Random, StateError, StateRead, Visit, limits};
 use crate::crypto::{Key, keyed_hash, labels};
 use crate::log::Position;
 use crate::store::{Medium, StoreError};
@@ -346,6 +346,41 @@ fn sweep(medium: &dyn Medium, dir: &Path, manifest: &Manifest) -> Result<(), Sto
 
 fn state_error(error: IndexError) -> StateError {
     StateError(Box::new(error))
+}
+
+/// The map as it was at one moment, whatever was changed since. It keeps what it needs open.
+pub struct Snapshot {
+    memory: Vec<Vec<Change>>,
+    runs: Arc<Vec<Arc<Run>>>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// Visits every key and value in order.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn visit(self, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        merge::scan(self.memory, &self.runs, (&[], &[]), visit).map_err(state_error)
+    }
+}
+
+impl Index {
+    /// The map as it is now. Costs a copy of what is in memory.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let tables = self.read_tables();
+        let frozen = tables.frozen.as_ref().map(|frozen| frozen.range(&[], &[]));
+        Snapshot {
+            memory: vec![tables.mem.range(&[], &[]), frozen.unwrap_or_default()],
+            runs: Arc::clone(&tables.runs),
+        }
+    }
 }
 
 impl StateRead for Index {

@@ -24,12 +24,18 @@ pub struct VerifyArgs {
     /// Only what can be checked without any key: for auditors and for damaged ledgers
     #[arg(long, conflicts_with_all = ["state", "witness"])]
     keyless: bool,
+    /// Ask for every event to be known to an anchor: exit code 17 where some are not
+    #[arg(long)]
+    anchored: bool,
 }
 
 /// Runs `log verify`.
 pub fn run(invocation: &Invocation, args: &VerifyArgs) -> Result<(), Failure> {
     let (report, opening) = if args.keyless { (keyless(invocation)?, None) } else { keyed(invocation, args)? };
-    let code = opening.as_ref().map_or_else(|| code(&report), |failure| worse(failure.code, code(&report)));
+    let mut code = opening.as_ref().map_or_else(|| code(&report), |failure| worse(failure.code, code(&report)));
+    if args.anchored && code == ExitCode::Ok && report.anchored.unanchored.is_some() {
+        code = ExitCode::Unanchored;
+    }
     print(invocation, &report, opening.as_ref(), code)?;
     if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
 }
@@ -76,9 +82,9 @@ pub fn code(report: &Report) -> ExitCode {
         report.findings.iter().map(|finding| finding.code).filter(|code| !code.is_note()).collect();
     if faults.is_empty() {
         ExitCode::Ok
-    } else if faults.iter().all(|code| *code == FindingCode::HeadMissing) {
+    } else if faults.iter().all(|code| code.is_unanchored()) {
         ExitCode::Unanchored
-    } else if faults.iter().all(|code| code.is_truncation() || *code == FindingCode::HeadMissing) {
+    } else if faults.iter().all(|code| code.is_truncation() || code.is_unanchored()) {
         ExitCode::Truncated
     } else {
         ExitCode::Integrity
@@ -119,6 +125,14 @@ fn print(invocation: &Invocation, report: &Report, opening: Option<&Failure>, co
     if let Some(root) = report.state_root {
         out.line(&format!("state root {root}"))?;
     }
+    if let Some((first, last)) = report.anchored.unanchored.filter(|_| !report.anchored.anchors.is_empty()) {
+        let known = report.anchored.events;
+        out.line(&format!("known outside: {known} events; unanchored: events {first} to {last}"))?;
+    } else if report.anchored.unanchored.is_none() {
+        out.line(&format!("known outside: all {} events", report.events))?;
+    } else {
+        out.line("unanchored: no checkpoint is kept outside this ledger (`[anchors]` in config.toml)")?;
+    }
     if code != ExitCode::Ok {
         let hint = opening.map_or("`palyra-ledger doctor` says what can be done", |failure| failure.hint.as_str());
         out.note(&format!("hint: {hint}"));
@@ -137,6 +151,7 @@ fn report_json(report: &Report, opening: Option<&Failure>, code: ExitCode) -> Va
         "head": report.head,
         "state_root": report.state_root,
         "findings": findings,
+        "anchored": report.anchored,
     })
 }
 
@@ -147,7 +162,7 @@ mod tests {
 
     fn report(codes: &[FindingCode]) -> Report {
         let findings = codes.iter().map(|code| Finding::new(*code, None, String::new())).collect();
-        Report { ok: false, ledger_id: None, events: 0, head: None, state_root: None, findings }
+        Report { findings, ..Report::default() }
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! Checkpoints, branches and anchors in the state: what the next checkpoint and the next comparison need.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Delta, StateRead, Timestamp, prefix_end};
+use crate::checkpoint::{Checkpoint, Frontier, SignedNote};
+use crate::crypto::Hash;
+use crate::event::codec;
+use crate::event::system::{AnchorPlaced, BranchStarted, CheckpointSigned};
+
+use super::fold::FoldError;
+
+const LAST: &[u8] = &[0x02];
+const BRANCH: u8 = 0x03;
+const PLACED: u8 = 0x04;
+
+/// The last checkpoint (stored in the state under key `02`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCheckpoint {
+    /// The event that records it.
+    pub event: u64,
+    /// When that was.
+    pub time: Timestamp,
+    /// Events that it covers.
+    pub size: u64,
+    /// Roots of the tree's perfect subtrees.
+    pub frontier: Vec<Hash>,
+    /// Events that the last checkpoint with a state root covers; 0 where none had one.
+    pub state_size: u64,
+    /// Entries that the state had then.
+    pub state_entries: u64,
+    /// The signed note.
+    pub note: String,
+}
+
+/// The beginning of a branch (stored in the state under key `03`, number (4, big-endian)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchRecord {
+    /// Its first event.
+    pub from: u64,
+    /// When it began.
+    pub time: Timestamp,
+    /// Last event that was known of what was given up.
+    pub lost_through: Option<u64>,
+    /// The anchor that knew it; empty where none did.
+    pub anchor: String,
+}
+
+/// When an anchor was first used (stored in the state under key `04`, its name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedRecord {
+    /// The event that records it.
+    pub event: u64,
+    /// Events that its first checkpoint covered.
+    pub size: u64,
+}
+
+/// The last checkpoint.
+pub fn last(state: &dyn StateRead) -> Result<Option<LastCheckpoint>, FoldError> {
+    Ok(state.get(LAST)?.map(|bytes| codec::decode(&bytes)).transpose()?)
+}
+
+/// Every branch, the oldest first.
+pub fn branches(state: &dyn StateRead) -> Result<Vec<BranchRecord>, FoldError> {
+    records(state, BRANCH).map(|found| found.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Every anchor that was ever used.
+pub fn placed(state: &dyn StateRead) -> Result<Vec<(String, PlacedRecord)>, FoldError> {
+    let named = |(key, record): (Vec<u8>, _)| (String::from_utf8_lossy(&key).into_owned(), record);
+    records(state, PLACED).map(|found| found.into_iter().map(named).collect())
+}
+
+fn records<T: serde::de::DeserializeOwned>(state: &dyn StateRead, prefix: u8) -> Result<Vec<(Vec<u8>, T)>, FoldError> {
+    let mut found = Vec::new();
+    state.scan(&[prefix], &prefix_end(&[prefix]), &mut |key, value| {
+        found.push((key.get(1..).unwrap_or_default().to_vec(), codec::decode(value)));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    found.into_iter().map(|(key, record)| Ok((key, record?))).collect()
+}
+
+/// The branch that the first `size` events end in.
+pub fn branch_at(branches: &[BranchRecord], size: u64) -> u32 {
+    u32::try_from(branches.iter().filter(|branch| branch.from < size).count()).unwrap_or(u32::MAX)
+}
+
+/// Folds [`CheckpointSigned`]. The signature is not looked at: the event's own seal says who wrote it.
+pub fn checkpoint_signed(
+    state: &dyn StateRead,
+    seq: u64,
+    time: Timestamp,
+    event: &CheckpointSigned,
+) -> Result<Delta, FoldError> {
+    let last = last(state)?;
+    let check = |right: bool, what: &'static str| if right { Ok(()) } else { Err(FoldError::History(what)) };
+    check(event.size <= seq && last.as_ref().is_none_or(|last| last.size < event.size), "size")?;
+    check(event.previous == last.as_ref().map(|last| last.event), "previous checkpoint")?;
+    check(event.branch == branch_at(&branches(state)?, event.size), "branch")?;
+    let frontier = Frontier::from_parts(event.size, event.frontier.clone());
+    check(frontier.is_some_and(|frontier| frontier.root() == event.tree_root), "frontier")?;
+    let note = SignedNote::parse(event.note.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
+    let agrees = note.is_ok_and(|note| {
+        (note.size, note.head, note.root, note.state, note.branch)
+            == (event.size, event.head, event.tree_root, event.state_root, event.branch)
+    });
+    check(agrees, "note")?;
+    let (state_size, state_entries) = match (event.state_root, &last) {
+        (Some(_), _) => (event.size, event.state_entries),
+        (None, Some(last)) => (last.state_size, last.state_entries),
+        (None, None) => (0, 0),
+    };
+    let record = LastCheckpoint {
+        event: seq,
+        time,
+        size: event.size,
+        frontier: event.frontier.clone(),
+        state_size,
+        state_entries,
+        note: event.note.clone(),
+    };
+    Ok(vec![(LAST.into(), Some(codec::encode(&record)?.into()))])
+}
+
+/// Folds [`AnchorPlaced`].
+pub fn anchor_placed(seq: u64, event: &AnchorPlaced) -> Result<Delta, FoldError> {
+    let record = PlacedRecord { event: seq, size: event.size };
+    let mut key = vec![PLACED];
+    key.extend_from_slice(event.anchor.as_bytes());
+    Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
+}
+
+/// Folds [`BranchStarted`].
+pub fn branch_started(
+    state: &dyn StateRead,
+    seq: u64,
+    time: Timestamp,
+    event: &BranchStarted,
+) -> Result<Delta, FoldError> {
+    let before = branches(state)?.len();
+    if event.from != seq {
+        return Err(FoldError::History("beginning"));
+    }
+    if u32::try_from(before + 1) != Ok(event.branch) {
+        return Err(FoldError::History("branch"));
+    }
+    let record =
+        BranchRecord { from: event.from, time, lost_through: event.lost_through, anchor: event.anchor.clone() };
+    let mut key = vec![BRANCH];
+    key.extend_from_slice(&event.branch.to_be_bytes());
+    Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
+}
