@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use palyra_ledger::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, seal_sealed};
+use palyra_ledger::checkpoint::{Checkpoint, Frontier, SignedCheckpoint, tree};
+use palyra_ledger::crypto::{Hash, KEY_LEN, Key, MessageKey, Opener, SEALED_OVERHEAD, SigningKey, labels, seal_sealed};
 use palyra_ledger::device::messages::{Base64, FinishMessage, HelloMessage, RenewMessage};
 use palyra_ledger::event::identity::{ClientKind, Der};
 use palyra_ledger::event::{self, Event, system, vault};
+use palyra_ledger::inspect::bundle::Builder;
 use palyra_ledger::keys::KeyRing;
-use palyra_ledger::log::frame::{self, Header, Sealing};
+use palyra_ledger::log::frame::{self, Frame, Header, Sealing};
 use palyra_ledger::log::segment::{SegmentHeader, SegmentTrailer, file_name};
 use palyra_ledger::pki::{Authority, LeafKey};
 use palyra_ledger::testing::fuzz::{TARGETS, frame_opener};
@@ -281,6 +283,32 @@ fn events() -> Vec<Event> {
             }],
         }),
     ]
+}
+
+/// A bundle of whole frames under a checkpoint of the first of them.
+fn bundle_of(frames: &[&[u8]], covered: usize) -> Vec<u8> {
+    let parsed: Vec<Frame<'_>> = frames.iter().map(|bytes| Frame::parse(bytes).unwrap()).collect();
+    let signing = SigningKey::from_seed(&Key::from_slice(&[9; 32]).unwrap()).unwrap();
+    let checkpoint = (covered > 0).then(|| {
+        let mut frontier = Frontier::default();
+        parsed[..covered].iter().for_each(|frame| frontier.push(tree::leaf(&frame.hash)));
+        let checkpoint = Checkpoint {
+            ledger_id: ledger_id(),
+            size: covered as u64,
+            root: frontier.root(),
+            head: parsed[covered - 1].hash,
+            state: None,
+            time: Timestamp::from_millis(1_790_000_000_000),
+            branch: 0,
+            key: signing.public(),
+        };
+        SignedCheckpoint::sign(checkpoint, &signing).unwrap()
+    });
+    let mut builder = Builder::new(checkpoint, None).unwrap();
+    for frame in &parsed {
+        builder.push(frame, true, Some(MessageKey::from_key(Key::from_slice(&[3; 32]).unwrap())));
+    }
+    builder.finish("palyra-forensic", "events 0-1").unwrap().encode()
 }
 
 fn sealed_frame(seq: u64, prev: Hash, event: &Event, caller: &Caller) -> (Vec<u8>, Hash) {
@@ -581,6 +609,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("piece", [&piece[..], &head].concat());
             if target == "inspect" {
                 add("note", include_bytes!("vectors/checkpoint.note").to_vec());
+            }
+        }
+        "bundle" => {
+            let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
+            let (second, _) = sealed_frame(1, hash, &events()[1], &system);
+            for (name, covered) in [("unproven", 0), ("partly", 1), ("proven", 2)] {
+                let bytes = bundle_of(&[&first, &second], covered);
+                add(name, bytes.clone());
+                // Without the digest: the target adds one, and what is made of this gets behind it.
+                add(&format!("{name}-bare"), bytes[..bytes.len() - 32].to_vec());
             }
         }
         "segment" => {

@@ -391,3 +391,11 @@ pub const CHECKPOINT_NOTES_MAX: u64 = 64 * 1024 * 1024;
 pub const ANCHOR_FILES_MAX: usize = 16;
 /// Largest file of the ledger's own checkpoints in bytes that is examined.
 pub const CHECKPOINT_FILE_MAX: u64 = 64 * 1024 * 1024;
+/// Events in one evidence bundle: a person picks hundreds; a whole log is copied instead.
+pub const BUNDLE_RECORDS_MAX: u32 = 65_536;
+/// Longest evidence bundle in bytes: it is read into memory as a whole.
+pub const BUNDLE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest name of the tool that made a bundle.
+pub const BUNDLE_TOOL_MAX: usize = 64;
+/// Longest text that says what was chosen for a bundle.
+pub const BUNDLE_SELECTION_MAX: usize = 4096;

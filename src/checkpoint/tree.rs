@@ -17,7 +17,9 @@ pub fn leaf(frame_hash: &Hash) -> Hash {
     Hash(Sha256::new().chain_update([0]).chain_update(frame_hash.0).finalize().into())
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// The hash of an inner node.
+#[must_use]
+pub fn node(left: &Hash, right: &Hash) -> Hash {
     Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
 }
 

@@ -78,3 +78,5 @@ pub const PAIRING_POLL: &str = "palyra-ledger 2026-11 v1 pairing request poll ke
 pub const REVOCATION_LIST: &str = "palyra-ledger 2026-11 v1 revocation list digest";
 /// Seed of the Ed25519 key that signs checkpoints, from the ledger key.
 pub const CHECKPOINT_SIGNING: &str = "palyra-ledger 2026-11 v1 checkpoint signing key";
+/// Digest at the end of an evidence bundle.
+pub const BUNDLE_DIGEST: &str = "palyra-ledger 2026-11 v1 evidence bundle digest";

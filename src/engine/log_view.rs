@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{Caller, Timestamp};
 use crate::crypto::Hash;
-use crate::event::{Event, Kind};
+use crate::event::{self, Event, Kind};
 use crate::keys::Unlocked;
 use crate::log::{Frame, JournalError};
 
@@ -59,9 +59,13 @@ impl Entry {
     /// # Errors
     /// [`Error::Sealed`], [`Error::Codec`] or [`Error::Keys`] where it does not open.
     pub fn open(frame: &Frame<'_>, unlocked: &Unlocked) -> Result<Self, Error> {
-        let header = &frame.header;
         let decoded = decode_frame(frame, unlocked)?;
-        Ok(Self {
+        Ok(Self::of(frame, decoded.caller, decoded.event))
+    }
+
+    fn of(frame: &Frame<'_>, caller: Caller, event: Event) -> Self {
+        let header = &frame.header;
+        Self {
             seq: header.seq,
             time: header.time,
             kind: header.kind,
@@ -71,9 +75,20 @@ impl Entry {
             batch_len: header.batch_len,
             prev: header.prev,
             hash: frame.hash,
-            caller: decoded.caller,
-            event: decoded.event,
-        })
+            caller,
+            event,
+        }
+    }
+
+    /// Decodes a body that was opened otherwise: with the key of its frame alone.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] where it is no event of its kind.
+    pub fn from_body(frame: &Frame<'_>, body: &[u8]) -> Result<Self, Error> {
+        let header = &frame.header;
+        let decoded = event::decode(header.kind, header.schema, body);
+        let (caller, event) = decoded.map_err(|source| Error::Codec { seq: header.seq, source })?;
+        Ok(Self::of(frame, caller, event))
     }
 
     /// The kind's stable name.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::base::{LedgerId, SlotId};
 use crate::checkpoint::{self, VerifierKey};
-use crate::crypto::{Hash, Key, labels};
+use crate::crypto::{Hash, Key, MessageKey, labels};
 use crate::engine::{Entry, Error};
 use crate::keys::{self, Credential, KeyTable, KeysError, Unlocked};
 use crate::log::Frame;
@@ -23,7 +23,7 @@ use crate::store::Medium;
 pub use bodies::Bodies;
 pub use key_files::key_files;
 pub use rebuild::{Origin, RebuildError, Rebuilt, rebuild};
-pub use verify::{Asked, verify};
+pub use verify::{Asked, verify, verify_opened};
 
 /// The keys of a ledger under examination.
 #[derive(Debug)]
@@ -89,6 +89,15 @@ impl Keys {
             }
         }
         Err(last)
+    }
+
+    /// The key that opens one frame and no other, to be given away; nothing where no key opens it.
+    #[must_use]
+    pub fn message_key(&self, frame: &Frame<'_>) -> Option<MessageKey> {
+        let header = &frame.header;
+        let keys =
+            self.opened.iter().filter_map(|(_, unlocked)| unlocked.message_key(header.epoch, &header.nonce).ok());
+        keys.into_iter().find(|key| frame.open_alone(key).is_ok())
     }
 
     /// Whether a ring that the log names is one of those that are here.

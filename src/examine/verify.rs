@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::base::limits::CHECKPOINT_FILE_MAX;
 use crate::checkpoint::VerifierKey;
+use crate::engine::Entry;
 use crate::inspect::{Anchor, Assessment, Course, Finding, FindingCode, Kept, Site, assess, read_notes};
 use crate::log::Frame;
 use crate::store::Medium;
@@ -35,6 +36,16 @@ pub fn verify(
     asked: &Asked<'_>,
     visit: &mut dyn FnMut(&Frame<'_>, Site<'_>),
 ) -> Assessment {
+    verify_opened(medium, course, asked, &mut |frame, site, _| visit(frame, site))
+}
+
+/// Verifies a log, and shows every whole frame with what its body holds where a key opened it.
+pub fn verify_opened(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    asked: &Asked<'_>,
+    visit: &mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>),
+) -> Assessment {
     let derived = asked.keys.and_then(Keys::verifier);
     let pinned = asked.anchors.first().map(|anchor| anchor.signed.checkpoint().verifier());
     let by = asked.public_key.or(derived.as_ref()).or(pinned.as_ref());
@@ -47,10 +58,8 @@ pub fn verify(
     let head_key = asked.keys.and_then(Keys::head_key);
     let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
     let mut assessment = assess(medium, &course, &anchors, asked.live, &mut |frame, site| {
-        if let Some(bodies) = &mut bodies {
-            bodies.visit(frame, site);
-        }
-        visit(frame, site);
+        let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
+        visit(frame, site, entry.as_ref());
     });
     if let (Some(by), Some(id)) = (by, assessment.report().ledger_id)
         && !by.name.ends_with(&id.to_string())

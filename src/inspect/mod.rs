@@ -8,6 +8,7 @@
 pub mod anchor;
 mod anchored;
 mod assess;
+pub mod bundle;
 pub mod carve;
 mod evidence;
 mod verdict;

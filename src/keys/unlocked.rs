@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::base::bytes::Reader;
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, limits};
-use crate::crypto::{KEY_LEN, Key, NONCE_LEN, Opener, TAG_LEN, keyed_hash, labels};
+use crate::crypto::{KEY_LEN, Key, MessageKey, NONCE_LEN, Opener, TAG_LEN, keyed_hash, labels};
 
 use super::error::KeysError;
 
@@ -183,6 +183,16 @@ impl Unlocked {
     pub fn kek(&self) -> Kek {
         let parts = [self.secrets.ca_key.as_slice(), self.ledger_id.as_bytes(), self.secrets.kek_salt.expose()];
         Kek(Opener::wrapping(&Key::derive(labels::KEK, &parts)))
+    }
+
+    /// The key of one message that an epoch's key sealed, to be given away.
+    ///
+    /// # Errors
+    /// [`KeysError::NoEpoch`] where there is no such epoch.
+    pub fn message_key(&self, epoch: u32, nonce: &[u8; NONCE_LEN]) -> Result<MessageKey, KeysError> {
+        let at = usize::try_from(epoch).unwrap_or(usize::MAX);
+        let key = self.secrets.epochs.get(at).ok_or(KeysError::NoEpoch { epoch })?;
+        Ok(MessageKey::of(&key.subkey(labels::EPOCH_SEAL), nonce))
     }
 
     /// What seals and opens the bodies of an epoch's events.

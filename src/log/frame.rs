@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::base::bytes::Reader;
 use crate::base::limits::BODY_MAX;
 use crate::base::{LedgerId, Timestamp};
-use crate::crypto::{Hash, Hasher, NONCE_LEN, OpenError, Opener, Sealed, TAG_LEN, labels};
+use crate::crypto::{Hash, Hasher, MessageKey, NONCE_LEN, OpenError, Opener, Sealed, TAG_LEN, labels};
 
 /// First four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"PLFR";
@@ -220,6 +220,17 @@ impl<'a> Frame<'a> {
         let sealed = Sealed { commitment: self.header.commitment, tag: *tag };
         opener.open(&self.header.nonce, &associated_data(*header), &mut plain, &sealed)?;
         Ok(plain)
+    }
+
+    /// Opens the body with the key of this one frame. The commitment, which is to the epoch's key, stays unchecked.
+    ///
+    /// # Errors
+    /// [`OpenError`] where it is another frame's key.
+    pub fn open_alone(&self, key: &MessageKey) -> Result<zeroize::Zeroizing<Vec<u8>>, OpenError> {
+        let (header, rest) = self.bytes.split_first_chunk::<HEADER_LEN>().ok_or(OpenError::Short)?;
+        let (rest, _) = rest.split_last_chunk::<HASH_LEN>().ok_or(OpenError::Short)?;
+        let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(OpenError::Short)?;
+        key.open(&self.header.nonce, &associated_data(*header), body, tag)
     }
 }
 

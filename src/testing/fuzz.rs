@@ -63,6 +63,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("env_file", env_file),
     ("inspect", inspect),
     ("carve", carve),
+    ("bundle", bundle),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.
@@ -175,6 +176,14 @@ pub fn inspect(bytes: &[u8]) {
 /// Where the property does not hold.
 pub fn carve(bytes: &[u8]) {
     inspect::carve::fuzz_carve(bytes);
+}
+
+/// Evidence bundles: what parses has one encoding, and judging it never fails. The digest is repaired.
+///
+/// # Panics
+/// Where the property does not hold.
+pub fn bundle(bytes: &[u8]) {
+    inspect::bundle::fuzz_bundle(bytes);
 }
 
 /// Segment headers, trailers and file names: what parses has one encoding.

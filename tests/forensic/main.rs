@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod browser;
+mod bundles;
 mod carving;
 mod keys;
 mod log;
 mod reading;
+mod report;
 mod speed;
 mod tampering;
 mod tool;

@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use palyra_ledger::SlotId;
 use palyra_ledger::cli::args::ColorChoice;
 
+use crate::bundle::BundleArgs;
 use crate::carve::CarveArgs;
 use crate::diff::DiffArgs;
 use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::manifest::ManifestArgs;
 use crate::rebuild::RebuildArgs;
+use crate::report::ReportArgs;
 use crate::show::ShowArgs;
 use crate::stats::StatsArgs;
 use crate::timeline::TimelineArgs;
@@ -116,6 +118,10 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Write events for other tools: ocsf, ecs, jsonl or csv
     Export(ExportArgs),
+    /// Put chosen events into one file with proofs of their place, or check such a file
+    Bundle(BundleArgs),
+    /// Make one page of what was found, with charts, that needs no script and no network
+    Report(ReportArgs),
     /// List every file with its digests, for the chain of custody
     Manifest(ManifestArgs),
 }

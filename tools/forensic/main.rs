@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bundle;
 mod carve;
 mod case;
 mod diff;
@@ -13,6 +14,7 @@ mod inspect;
 mod keyring;
 mod manifest;
 mod rebuild;
+mod report;
 mod rows;
 mod show;
 mod stats;
@@ -71,6 +73,8 @@ fn run(global: &Global, out: &Output, command: Command) -> Result<ExitCode, Fail
         Command::Carve(args) => carve::run(global, out, &args),
         Command::Rebuild(args) => rebuild::run(global, out, &args),
         Command::Export(args) => export::run(global, out, &args),
+        Command::Bundle(args) => bundle::run(global, out, &args),
+        Command::Report(args) => report::run(global, out, &args),
         Command::Manifest(args) => manifest::run(global, out, &args),
     }
 }

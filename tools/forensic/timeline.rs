@@ -49,6 +49,23 @@ pub struct FilterArgs {
     kind: Vec<String>,
 }
 
+impl FilterArgs {
+    /// What is narrowed, in words.
+    pub fn in_words(&self) -> String {
+        let mut text = String::new();
+        if self.from > 0 || self.through < u64::MAX {
+            text.push_str(&format!("; from {} through {}", self.from, self.through));
+        }
+        for (word, time) in [("since", self.since), ("until", self.until)] {
+            text.push_str(&time.map(|time| format!("; {word} {time}")).unwrap_or_default());
+        }
+        for kind in &self.kind {
+            text.push_str(&format!("; kind {kind}"));
+        }
+        text
+    }
+}
+
 fn moment(text: &str) -> Result<Timestamp, palyra_ledger::TimeError> {
     // An age would depend on when the tool runs: whatever is relative to now falls before 1970 and is refused.
     Timestamp::parse(text, Timestamp::from_millis(0), false)

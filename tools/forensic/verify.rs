@@ -7,9 +7,10 @@ use palyra_ledger::checkpoint::VerifierKey;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::{Output, Style};
 use palyra_ledger::examine::{self, Asked};
-use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Reason, Verdict};
+use palyra_ledger::inspect::{self, Anchor, Assessment, Evidence, Finding, FindingCode, Kept, Reason, Site, Verdict};
+use palyra_ledger::log::Frame;
 use palyra_ledger::store::Medium;
-use palyra_ledger::{KeysError, limits};
+use palyra_ledger::{Entry, KeysError, limits};
 use serde_json::{Value, json};
 
 use crate::args::{Global, KeyArgs};
@@ -33,49 +34,86 @@ pub struct VerifyArgs {
 
 /// Runs `verify`.
 pub fn run(global: &Global, out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let public_key = args.public_key.as_deref().map(read_key).transpose()?;
-    let mut anchors = Vec::new();
-    for path in &args.anchor {
-        anchors.extend(read_anchor(path, public_key.as_ref())?);
-    }
+    let known = Known::read(args.public_key.as_deref(), &args.anchor)?;
     let case = Case::open(&args.path, global)?;
-    let (keys, ring_fault) = match keyring::try_open(&case, &args.keys)? {
-        None => (None, None),
-        Some(Ok(keys)) => (Some(keys), None),
-        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
-        Some(Err(error)) => {
-            let failure = keyring::failure(error);
-            if failure.code == ExitCode::Locked {
-                unopened(out)?;
-            }
+    let Examined { assessment, level } = match examine(&case, &known, &args.keys, &mut |_, _, _| {}) {
+        Err(failure) if failure.code == ExitCode::Locked => {
+            unopened(out)?;
             return Err(failure);
         }
-    };
-    let (elsewhere, dir) = keyring::place(&case, &args.keys)?;
-    let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
-    let asked = Asked {
-        anchors: &anchors,
-        public_key: public_key.as_ref(),
-        keys: keys.as_ref(),
-        keys_from: Some((from, dir.as_path())),
-        live: case.is_live(),
-    };
-    let mut assessment = check(&case, &asked)?;
-    if let Some(error) = ring_fault {
-        let what = format!("the keys in the evidence do not open: {error}");
-        assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
-    }
-    let level = match (&keys, public_key.is_some() || !anchors.is_empty()) {
-        (Some(_), _) => "keys",
-        (None, true) => "public_key",
-        (None, false) => "none",
+        other => other?,
     };
     let verdict = assessment.verdict();
     let printed = print(out, &assessment, &verdict, level);
     case.close(out)?;
-    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
-    let code = code.unwrap_or(ExitCode::Internal);
+    let code = code_of(verdict.exit_code());
     if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
+}
+
+/// The exit code with a number.
+pub fn code_of(number: u8) -> ExitCode {
+    ExitCode::ALL.iter().copied().find(|code| code.number() == number).unwrap_or(ExitCode::Internal)
+}
+
+/// What the examiner knows from elsewhere.
+pub struct Known {
+    /// The ledger's public key.
+    pub public_key: Option<VerifierKey>,
+    /// Checkpoints that were kept elsewhere.
+    pub anchors: Vec<Anchor>,
+}
+
+impl Known {
+    /// Reads it.
+    pub fn read(public_key: Option<&str>, paths: &[PathBuf]) -> Result<Self, Failure> {
+        let public_key = public_key.map(read_key).transpose()?;
+        let mut anchors = Vec::new();
+        for path in paths {
+            anchors.extend(read_anchor(path, public_key.as_ref())?);
+        }
+        Ok(Self { public_key, anchors })
+    }
+}
+
+/// A log that was examined.
+pub struct Examined {
+    /// What was found.
+    pub assessment: Assessment,
+    /// With what: `none`, `public_key` or `keys`.
+    pub level: &'static str,
+}
+
+/// Shown every whole frame: where it stands, and what its body holds if a key opened it.
+pub type Look<'a> = &'a mut dyn FnMut(&Frame<'_>, Site<'_>, Option<&Entry>);
+
+/// Examines a log with what is at hand, and shows every frame on the way.
+pub fn examine(case: &Case, known: &Known, keys: &KeyArgs, look: Look<'_>) -> Result<Examined, Failure> {
+    let (opened, ring_fault) = match keyring::try_open(case, keys)? {
+        None => (None, None),
+        Some(Ok(keys)) => (Some(keys), None),
+        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
+        Some(Err(error)) => return Err(keyring::failure(error)),
+    };
+    let (elsewhere, dir) = keyring::place(case, keys)?;
+    let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
+    let asked = Asked {
+        anchors: &known.anchors,
+        public_key: known.public_key.as_ref(),
+        keys: opened.as_ref(),
+        keys_from: Some((from, dir.as_path())),
+        live: case.is_live(),
+    };
+    let mut assessment = check(case, &asked, look)?;
+    if let Some(error) = ring_fault {
+        let what = format!("the keys in the evidence do not open: {error}");
+        assessment.add(Finding::new(FindingCode::KeyringDiffers, None, what));
+    }
+    let level = match (&opened, known.public_key.is_some() || !known.anchors.is_empty()) {
+        (Some(_), _) => "keys",
+        (None, true) => "public_key",
+        (None, false) => "none",
+    };
+    Ok(Examined { assessment, level })
 }
 
 /// Keys were asked for and none are at hand: what was asked cannot be said.
@@ -95,7 +133,7 @@ const fn blames_evidence(error: &KeysError) -> bool {
     )
 }
 
-fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
+pub fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
     let (name, bytes) = read_small(path)?;
     let notes = inspect::read_notes(&name, Kept::Elsewhere, &bytes, by);
     let hint = "give a checkpoint as the ledger, an anchor or one of its devices kept it, and the key that signed it";
@@ -132,15 +170,16 @@ fn read_key(text: &str) -> Result<VerifierKey, Failure> {
     }
 }
 
-fn check(case: &Case, asked: &Asked<'_>) -> Result<Assessment, Failure> {
+fn check(case: &Case, asked: &Asked<'_>, look: Look<'_>) -> Result<Assessment, Failure> {
     let course = case.course()?;
     let bar = progress(case.log_bytes(&course), "verifying");
     let mut seen = 0_u64;
-    let assessment = examine::verify(&case.evidence, &course, asked, &mut |frame, _| {
+    let assessment = examine::verify_opened(&case.evidence, &course, asked, &mut |frame, site, entry| {
         seen += frame.bytes().len() as u64;
         if frame.header.seq % 4096 == 0 {
             bar.set_position(seen);
         }
+        look(frame, site, entry);
     });
     bar.finish_and_clear();
     Ok(assessment)
