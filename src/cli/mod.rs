@@ -10,6 +10,7 @@ mod devices;
 mod doctor;
 pub mod exit;
 mod init;
+mod interrupt;
 mod invocation;
 mod keys;
 mod log;

@@ -16,11 +16,12 @@ use crate::deliver::{
 };
 
 use super::exit::Failure;
+use super::interrupt;
 use super::invocation::Invocation;
 use super::secrets::bounded;
 
-pub use args::{InjectArgs, RunArgs, WatchArgs};
-use args::{given, referred};
+use args::given;
+pub use args::{InjectArgs, RunArgs, WatchArgs, referred};
 pub use inject::run as inject;
 pub use values::resolve;
 use values::{Ticket, Values, Wanted};
@@ -61,7 +62,7 @@ pub fn run(invocation: &Invocation, args: &RunArgs) -> Result<u8, Failure> {
     let uses = uses(args, &mut wanted)?;
     let stdin = args.stdin.as_ref().map(|text| referred("--stdin", text)).transpose()?;
     let stdin = stdin.map(|reference| wanted.add(&reference));
-    let values = wanted.resolve(invocation)?;
+    let values = wanted.resolve(invocation, args.scope.as_ref())?;
     invocation.out.flush()?;
     let mut launch = prepare(args, &uses, &values)?;
     if let Some(ticket) = stdin {
@@ -160,7 +161,16 @@ fn prepare(args: &RunArgs, uses: &[Use], values: &Values) -> Result<Launch, Fail
     }
     let mut command = args.command.iter().cloned();
     let program = command.next().unwrap_or_default();
-    Ok(Launch { program, arguments: command.collect(), environment, descriptors, stdin: None, masked: None, mounts })
+    Ok(Launch {
+        program,
+        arguments: command.collect(),
+        environment,
+        descriptors,
+        stdin: None,
+        masked: None,
+        mounts,
+        watched: interrupt::release,
+    })
 }
 
 fn variable(name: &EnvName, value: &SecretBytes) -> Result<OsString, Failure> {

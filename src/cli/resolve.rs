@@ -9,6 +9,7 @@ use crate::resolve::{Check, Reason, Resolution};
 use super::exit::{ExitCode, Failure};
 use super::invocation::Invocation;
 use super::output::Style;
+use super::programs::referred;
 use super::{resolving, time};
 
 /// Resolve a reference to a secret.
@@ -18,8 +19,9 @@ use super::{resolving, time};
                         [resolve] in config.toml; without rules they give nothing.")]
 pub struct ResolveArgs {
     /// The reference: `<scope>/<name>` or a URI
-    #[arg(value_name = "REF", value_parser = SecretRef::from_words)]
-    reference: SecretRef,
+    // Not read by the parser of the command line, which repeats what it refuses: it may be a value.
+    #[arg(value_name = "REF")]
+    reference: String,
     /// Print the value itself, and nothing else
     #[arg(long, conflicts_with = "explain")]
     reveal: bool,
@@ -32,10 +34,11 @@ pub struct ResolveArgs {
 }
 
 pub fn run(invocation: &Invocation, args: &ResolveArgs) -> Result<(), Failure> {
+    let reference = referred("REF", &args.reference)?;
     if args.explain {
-        return explain(invocation, args);
+        return explain(invocation, args.scope.as_ref(), &reference);
     }
-    let resolutions = resolving::resolve_all(invocation, args.scope.as_ref(), std::slice::from_ref(&args.reference))?;
+    let resolutions = resolving::resolve_all(invocation, args.scope.as_ref(), std::slice::from_ref(&reference))?;
     let Some(resolution) = resolutions.into_iter().next() else {
         return Err(Failure::new(ExitCode::Internal, "the reference was not looked at", "please report it"));
     };
@@ -44,9 +47,9 @@ pub fn run(invocation: &Invocation, args: &ResolveArgs) -> Result<(), Failure> {
             invocation.out.value(value.expose())?;
         }
     } else {
-        show(invocation, &args.reference, &resolution)?;
+        show(invocation, &reference, &resolution)?;
     }
-    verdict(&args.reference, resolution.is_acceptable(), resolution.reason.as_ref())
+    verdict(&reference, resolution.is_acceptable(), resolution.reason.as_ref())
 }
 
 fn verdict(reference: &SecretRef, acceptable: bool, reason: Option<&Reason>) -> Result<(), Failure> {
@@ -91,14 +94,14 @@ fn show(invocation: &Invocation, reference: &SecretRef, resolution: &Resolution)
     rows.into_iter().try_for_each(|(key, value)| out.line(&format!("{key:<12} {value}")))
 }
 
-fn explain(invocation: &Invocation, args: &ResolveArgs) -> Result<(), Failure> {
-    let (checks, reason) = resolving::explain(invocation, args.scope.as_ref(), &args.reference)?;
+fn explain(invocation: &Invocation, scope: Option<&Scope>, reference: &SecretRef) -> Result<(), Failure> {
+    let (checks, reason) = resolving::explain(invocation, scope, reference)?;
     let out = &invocation.out;
     if out.is_json() {
         out.json(&json!({
-            "ref": args.reference.redacted(),
-            "source": args.reference.source.kind().name(),
-            "required": args.reference.required,
+            "ref": reference.redacted(),
+            "source": reference.source.kind().name(),
+            "required": reference.required,
             "allowed": reason.is_none(),
             "status": reason.as_ref().map(|reason| reason.status().name()),
             "reason": reason_json(reason.as_ref()),
@@ -119,7 +122,7 @@ fn explain(invocation: &Invocation, args: &ResolveArgs) -> Result<(), Failure> {
         }
     }
     let missing = reason.as_ref().is_some_and(|reason| reason.status() == crate::event::vault::ResolveStatus::Missing);
-    verdict(&args.reference, missing && !args.reference.required, reason.as_ref())
+    verdict(reference, missing && !reference.required, reason.as_ref())
 }
 
 fn check_json(check: &Check) -> Value {

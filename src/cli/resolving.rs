@@ -21,9 +21,10 @@ use crate::base::bytes::Reader;
 use crate::base::{KeyedPrint, Scope, SecretBytes, SecretRef, SourceKind, Timestamp, limits};
 use crate::engine::{Error, Ledger};
 use crate::event::vault::ResolveStatus;
-use crate::resolve::{Bound, Check, Claim, Outside, Reason, Resolution, SecretResolver};
+use crate::resolve::{Bound, Check, Claim, Outside, Reason, Resolution, SecretResolver, Taken};
 
 use super::exit::{ExitCode, Failure};
+use super::interrupt::Interrupts;
 use super::invocation::{Access, Invocation};
 use super::remote;
 use super::seat::Seat;
@@ -115,12 +116,11 @@ pub fn resolve_all(
         let what = format!("{} references are more than {}", references.len(), limits::REFERENCES_MAX);
         return Err(Failure::usage(what, "resolve them in several commands"));
     }
-    let outside = Outside::new(invocation.settings().resolve);
-    let mut taken: Vec<_> = references.iter().map(|reference| outside.take(reference)).collect();
+    let mut taken = take_outside(invocation, references)?;
     let asked: Vec<_> = references
         .iter()
         .zip(&taken)
-        .map(|(reference, taken)| (reference.clone(), taken.as_ref().map(crate::resolve::Taken::claim)))
+        .map(|(reference, taken)| (reference.clone(), taken.as_ref().map(Taken::claim)))
         .collect();
     let question = Question { scope: scope.cloned(), explain: false, references: asked };
     let mut resolutions = match ask(invocation, &question)? {
@@ -137,6 +137,22 @@ pub fn resolve_all(
         }
     }
     Ok(resolutions)
+}
+
+/// Takes what is outside the vault. Programs that this starts are ended before a signal ends us.
+fn take_outside(invocation: &Invocation, references: &[SecretRef]) -> Result<Vec<Option<Taken>>, Failure> {
+    let outside = Outside::new(invocation.settings().resolve);
+    let take = |outside: &Outside| references.iter().map(|reference| outside.take(reference)).collect();
+    if references.iter().all(|reference| reference.source.kind() != SourceKind::Exec) {
+        return Ok(take(&outside));
+    }
+    let failed = |error| {
+        Failure::new(ExitCode::Internal, format!("cannot wait for signals: {error}"), "look at the system's limits")
+    };
+    let interrupts = Interrupts::hold().map_err(failed)?;
+    let taken = take(&outside.stopped_by(interrupts.stop()));
+    interrupts.end().map_err(failed)?;
+    Ok(taken)
 }
 
 /// Explains what would be allowed for a reference, without taking its value and without a record.

@@ -21,5 +21,5 @@ pub use forms::{Forms, MaskedName};
 pub use mask::Masker;
 pub use memory::{Held, in_memory};
 pub use mount::{Mount, MountFolder, keep_watch};
-pub use program::{Ending, Launch, LaunchError, descriptor_path};
+pub use program::{Ending, Launch, LaunchError, descriptor_path, is_ignored};
 pub use template::{Template, TemplateError, TemplateReason, escape};

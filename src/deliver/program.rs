@@ -93,6 +93,8 @@ pub struct Launch {
     pub masked: Option<Forms>,
     /// Files that are mounted for it.
     pub mounts: Option<MountFolder>,
+    /// Is called once signals are passed on, by whoever held them until then.
+    pub watched: fn(),
 }
 
 impl Launch {
@@ -142,6 +144,7 @@ impl Launch {
         let (events, incoming) = channel();
         // Before the program is there: its end must not be missed.
         let passed = watch_signals(events.clone())?;
+        (self.watched)();
         let ended = Arc::new(AtomicBool::new(false));
         let mut command = self.command()?;
         let masks = self.masked.take().map(|forms| Masks::new(&mut command, forms)).transpose()?;
@@ -191,8 +194,7 @@ struct Passed {
 }
 
 fn watch_signals(events: Sender<Event>) -> std::io::Result<Passed> {
-    let ignored = ignored_signals();
-    let watched = PASSED.into_iter().filter(|number| ignored >> (number - 1) & 1 == 0).chain([signals::SIGCHLD]);
+    let watched = PASSED.into_iter().filter(|number| !is_ignored(*number)).chain([signals::SIGCHLD]);
     let mut incoming = SignalsInfo::<WithOrigin>::new(watched)?;
     let listen = move || {
         for origin in &mut incoming {
@@ -206,11 +208,13 @@ fn watch_signals(events: Sender<Event>) -> std::io::Result<Passed> {
     Ok(Passed { leads_session })
 }
 
-/// The signals that this process ignores, as the kernel tells: bit 0 is signal 1.
-fn ignored_signals() -> u64 {
+/// Whether this process ignores a signal, as the kernel tells: bit 0 is signal 1.
+#[must_use]
+pub fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (number - 1) & 1 == 1
 }
 
 /// Both outputs on their way through a mask.

@@ -105,7 +105,7 @@ fn through(mut outlet: File, mut target: File, mut masker: Masker, ended: &Atomi
         shown.clear();
         if !ready(&outlet, PollFlags::IN, Duration::from_millis(limits::MASK_IDLE_MS))? {
             masker.idle(&mut shown);
-            target.write_all(&shown)?;
+            put(&mut target, &shown)?;
             quiet = if ended.load(Ordering::Relaxed) { quiet + limits::MASK_IDLE_MS } else { 0 };
             if quiet >= limits::MASK_DRAIN_MS {
                 break;
@@ -121,9 +121,25 @@ fn through(mut outlet: File, mut target: File, mut masker: Masker, ended: &Atomi
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => break,
             Err(error) => return Err(error),
         }
-        target.write_all(&shown)?;
+        put(&mut target, &shown)?;
     }
     shown.clear();
     masker.finish(&mut shown);
-    target.write_all(&shown)
+    put(&mut target, &shown)
+}
+
+/// Writes everything, however long it takes. Whoever shares our output may have set it not to block.
+fn put(target: &mut File, mut rest: &[u8]) -> std::io::Result<()> {
+    while !rest.is_empty() {
+        match target.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ready(&*target, PollFlags::OUT, Duration::from_millis(limits::MOUNT_STALL_MS))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -17,6 +17,12 @@ pub const fn is_written_by_owner(stat: &Stat) -> bool {
     stat.st_mode & 0o022 == 0
 }
 
+/// Whether nobody else may replace what is in a folder. In a sticky one others may make files, and cannot replace
+/// those of anybody else.
+pub const fn keeps_names(stat: &Stat) -> bool {
+    is_written_by_owner(stat) || stat.st_mode & 0o1000 != 0
+}
+
 /// Whether others can neither write nor read a file that holds a secret. As ssh holds it with keys: of one's own
 /// file others may do nothing at all; root's file may be readable for a group that root chose.
 pub fn is_private(stat: &Stat) -> bool {

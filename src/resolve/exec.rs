@@ -7,10 +7,10 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -61,15 +61,29 @@ pub fn admit(rules: &ResolveSettings, program: &AbsolutePath, trace: &mut Trace)
 }
 
 fn judge_folder(folder: &Path, trace: &mut Trace) -> Result<(), Reason> {
-    let meta = std::fs::symlink_metadata(folder).map_err(|error| Reason::system(ResolveReason::ExecFailed, &error))?;
-    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
-    let found = || format!("mode {:04o}, owner {}", meta.mode() & 0o7777, meta.uid());
+    let failed = |errno: rustix::io::Errno| Reason::system(ResolveReason::ExecFailed, &errno.into());
+    let stat = rustix::fs::lstat(folder).map_err(failed)?;
+    let found = || admit::described(&stat);
     let what = || format!("the folder {} belongs to this user or root", folder.display());
-    trace.check(ours, || ResolveReason::ExecOwner.into(), what, found)?;
-    // In a sticky folder others may make files, and cannot replace those of anybody else.
-    let closed = meta.mode() & 0o022 == 0 || meta.mode() & 0o1000 != 0;
+    trace.check(admit::is_ours(&stat), || ResolveReason::ExecOwner.into(), what, found)?;
     let what = || format!("nobody else may replace what is in the folder {}", folder.display());
-    trace.check(closed, || ResolveReason::ExecMode.into(), what, found)
+    trace.check(admit::keeps_names(&stat), || ResolveReason::ExecMode.into(), what, found)
+}
+
+/// What ends a program that runs.
+pub struct Bounds<'a> {
+    /// Most bytes that it prints.
+    pub max: u32,
+    /// Longest time that it takes, in milliseconds.
+    pub timeout: u32,
+    /// Is set where nobody waits for it any more.
+    pub stop: Option<&'a AtomicBool>,
+}
+
+impl Bounds<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::SeqCst))
+    }
 }
 
 /// Runs a program that was admitted, and returns what it printed, without one newline at its end.
@@ -78,20 +92,24 @@ pub fn run(
     real: &Path,
     named: &AbsolutePath,
     args: &[String],
-    max: u32,
-    timeout: u32,
+    bounds: &Bounds<'_>,
 ) -> Result<SecretBytes, Reason> {
+    let failed = |error: &std::io::Error| Reason::system(ResolveReason::ExecFailed, error);
+    let stopped = || failed(&rustix::io::Errno::INTR.into());
+    if bounds.stopped() {
+        return Err(stopped());
+    }
+    let Bounds { max, timeout, .. } = *bounds;
     let mut command = Command::new(real);
     // A program that is several by its name is told the one that was asked for.
     command.arg0(named.as_path()).args(args).current_dir(&rules.exec_dir).process_group(0);
     command.env_clear().env("PATH", PATH);
     command.envs(rules.exec_inherit.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let failed = |error: &std::io::Error| Reason::system(ResolveReason::ExecFailed, error);
     let child = command.spawn().map_err(|error| failed(&error))?;
     let mut running = Running::new(child, max).map_err(|error| failed(&error))?;
-    let ended = running.watch(Duration::from_millis(u64::from(timeout)));
-    let status = running.end(matches!(ended, Ok(Ended::Timeout)));
+    let ended = running.watch(bounds);
+    let status = running.end(matches!(ended, Ok(Ended::Timeout | Ended::Stopped)));
     let detail = Detail::Ended {
         status: status.and_then(|status| status.code()),
         signal: status.and_then(|status| status.signal()),
@@ -99,6 +117,7 @@ pub fn run(
     };
     match ended.map_err(|error| failed(&error))? {
         Ended::Timeout => Err(Reason::bound(ResolveReason::ExecTimeout, u64::from(timeout))),
+        Ended::Stopped => Err(stopped()),
         Ended::Flood => Err(Reason::bound(ResolveReason::TooLarge, u64::from(max))),
         Ended::Exit if status.is_some_and(|status| status.success()) => Ok(running.value()),
         Ended::Exit => Err(Reason { code: ResolveReason::ExecStatus, detail }),
@@ -111,6 +130,8 @@ enum Ended {
     Exit,
     /// Its time is over.
     Timeout,
+    /// Nobody waits for it any more.
+    Stopped,
     /// It printed more than its bound.
     Flood,
 }
@@ -166,8 +187,8 @@ impl Running {
     }
 
     /// Reads along until the program ends, its time is over or it printed too much.
-    fn watch(&mut self, timeout: Duration) -> std::io::Result<Ended> {
-        let begun = Instant::now();
+    fn watch(&mut self, bounds: &Bounds<'_>) -> std::io::Result<Ended> {
+        let (begun, timeout) = (Instant::now(), Duration::from_millis(u64::from(bounds.timeout)));
         let mut pause = Duration::from_millis(1);
         loop {
             // What it wrote before it ended is in the pipe by then.
@@ -177,6 +198,9 @@ impl Running {
             }
             if exited {
                 return Ok(Ended::Exit);
+            }
+            if bounds.stopped() {
+                return Ok(Ended::Stopped);
             }
             let Some(left) = timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Ok(Ended::Timeout);

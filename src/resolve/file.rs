@@ -81,6 +81,7 @@ fn failed(errno: Errno) -> Reason {
 fn open_below(dir: &Path, rest: &Path, trace: &mut Trace) -> Result<OwnedFd, Reason> {
     let folder = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let mut parent = open(dir, folder, Mode::empty()).map_err(failed)?;
+    judge_above(dir, trace)?;
     judge_folder(&parent, &dir.display().to_string(), trace)?;
     let mut parts = rest.components().peekable();
     while let Some(part) = parts.next() {
@@ -107,6 +108,25 @@ fn open_below(dir: &Path, rest: &Path, trace: &mut Trace) -> Result<OwnedFd, Rea
         return Ok(file);
     }
     Err(ResolveReason::FileKind.into())
+}
+
+/// Whether only its owner and root can put another folder under a trusted one's name: neither by renaming, nor by
+/// a link on the way to it.
+fn judge_above(dir: &Path, trace: &mut Trace) -> Result<(), Reason> {
+    let real = std::fs::canonicalize(dir).map_err(|error| missing_or(&error))?;
+    for folder in dir.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let stat = rustix::fs::stat(folder).map_err(failed)?;
+        let found = || admit::described(&stat);
+        if !admit::is_ours(&stat) {
+            let what = || format!("the folder {} belongs to this user or root", folder.display());
+            trace.check(false, || ResolveReason::FileOwner.into(), what, found)?;
+        }
+        if !admit::keeps_names(&stat) {
+            let what = || format!("nobody else may replace what is in the folder {}", folder.display());
+            trace.check(false, || ResolveReason::FileMode.into(), what, found)?;
+        }
+    }
+    Ok(())
 }
 
 fn judge_folder(folder: &OwnedFd, shown: &str, trace: &mut Trace) -> Result<(), Reason> {

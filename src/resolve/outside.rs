@@ -1,6 +1,8 @@
 //! The half of resolving that needs no ledger: variables, files and programs, where this process is.
 
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use super::{exec, field, file};
 #[derive(Debug, Clone)]
 pub struct Outside {
     rules: ResolveSettings,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// What was taken for one reference: the value, or why there is none.
@@ -63,7 +66,13 @@ impl Outside {
     /// A resolver under these rules.
     #[must_use]
     pub const fn new(rules: ResolveSettings) -> Self {
-        Self { rules }
+        Self { rules, stop: None }
+    }
+
+    /// The same, with a mark for programs that run: once it is set they are ended, and no more are started.
+    #[must_use]
+    pub fn stopped_by(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
     }
 
     /// Takes the value of a reference; none for one of the vault, which is not outside.
@@ -78,8 +87,10 @@ impl Outside {
             SecretSource::File { path, .. } => {
                 file::open_checked(rules, path, trace).and_then(|file| file::read(file, max))
             }
-            SecretSource::Exec { program, args, .. } => exec::admit(rules, program, trace)
-                .and_then(|real| exec::run(rules, &real, program, args, max, timeout_ms(rules, reference))),
+            SecretSource::Exec { program, args, .. } => exec::admit(rules, program, trace).and_then(|real| {
+                let bounds = exec::Bounds { max, timeout: timeout_ms(rules, reference), stop: self.stop.as_deref() };
+                exec::run(rules, &real, program, args, &bounds)
+            }),
         };
         let value = value.and_then(|value| fitting(value, reference, max));
         Some(Taken { value, took: begun.elapsed() })

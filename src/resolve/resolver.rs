@@ -259,6 +259,7 @@ fn vault_reason(error: Error) -> Result<Reason, Error> {
         Error::Vault(VaultError::Deleted { .. }) => ResolveReason::Deleted,
         Error::Vault(VaultError::Shredded { .. }) => ResolveReason::Shredded,
         Error::Envelope { .. }
+        | Error::Away { .. }
         | Error::KeyMissing { .. }
         | Error::Misplaced { .. }
         | Error::Sealed { .. }

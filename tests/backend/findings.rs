@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use palyra_ledger::event::Event;
 use palyra_ledger::event::vault::Versions;
+use palyra_ledger::resolve::{Bound, SecretResolver};
 use palyra_ledger::store::Medium;
-use palyra_ledger::{Away, BackendKind, Error, FindingCode, Ledger, PutOptions, Scope};
+use palyra_ledger::{Actor, Away, BackendKind, Caller, Error, FindingCode, Ledger, PutOptions, Scope};
 
 use super::{KEYSTORE, Place, bytes, get, migrate, name, put, verified};
 
@@ -44,6 +46,31 @@ fn a_lost_object_is_found() {
     // Nothing moves while something is missing.
     assert!(matches!(migrate(&ledger, BackendKind::Ledger), Err(Error::Away { what: Away::Lost, .. })));
     assert_eq!(ledger.backends().state().unwrap().kind, BackendKind::EncryptedFile);
+}
+
+#[test]
+fn a_reference_to_a_lost_object_says_so_and_is_recorded() {
+    let (place, ledger) = on_files();
+    place.disk.remove(&object(1)).unwrap();
+    let caller = Caller::library(Actor::new("resolver").unwrap());
+    let resolver = SecretResolver::new(&ledger, caller, Bound::Every);
+    let references = ["palyra://global/a", "palyra://global/b"].map(|text| text.parse().unwrap());
+    let resolutions = resolver.resolve_all(&references).unwrap();
+    let reason = resolutions[0].reason.as_ref().unwrap();
+    assert_eq!((reason.code.name(), resolutions[0].status.name()), ("vault_damaged", "failed"));
+    assert!(reason.to_string().contains("encrypted_file"), "{reason}");
+    assert!(resolutions[1].value.is_some(), "the other one is there");
+    ledger.flush_reads().unwrap();
+    let mut noted = Vec::new();
+    let read = &mut |entry: palyra_ledger::Entry| {
+        if let Event::ReferencesResolved(event) = entry.event {
+            noted.extend(event.notes.into_iter().map(|note| (note.shown, note.status.name())));
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    ledger.log().read(0, u64::MAX, read).unwrap();
+    noted.sort();
+    assert_eq!(noted, [("vault:global/a".to_owned(), "failed"), ("vault:global/b".to_owned(), "resolved")]);
 }
 
 #[test]

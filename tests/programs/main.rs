@@ -7,6 +7,7 @@ mod files;
 mod given;
 mod masks;
 mod mounts;
+mod references;
 mod served;
 mod signals;
 mod terminal;

@@ -68,3 +68,20 @@ fn what_a_program_leaves_running_does_not_keep_us() {
     let pid: i32 = out.trim().strip_prefix("pid ").unwrap().parse().unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
 }
+
+#[test]
+fn an_output_that_does_not_block_loses_nothing() {
+    let home = Home::new();
+    let (outlet, inlet) = rustix::pipe::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&inlet, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let script = "head -c 1000000 /dev/zero; echo \"$A\"";
+    let mut command = home.command(&["run", "--env", "A=global/a", "--mask", "--", "sh", "-c", script]);
+    let mut running = Running(command.stdout(inlet).spawn().unwrap());
+    drop(command);
+    // The pipe is full by now, and nobody takes anything.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let mut seen = Vec::new();
+    std::fs::File::from(outlet).read_to_end(&mut seen).unwrap();
+    assert_eq!(seen.len(), 1_000_000 + "[masked:A]\n".len());
+    assert!(running.status().success());
+}

@@ -94,6 +94,35 @@ fn what_is_no_private_plain_file_below_a_trusted_folder_is_refused() {
 }
 
 #[test]
+fn a_folder_that_others_may_put_another_ones_name_on_is_not_trusted() {
+    let dir = Folder::new();
+    let above = dir.folder("above");
+    let t = dir.folder("above/t");
+    let path = dir.file("above/t/key", CANARY, 0o600);
+    for links in [false, true] {
+        let ledger = trusting(std::slice::from_ref(&t), links);
+        let get = || resolver(&ledger).resolve(&file_ref(&path)).unwrap();
+        assert!(get().value.is_some());
+        for (bits, reason) in [(0o777, "file_mode"), (0o770, "file_mode"), (0o1777, ""), (0o755, "")] {
+            mode(&above, bits);
+            assert_eq!(why(&get()), reason, "{bits:o}");
+        }
+        let (_, explained) = resolver(&ledger).explain(&file_ref(&path)).unwrap();
+        assert!(explained.is_none());
+    }
+    // A link to the trusted folder, where others may put another one.
+    let loose = dir.folder("loose");
+    symlink(&t, loose.join("t")).unwrap();
+    let ledger = trusting(&[loose.join("t")], false);
+    let named = file_ref(&loose.join("t/key"));
+    assert!(resolver(&ledger).resolve(&named).unwrap().value.is_some());
+    mode(&loose, 0o777);
+    assert_eq!(why(&resolver(&ledger).resolve(&named).unwrap()), "file_mode");
+    let (checks, _) = resolver(&ledger).explain(&named).unwrap();
+    assert!(checks.last().is_some_and(|check| !check.ok && check.what.contains("/loose")), "{checks:?}");
+}
+
+#[test]
 fn a_file_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         return;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::base::{EnvName, SecretRef};
+use crate::base::{EnvName, Scope, SecretRef};
 use crate::cli::exit::Failure;
 use crate::deliver::FileMode;
 
@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// Replace the secrets in what the program prints by [masked:NAME]
     #[arg(long)]
     pub mask: bool,
+    /// Resolve as this scope: secrets of other scopes are denied
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<Scope>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -83,6 +86,9 @@ pub struct InjectArgs {
     /// Where to; - for the standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+    /// Resolve as this scope: secrets of other scopes are denied
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<Scope>,
     /// Permissions of the file
     #[arg(long, value_name = "MODE", default_value = "0600")]
     pub file_mode: FileMode,

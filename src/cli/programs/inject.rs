@@ -20,7 +20,7 @@ use super::values::resolve;
 pub fn run(invocation: &Invocation, args: &InjectArgs) -> Result<(), Failure> {
     let text = read(invocation, &args.input)?;
     let template = Template::parse(text.expose()).map_err(|error| unfit(&args.input, &error))?;
-    let values = resolve(invocation, template.references())?;
+    let values = resolve(invocation, args.scope.as_ref(), template.references())?;
     let rendered = template.render(&values).map_err(|error| unfit(&args.input, &error))?;
     let out = &invocation.out;
     if is_standard(&args.output) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::base::{SecretBytes, SecretRef, limits};
+use crate::base::{Scope, SecretBytes, SecretRef, limits};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::Invocation;
 use crate::cli::resolving;
@@ -30,8 +30,8 @@ impl Wanted {
     }
 
     /// Resolves all of them, or none.
-    pub fn resolve(self, invocation: &Invocation) -> Result<Values, Failure> {
-        resolve(invocation, &self.references).map(Values)
+    pub fn resolve(self, invocation: &Invocation, scope: Option<&Scope>) -> Result<Values, Failure> {
+        resolve(invocation, scope, &self.references).map(Values)
     }
 }
 
@@ -45,8 +45,12 @@ impl Values {
     }
 }
 
-/// Resolves references in order: each has a value, or may be missing.
-pub fn resolve(invocation: &Invocation, references: &[SecretRef]) -> Result<Vec<Option<SecretBytes>>, Failure> {
+/// Resolves references in order, as one scope or as whoever has the ledger: each has a value, or may be missing.
+pub fn resolve(
+    invocation: &Invocation,
+    scope: Option<&Scope>,
+    references: &[SecretRef],
+) -> Result<Vec<Option<SecretBytes>>, Failure> {
     if references.is_empty() {
         return Ok(Vec::new());
     }
@@ -54,7 +58,7 @@ pub fn resolve(invocation: &Invocation, references: &[SecretRef]) -> Result<Vec<
         let what = format!("{} references are more than {}", references.len(), limits::DELIVERIES_MAX);
         return Err(Failure::usage(what, "give the program fewer"));
     }
-    let resolutions = resolving::resolve_all(invocation, None, references)?;
+    let resolutions = resolving::resolve_all(invocation, scope, references)?;
     if resolutions.len() != references.len() {
         return Err(Failure::new(ExitCode::Internal, "a reference was not looked at", "please report it"));
     }

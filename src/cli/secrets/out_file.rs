@@ -17,7 +17,7 @@ use super::args::Get;
 /// still this process's.
 pub fn write(invocation: &Invocation, args: &Get, path: &Path) -> Result<(), Failure> {
     let source = SecretSource::Vault { path: args.reference.clone(), version: args.version, field: None };
-    let values = resolve(invocation, &[SecretRef::from(source)])?;
+    let values = resolve(invocation, None, &[SecretRef::from(source)])?;
     let Some(value) = values.into_iter().next().flatten() else {
         return Err(Failure::new(ExitCode::Internal, "the secret was not looked at", "please report it"));
     };
