@@ -161,7 +161,7 @@ fn verify_reports_head_root_and_findings() {
     home.set("global/a", b"v", &[]);
     for words in [&["log", "verify"][..], &["log", "verify", "--state", "--witness"]] {
         let report = home.json(words);
-        assert_eq!(fields(&report), ["events", "findings", "head", "ok", "state_root"]);
+        assert_eq!(fields(&report), ["anchored", "events", "findings", "head", "ok", "state_root"]);
         assert_eq!((&report["ok"], &report["events"]), (&json!(true), &json!(2)));
         assert_eq!(fields(&report["head"]), ["hash", "seq"]);
         assert_eq!(report["state_root"].as_str().unwrap().len(), 64);

@@ -155,7 +155,7 @@ pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure>
             "say why with --reason TEXT",
         ));
     }
-    match invocation.open(Access::Read) {
+    let refused = match invocation.open(Access::Read) {
         Ok(ledger) => {
             invocation.close(&ledger);
             return Err(Failure::new(
@@ -164,13 +164,13 @@ pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure>
                 "use the ledger as it is",
             ));
         }
-        Err(failure) if matches!(failure.code, ExitCode::Truncated | ExitCode::Integrity) => {
-            invocation.out.warn(&failure.what);
-        }
+        Err(failure) if matches!(failure.code, ExitCode::Truncated | ExitCode::Integrity) => failure.what,
         Err(failure) => return Err(failure),
-    }
-    let question = "Go on with this older copy? What was recorded after it is given up, and the log says so for ever.";
-    invocation.confirm(question, args.yes)?;
+    };
+    let question = format!(
+        "{refused}. Go on with this older copy? What was recorded after it is given up, and the log says so for ever."
+    );
+    invocation.confirm(&question, args.yes)?;
     let ledger = invocation.start_branch(&invocation.config()?)?;
     let branches = ledger.branches()?;
     let head = ledger.log().head()?;

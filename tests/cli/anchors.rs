@@ -1,0 +1,88 @@
+//! `log checkpoint`, `log anchors`, `log verify --anchored` and `log accept-rollback`, as a script sees them.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{Home, fields};
+
+/// A ledger whose settings name an anchor file beside the home.
+fn anchored() -> (Home, String) {
+    let home = Home::new();
+    let anchor = home.dir.path().join("anchor.note").to_str().unwrap().to_owned();
+    let config = home.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("[anchors]\nfiles = []"), "{text}");
+    std::fs::write(&config, text.replace("files = []", &format!("files = [{anchor:?}]"))).unwrap();
+    (home, anchor)
+}
+
+fn copy(from: &str, to: &str) {
+    assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success());
+}
+
+#[test]
+fn a_checkpoint_is_printed_kept_and_checked_by_another_program() {
+    let (home, anchor) = anchored();
+    assert_eq!(home.json(&["log", "anchors"])["anchors"][0]["fit"], "empty");
+    let unanchored = home.run(&["log", "verify", "--anchored"], 17);
+    assert!(unanchored.0.contains("unanchored"), "{}", unanchored.0);
+    let made = home.json(&["log", "checkpoint"]);
+    let expected =
+        ["anchors", "branch", "event", "head", "note", "public_key", "size", "state_root", "time_ms", "tree_root"];
+    assert_eq!(fields(&made), expected);
+    assert_eq!((&made["size"], &made["event"], &made["branch"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(made["anchors"], json!([{"anchor": format!("file:{anchor}"), "ok": true, "what": null}]));
+    let key = home.ok(&["log", "checkpoint", "--public-key"]);
+    assert_eq!(made["public_key"], key.trim_end());
+    let listed = home.json(&["log", "anchors"]);
+    let listed = &listed["anchors"][0];
+    let expected = ["age_ms", "anchor", "branch", "configured", "fit", "placed_by_event", "size", "time_ms", "what"];
+    assert_eq!(fields(listed), expected);
+    assert_eq!((&listed["fit"], &listed["size"], &listed["placed_by_event"]), (&json!("holds"), &json!(1), &json!(2)));
+    let report = home.json(&["log", "verify", "--anchored"]);
+    assert_eq!((&report["anchored"]["events"], &report["anchored"]["anchors"][0]["fit"]), (&json!(1), &json!("holds")));
+
+    let note = home.file("one.note", made["note"].as_str().unwrap());
+    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/note.py");
+    let python = std::env::var("PALYRA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    if Command::new(&python).args(["-c", "import cryptography"]).output().is_ok_and(|output| output.status.success()) {
+        let check = |key: &str| Command::new(&python).args([tool, key, &note]).output().unwrap();
+        let checked = check(key.trim_end());
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        let other = include_str!("../vectors/checkpoint.vkey").trim_end();
+        assert!(!check(other).status.success());
+    }
+}
+
+#[test]
+fn a_home_that_was_put_back_is_refused_until_somebody_says_why() {
+    let (home, anchor) = anchored();
+    home.set("global/a", b"first", &[]);
+    let (path, older) = (home.path(), home.dir.path().join("older"));
+    let (path, older) = (path.to_str().unwrap(), older.to_str().unwrap());
+    copy(path, older);
+    home.set("global/a", b"second", &[]);
+    assert_eq!(home.json(&["log", "checkpoint"])["size"], 3);
+    let nothing = home.error(&["log", "accept-rollback", "--yes", "--reason", "because"], 12);
+    assert!(nothing["what"].as_str().unwrap().contains("no rollback"), "{nothing}");
+    std::fs::remove_dir_all(path).unwrap();
+    copy(older, path);
+
+    for words in [&["secrets", "get", "global/a"][..], &["log", "head"], &["keys", "rotate"], &["log", "anchors"]] {
+        let refused = home.error(words, 16);
+        assert!(refused["what"].as_str().unwrap().contains("events 2 to 2 are missing"), "{refused}");
+        assert!(refused["hint"].as_str().unwrap().contains("accept-rollback"), "{refused}");
+    }
+    let (out, _) = home.run(&["--format", "json", "log", "verify"], 16);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(report["findings"].as_array().unwrap().iter().any(|found| found["code"] == "anchor_lost"), "{report}");
+    home.error(&["log", "accept-rollback", "--yes"], 2);
+    home.error(&["log", "accept-rollback", "--reason", "disk failed"], 3);
+    let begun = home.json(&["log", "accept-rollback", "--yes", "--reason", "disk failed"]);
+    let expected = json!({"branch": 1, "from": 2, "lost_through": 2, "anchor": format!("file:{anchor}"), "seq": 4});
+    assert_eq!(begun, expected);
+    assert!(home.ok(&["log", "show"]).contains("disk failed"));
+    assert_eq!(home.ok(&["secrets", "get", "global/a", "--reveal"]), "first");
+    home.ok(&["log", "verify", "--state", "--witness"]);
+}
