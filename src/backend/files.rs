@@ -107,8 +107,11 @@ impl BlobBackend for FileBackend {
             return Ok(Some(slots));
         }
         for folder in self.medium.list(&self.root)? {
-            if folder.len() == 2 && u8::from_str_radix(&folder, 16).is_ok() {
-                slots.extend(self.medium.list(&self.root.join(folder))?.iter().filter_map(|name| slot_of(name)));
+            // What lies elsewhere than its slot says is not ours to judge.
+            if (0..FOLDERS as u64).any(|number| folder == format!("{number:02x}")) {
+                let path = self.root.join(folder);
+                let names = self.medium.list(&path)?;
+                slots.extend(names.iter().filter_map(|name| slot_of(name)).filter(|slot| self.folder(*slot) == path));
             }
         }
         slots.sort_unstable();

@@ -314,6 +314,9 @@ pub const RESOLVE_MS_CEILING: u32 = 600_000;
 /// How long one call of the system's keystore may take, in milliseconds: it answers within a few, but for a
 /// prompt, and nobody may be there to answer that.
 pub const KEYSTORE_MS: u64 = 10_000;
+/// How long the system's keystore may take to list its items, in milliseconds: each is asked for, a fraction of a
+/// millisecond each where nothing else runs, and there may be tens of thousands.
+pub const KEYSTORE_LIST_MS: u64 = 60_000;
 /// Longest file of an `encrypted_file` object in bytes: the largest envelope in base64, and what stands around it.
 pub const OBJECT_BYTES_MAX: u64 = (VALUE_MAX_CEILING as u64 + 1024) * 4 / 3 + 1024;
 /// Bytes of envelopes that one event carries back into the log: far below a body's bound.

@@ -188,7 +188,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
         Error::Backend(error) => return backend(error),
         Error::Away { .. } => (
             ExitCode::Integrity,
-            "run `palyra-ledger log verify --backend` to see what is missing, then bring it back from a backup",
+            "run `palyra-ledger log verify --backend` to see all that is missing, then bring it back from a backup, or give that version up with `palyra-ledger secrets shred`",
         ),
         Error::MoveUnfinished { from, to } => {
             return (

@@ -141,18 +141,9 @@ impl Copying<'_> {
 
     /// An envelope, checked against the log; none where its version was shredded meanwhile.
     fn fetch(&self, target: &SecretPath, record: &VersionRecord) -> Result<Option<Vec<u8>>, Error> {
-        let error = match self.core.envelope(target, record) {
-            Ok(envelope) => return Ok(Some(envelope)),
-            Err(error) => error,
-        };
-        let head = vault::find_head(&self.core.index, &target.scope, &target.name).map_err(VaultError::from)?;
-        let now = match head {
-            Some(head) => vault::find_version(&self.core.index, target, &head, record.version),
-            None => Ok(None),
-        };
-        match now.map_err(VaultError::from)? {
-            Some(now) if now.shredded.is_some() => Ok(None),
-            _ => Err(error),
+        match self.core.envelope(target, record) {
+            Err(Error::Away { .. }) if self.core.shredded_meanwhile(target, record.version)? => Ok(None),
+            other => other.map(Some),
         }
     }
 }
@@ -227,6 +218,7 @@ impl Backends {
                 (Some(former), true) => {
                     moved = true;
                     done.removed += self.clear(former)?;
+                    done.envelopes = living(&self.core.counters()?);
                 }
                 (Some(next), false) if next == to => {
                     self.copy(now.kind, to, true, &mut done, progress)?;
@@ -249,6 +241,19 @@ impl Backends {
                 }
             }
         }
+    }
+
+    /// Ends a move whose former backend is gone for good: what it may hold is left there, sealed. Nothing to do
+    /// where no move waits for its former backend.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn leave_former(&self) -> Result<(), Error> {
+        let _moving = self.core.outside.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.state()?;
+        let Some(from) = now.other.filter(|_| now.switched) else { return Ok(()) };
+        self.pin(now.kind)?;
+        self.record(Event::BackendMigrationFinished(BackendMigrationFinished { from, removed: 0 }))
     }
 
     fn record(&self, event: Event) -> Result<(), Error> {

@@ -517,8 +517,11 @@ impl Core {
         if let Some((through, _)) = pending.last() {
             let slots: Vec<(u64, u64)> =
                 pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
+            // The key goes first: a backend may let one wait. That all of it was done is noted last, so that a
+            // crash in between does both again.
+            self.guard(state.table.shred(&slots).map_err(Error::from))?;
             self.remove_objects(slots.iter().map(|(slot, _)| *slot));
-            self.guard(state.table.shred(&slots, *through).map_err(Error::from))?;
+            self.guard(state.table.shredded_through(*through).map_err(Error::from))?;
         }
         Ok(())
     }

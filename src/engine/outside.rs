@@ -214,6 +214,13 @@ impl Core {
         Ok(event.envelopes.into_iter().find(|moved| moved.slot == slot).map(|moved| moved.envelope))
     }
 
+    /// Whether a version was shredded since it was looked up: what is missing then is not lost.
+    pub(super) fn shredded_meanwhile(&self, target: &SecretPath, version: u32) -> Result<bool, Error> {
+        let head = vault::find_head(&self.index, &target.scope, &target.name).map_err(VaultError::from)?;
+        let now = head.map(|head| vault::find_version(&self.index, target, &head, version)).transpose();
+        Ok(now.map_err(VaultError::from)?.flatten().is_some_and(|now| now.shredded.is_some()))
+    }
+
     /// Removes the objects of shredded versions, wherever copies may be. Their keys are what counts: where a
     /// backend does not answer, the objects are left to be swept.
     pub(super) fn remove_objects(&self, slots: impl Iterator<Item = u64> + Clone) {

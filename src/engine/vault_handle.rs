@@ -601,8 +601,19 @@ impl Core {
         Ok(found)
     }
 
-    /// Reads, checks and opens the envelope of a live version.
+    /// Reads, checks and opens the envelope of a live version. Somebody may shred it at the same time: that is
+    /// no damage then.
     fn open_value(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
+        let version = record.version;
+        match self.open_held(target, record) {
+            Err(Error::Away { .. } | Error::KeyMissing { .. }) if self.shredded_meanwhile(target, version)? => {
+                Err(VaultError::Shredded { target: Box::new(target.clone()), version }.into())
+            }
+            other => other,
+        }
+    }
+
+    fn open_held(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
         // Held from here on: the backend is not switched while it is asked.
         let table = self.table();
         let envelope = self.envelope(target, record)?;
@@ -629,7 +640,7 @@ impl Core {
         match record.filter(|record| record.shredded.is_none()) {
             Some(record) => match self.open_value(target, &record) {
                 Ok(value) => Ok(Some(self.unlocked().value_fingerprint(&value))),
-                Err(Error::KeyMissing { .. }) => Ok(None),
+                Err(Error::KeyMissing { .. } | Error::Vault(VaultError::Shredded { .. })) => Ok(None),
                 Err(error) => Err(error),
             },
             None => Ok(None),

@@ -34,6 +34,7 @@ impl Core {
             // Held: the backend is not switched while it is asked.
             let _table = self.table();
             match self.envelope(target, record) {
+                Err(Error::Away { .. }) if self.shredded_meanwhile(target, record.version)? => {}
                 Err(error @ Error::Away { what, .. }) => {
                     let code = match what {
                         Away::Lost => FindingCode::EnvelopeLost,

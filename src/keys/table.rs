@@ -312,18 +312,25 @@ impl KeyTable {
         })
     }
 
-    /// Overwrites slots, each with the event that says so, in both copies, durably; afterwards every
-    /// shred up to and including event `through` counts as carried out.
+    /// Overwrites slots, each with the event that says so, in both copies, durably.
     ///
     /// # Errors
     /// As [`KeyTable::fill`].
-    pub fn shred(&self, slots: &[(u64, u64)], through: u64) -> Result<(), KeysError> {
+    pub fn shred(&self, slots: &[(u64, u64)]) -> Result<(), KeysError> {
         let mut writer = self.writer()?;
         let overwrite = |file: &dyn MediumFile| {
             slots.iter().try_for_each(|(slot, seq)| file.write_at(at(*slot), &self.place(*slot).shredded(*seq)))
         };
-        // The headers follow in steps of their own: a torn step must not claim what it did not do.
-        self.write_both(&mut writer, &overwrite)?;
+        self.write_both(&mut writer, &overwrite)
+    }
+
+    /// Notes that every shred up to and including event `through` is carried out. A step of its own behind
+    /// [`KeyTable::shred`]: a torn one must not claim what it did not do.
+    ///
+    /// # Errors
+    /// As [`KeyTable::fill`].
+    pub fn shredded_through(&self, through: u64) -> Result<(), KeysError> {
+        let mut writer = self.writer()?;
         let below = self.shredded_below.load(Ordering::Acquire).max(through.saturating_add(1));
         let header = TableHeader { ledger_id: self.ledger_id, generation: self.generation, shredded_below: below };
         self.write_both(&mut writer, &|file| file.write_at(0, &header.encode()))?;

@@ -66,7 +66,8 @@ fn a_shredded_slot_leaves_no_trace_of_its_bytes_in_either_file() {
     let (table, _) = made(&disk, &kek, 4);
     let before = disk.contents(Path::new("/keys/table-1.a")).unwrap();
     let slot = &before[128 + 80 * 2..128 + 80 * 3];
-    table.shred(&[(2, 77)], 77).unwrap();
+    table.shred(&[(2, 77)]).unwrap();
+    table.shredded_through(77).unwrap();
     for name in ["table-1.a", "table-1.b"] {
         let after = disk.contents(&dir().join(name)).unwrap();
         for piece in slot.windows(8) {
@@ -122,7 +123,8 @@ fn a_slot_moved_to_another_place_does_not_open() {
 fn a_rotation_carries_keys_and_shreds_over_and_forgets_the_old_kek() {
     let (disk, old, new) = (disk(), kek(), kek());
     let (table, keys) = made(&disk, &old, 5);
-    table.shred(&[(3, 9)], 9).unwrap();
+    table.shred(&[(3, 9)]).unwrap();
+    table.shredded_through(9).unwrap();
     assert_eq!(table.rewrap((&disk, dir()), (&old, &new), random(), 2, 4).unwrap(), 3);
     let next = KeyTable::open(&disk, dir(), ledger(), 2, true).unwrap();
     assert_eq!((next.len(), next.shreds_through()), (4, Some(9)));
@@ -143,7 +145,7 @@ fn after_a_failed_sync_nothing_more_is_written() {
     medium.plan(Fault::once(FaultOp::Sync, 1, FaultError::Io));
     assert!(matches!(table.fill(&kek, random(), 2), Err(KeysError::Store(_))));
     assert!(matches!(table.fill(&kek, random(), 2), Err(KeysError::TableDead)));
-    assert!(matches!(table.shred(&[(0, 1)], 1), Err(KeysError::TableDead)));
+    assert!(matches!(table.shred(&[(0, 1)]), Err(KeysError::TableDead)));
     assert_eq!(medium.violations(), []);
     assert!(table.slot_key(&kek, 1).is_ok(), "reading goes on");
 }
@@ -160,7 +162,7 @@ fn a_crash_during_a_fill_or_a_shred_loses_no_other_slot() {
     let work = |disk: &SimDisk| {
         let Ok(table) = KeyTable::open(disk, dir(), ledger(), 1, true) else { return (false, false) };
         let filled = table.fill(&kek, random(), 2).is_ok();
-        let shredded = filled && table.shred(&[(1, 50)], 50).is_ok();
+        let shredded = filled && table.shred(&[(1, 50)]).and_then(|()| table.shredded_through(50)).is_ok();
         (filled, shredded)
     };
     let checked = for_every_cut(6, prepare, work, |cut, (filled, shredded), disk| {
@@ -179,7 +181,8 @@ fn a_crash_during_a_fill_or_a_shred_loses_no_other_slot() {
             }
         }
         // What the log says is carried out again.
-        table.shred(&[(1, 50)], 50).unwrap();
+        table.shred(&[(1, 50)]).unwrap();
+        table.shredded_through(50).unwrap();
         assert_eq!(open(&disk).status(1).unwrap(), SlotStatus::Shredded { seq: 50 });
     });
     assert!(checked > 50);
@@ -201,7 +204,8 @@ proptest! {
                     model.extend(table.fill(&kek, &seeded, count).unwrap().iter().map(|(_, key)| Ok(*key.expose())));
                 }
                 1 if number < model.len() as u64 => {
-                    table.shred(&[(number, seq)], seq).unwrap();
+                    table.shred(&[(number, seq)]).unwrap();
+                    table.shredded_through(seq).unwrap();
                     model[usize::try_from(number).unwrap()] = Err(seq);
                 }
                 2 => table = open(&disk),

@@ -6,7 +6,7 @@
 
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -34,10 +34,27 @@ pub(super) enum Answer {
 type Reply = Result<Answer, KeystoreError>;
 type Job = (Request, mpsc::Sender<Reply>);
 
+impl Request {
+    /// How long its answer may take.
+    const fn bound_ms(&self) -> u64 {
+        match self {
+            Self::List(_) => limits::KEYSTORE_LIST_MS,
+            Self::Probe | Self::Put(..) | Self::Get(_) | Self::Delete(_) => limits::KEYSTORE_MS,
+        }
+    }
+}
+
+/// The thread, and when it last did not answer.
+#[derive(Default)]
+struct Line {
+    jobs: Option<mpsc::Sender<Job>>,
+    silent: Option<Instant>,
+}
+
 /// The Secret Service of the user's session.
 #[derive(Default)]
 pub struct SecretServiceKeystore {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    line: Mutex<Line>,
 }
 
 impl std::fmt::Debug for SecretServiceKeystore {
@@ -51,41 +68,55 @@ fn work(jobs: &mpsc::Receiver<Job>) {
     let Ok(runtime) = runtime else { return };
     let mut session = Session::default();
     while let Ok((request, reply)) = jobs.recv() {
-        let bound = Duration::from_millis(limits::KEYSTORE_MS);
+        let ms = request.bound_ms();
+        let bound = Duration::from_millis(ms);
         let answer = runtime.block_on(async { tokio::time::timeout(bound, session.serve(&request)).await });
         let answer = answer.unwrap_or_else(|_| {
             // What was under way on the connection is unknown: the next call makes a new one.
             session = Session::default();
-            Err(silent())
+            Err(silent(ms))
         });
         // The asker may have given up.
         let _ = reply.send(answer);
     }
 }
 
-const fn silent() -> KeystoreError {
-    KeystoreError::Silent { seconds: limits::KEYSTORE_MS / 1000 }
+const fn silent(ms: u64) -> KeystoreError {
+    KeystoreError::Silent { seconds: ms / 1000 }
 }
 
 impl SecretServiceKeystore {
     fn ask(&self, request: Request) -> Reply {
+        self.ask_since(Instant::now(), request)
+    }
+
+    /// `since` is when the asker came: what was found silent while it stood in line is not asked once more, or the
+    /// last of many would wait for all of them.
+    fn ask_since(&self, since: Instant, request: Request) -> Reply {
+        let ms = request.bound_ms();
         let (reply, answer) = mpsc::channel();
         // Held while waiting: the thread does one thing after the other anyway.
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = match jobs.as_ref() {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.silent.is_some_and(|at| at >= since) {
+            return Err(silent(ms));
+        }
+        let sender = match line.jobs.as_ref() {
             Some(sender) => sender.clone(),
-            None => jobs.insert(start()?).clone(),
+            None => line.jobs.insert(start()?).clone(),
         };
         let sent = sender.send((request, reply)).is_ok();
         // The thread bounds its work by itself; the margin is for a machine under load.
-        let got = answer.recv_timeout(Duration::from_millis(2 * limits::KEYSTORE_MS));
-        match got {
+        let answer = match answer.recv_timeout(Duration::from_millis(2 * ms)) {
             Ok(answer) if sent => answer,
             _ => {
-                *jobs = None;
-                Err(silent())
+                line.jobs = None;
+                Err(silent(ms))
             }
+        };
+        if matches!(answer, Err(KeystoreError::Silent { .. })) {
+            line.silent = Some(Instant::now());
         }
+        answer
     }
 }
 
@@ -123,5 +154,32 @@ impl Keystore for SecretServiceKeystore {
             Answer::Names(names) => Ok(Some(names)),
             Answer::Done | Answer::Bytes(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stood_in_line_behind_a_silent_call_does_not_wait_once_more() {
+        let (sender, receiver) = mpsc::channel::<Job>();
+        let keystore = SecretServiceKeystore { line: Mutex::new(Line { jobs: Some(sender), silent: None }) };
+        let answering = std::thread::spawn(move || {
+            let mut asked = 0;
+            while let Ok((_, reply)) = receiver.recv() {
+                asked += 1;
+                reply.send(if asked == 1 { Err(silent(1000)) } else { Ok(Answer::Done) }).unwrap();
+            }
+            asked
+        });
+        let before = Instant::now();
+        for _ in 0..3 {
+            assert!(matches!(keystore.ask_since(before, Request::Probe), Err(KeystoreError::Silent { .. })));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(keystore.ask(Request::Probe).is_ok(), "who comes later asks anew");
+        drop(keystore);
+        assert_eq!(answering.join().unwrap(), 2);
     }
 }

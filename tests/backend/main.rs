@@ -11,6 +11,7 @@ mod conformance;
 mod crash;
 mod findings;
 mod key_slot;
+mod meanwhile;
 mod model;
 mod native;
 #[cfg(target_os = "linux")]

@@ -343,9 +343,13 @@ fn a_ledger_opens_by_a_real_keystore_as_long_as_that_is_unlocked() {
     assert!(keys.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().ends_with(".key")));
     desktop.run(&["keys", "rotate", "--root"], 0);
     assert_eq!(desktop.get("global/a"), "one");
+    let said = desktop.run(&["doctor"], 0);
+    assert!(said.contains("every sealed value is in `linux_secret_service`"), "{said}");
     desktop.lock();
     let said = desktop.run(&["secrets", "list"], 4);
     assert!(said.contains("locked"), "{said}");
+    let said = desktop.run(&["doctor"], 0);
+    assert!(said.contains("does not open now") && !said.contains("restore the `keys` folder"), "{said}");
     desktop.stop_keyring();
     desktop.run(&["secrets", "list"], 18);
     desktop.start_keyring();

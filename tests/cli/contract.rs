@@ -8,7 +8,7 @@ use crate::{Home, fields};
 fn init_names_ledger_home_slots_and_head() {
     let home = Home::empty();
     let made = home.json(&["init", "--label", "machine"]);
-    assert_eq!(fields(&made), ["head", "home", "ledger_id", "slots"]);
+    assert_eq!(fields(&made), ["backend", "head", "home", "ledger_id", "slots"]);
     assert_eq!(made["ledger_id"].as_str().unwrap().len(), 32);
     assert_eq!(made["home"], home.path().to_str().unwrap());
     assert_eq!(made["head"]["seq"], 0);
@@ -174,7 +174,7 @@ fn verify_reports_head_root_and_findings() {
 fn exit_codes_doctor_and_completions() {
     let home = Home::new();
     let codes = home.json(&["exit-codes"]);
-    assert_eq!(codes["exit_codes"].as_array().unwrap().len(), 16);
+    assert_eq!(codes["exit_codes"].as_array().unwrap().len(), 18);
     assert!(home.ok(&["exit-codes"]).contains("in_use"));
     let report = home.json(&["doctor"]);
     assert_eq!(fields(&report), ["checks", "ok"]);

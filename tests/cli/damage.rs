@@ -85,3 +85,22 @@ fn a_lost_index_and_a_lost_second_copy_come_back_by_themselves() {
     home.ok(&["keys", "rotate"]);
     report(&home, &["--state", "--witness"], 0);
 }
+
+#[test]
+fn the_doctor_knows_every_backend_and_looks_into_it() {
+    let home = Home::empty();
+    home.ok(&["init", "--backend", "encrypted_file"]);
+    home.set("global/a", b"value", &[]);
+    let report = home.ok(&["doctor"]);
+    assert!(report.contains("every sealed value is in `encrypted_file`"), "{report}");
+    let objects = home.path().join("objects/00");
+    let object = objects.join("0000000000000000.json");
+    std::fs::remove_file(&object).unwrap();
+    let (report, _) = home.run(&["doctor"], 21);
+    assert!(report.contains("global/a") && report.contains("secrets shred"), "{report}");
+    home.ok(&["secrets", "shred", "global/a", "--yes"]);
+    home.ok(&["doctor"]);
+    std::fs::write(home.path().join("backend.kind"), "floppy\n").unwrap();
+    let (report, _) = home.run(&["doctor"], 21);
+    assert!(report.contains("floppy"), "{report}");
+}

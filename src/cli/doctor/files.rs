@@ -3,10 +3,10 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::base::limits;
+use crate::base::{BackendKind, limits};
 use crate::crypto::labels;
 use crate::engine::Settings;
-use crate::keys::{self, Credential, KeyRing, SlotKind};
+use crate::keys::{self, Credential, KeyRing, SlotKind, Unlocked};
 use crate::store::RealMedium;
 
 use super::Checks;
@@ -92,12 +92,13 @@ fn markers(home: &Path, checks: &mut Checks) {
             );
         }
     }
-    match read("backend.kind") {
-        Ok(text) if text == "ledger" => checks.ok("backend", "secrets are kept in the log itself"),
-        Ok(text) => checks.problem("backend", format!("the marker says `{text}`"), "use that backend"),
-        Err(error) => {
-            checks.problem("backend", format!("the marker does not read: {error}"), "restore it: `ledger` on one line");
-        }
+    let remedy = "restore it: the backend's name on one line, `ledger` unless the secrets were moved";
+    match read("backend.kind").map(|text| (text.parse::<BackendKind>(), text)) {
+        // What is in a backend elsewhere is looked at once the ledger is open.
+        Ok((Ok(BackendKind::Ledger), _)) => checks.ok("backend", "secrets are kept in the log itself"),
+        Ok((Ok(kind), _)) => checks.ok("backend", format!("the marker says that secrets are kept in `{kind}`")),
+        Ok((Err(_), text)) => checks.problem("backend", format!("the marker says `{text}`"), remedy),
+        Err(error) => checks.problem("backend", format!("the marker does not read: {error}"), remedy),
     }
 }
 
@@ -143,23 +144,32 @@ fn key_slots(home: &Path, checks: &mut Checks) {
     let mut unattended = 0;
     let mut passphrases = 0;
     let mut keystores = 0;
+    let mut away = 0;
     for slot in ring.slots() {
         let place = format!("slot {} ({})", slot.id(), slot.label());
         match slot.kind() {
             SlotKind::Passphrase => passphrases += 1,
             SlotKind::OsKeystore => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
-                Ok(_) => keystores += 1,
-                Err(error) => checks.warn(
-                    "key slots",
-                    format!("{place} does not open now: {error}"),
-                    "run the doctor where that keystore is reachable and unlocked, or use another slot with --slot ID",
-                ),
+                Ok(unlocked) => {
+                    keystores += 1;
+                    if slot.id() == ring.pinned() {
+                        head_file(home, &ring, &unlocked, checks);
+                    }
+                }
+                Err(error) => {
+                    away += 1;
+                    checks.warn(
+                        "key slots",
+                        format!("{place} does not open now: {error}"),
+                        "run the doctor where that keystore is reachable and unlocked, or use another slot with --slot ID",
+                    );
+                }
             },
             SlotKind::File => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
                 Ok(unlocked) => {
                     unattended += 1;
                     if slot.id() == ring.pinned() {
-                        head_file(home, &ring, &unlocked.ledger_key().subkey(labels::HEAD_MAC), checks);
+                        head_file(home, &ring, &unlocked, checks);
                     }
                 }
                 Err(error) => {
@@ -173,7 +183,7 @@ fn key_slots(home: &Path, checks: &mut Checks) {
         "{unattended} opened by key file, {keystores} by the system's keystore, {passphrases} by passphrase (not tried); {} is pinned",
         ring.pinned()
     );
-    if unattended + passphrases + keystores == 0 {
+    if unattended + passphrases + keystores + away == 0 {
         checks.problem("key slots", "no slot opens", "restore the `keys` folder from a backup");
     } else if ring.slots().len() == 1 {
         checks.warn(
@@ -186,8 +196,9 @@ fn key_slots(home: &Path, checks: &mut Checks) {
     }
 }
 
-fn head_file(home: &Path, ring: &KeyRing, key: &crate::crypto::Key, checks: &mut Checks) {
-    let opened = crate::log::HeadFile::open(&RealMedium, &home.join("head"), ring.ledger_id(), Some(key), false);
+fn head_file(home: &Path, ring: &KeyRing, unlocked: &Unlocked, checks: &mut Checks) {
+    let key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
+    let opened = crate::log::HeadFile::open(&RealMedium, &home.join("head"), ring.ledger_id(), Some(&key), false);
     match opened {
         Ok((_, head)) => checks.ok("head file", format!("authentic; names event {}", head.seq)),
         Err(error) => checks.problem("head file", error.to_string(), "`palyra-ledger doctor --repair` writes it anew"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::base::ScopePrefix;
+use crate::base::{BackendKind, ScopePrefix};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::{story, time};
@@ -45,7 +45,10 @@ fn opened(home: &Path, ledger: &Ledger, checks: &mut Checks) {
             checks.problem("journal", failure.what, failure.hint);
         }
     }
-    let rest = epoch(ledger, checks).and_then(|()| expired(ledger, checks)).and_then(|()| exposed(ledger, checks));
+    let rest = backend(ledger, checks)
+        .and_then(|()| epoch(ledger, checks))
+        .and_then(|()| expired(ledger, checks))
+        .and_then(|()| exposed(ledger, checks));
     if let Err(error) = rest {
         let failure = Failure::from(error);
         checks.problem("state", failure.what, failure.hint);
@@ -69,11 +72,21 @@ fn place(code: FindingCode) -> (&'static str, &'static str) {
             "journal",
             "restore the missing files from a backup; to go on without them: `palyra-ledger doctor --repair`",
         ),
+        FindingCode::EnvelopeLost
+        | FindingCode::EnvelopeDamaged
+        | FindingCode::EnvelopeStale
+        | FindingCode::EnvelopeSwapped => (
+            "backend",
+            "bring it back from a backup, write the secret anew, or give that version up with `palyra-ledger secrets shred`",
+        ),
+        FindingCode::EnvelopeOrphaned | FindingCode::MoveUnfinished => {
+            ("backend", "run that command when it suits: nothing is lost meanwhile")
+        }
         _ => ("journal", "keep a copy of the home as evidence, then restore it from a backup"),
     }
 }
 
-fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
+fn each(report: &Report, checks: &mut Checks) {
     for finding in &report.findings {
         let (name, remedy) = place(finding.code);
         if finding.code.is_note() {
@@ -82,6 +95,10 @@ fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
             checks.problem(name, finding.what.clone(), remedy);
         }
     }
+}
+
+fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
+    each(report, checks);
     if report.ok {
         checks.ok("journal", format!("{} in place and whole (checked {how})", story::count(report.events, "event")));
     }
@@ -94,6 +111,29 @@ fn findings(home: &Path, report: &Report, how: &str, checks: &mut Checks) {
     } else if report.state_root.is_some() && clean("second copy") {
         checks.ok("second copy", "holds the same frames as the journal");
     }
+}
+
+/// Whether every envelope that is kept outside the log is there.
+fn backend(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
+    let state = ledger.backends().state()?;
+    if state.kind == BackendKind::Ledger && state.other.is_none() {
+        return Ok(());
+    }
+    let mut report =
+        Report { ok: true, ledger_id: None, events: 0, head: None, state_root: None, findings: Vec::new() };
+    if let Err(error) = ledger.verify_backend(&mut report) {
+        let Failure { what, hint, code, .. } = Failure::from(error);
+        match code {
+            ExitCode::Locked => checks.warn("backend", format!("not looked at: {what}"), hint),
+            _ => checks.problem("backend", what, hint),
+        }
+        return Ok(());
+    }
+    each(&report, checks);
+    if report.findings.is_empty() {
+        checks.ok("backend", format!("every sealed value is in `{}`", state.kind));
+    }
+    Ok(())
 }
 
 fn epoch(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {

@@ -190,6 +190,9 @@ pub struct MigrateBackend {
     /// Where to: ledger, `encrypted_file`, `linux_secret_service`, `macos_keychain` or `windows_dpapi`
     #[arg(value_name = "KIND")]
     pub kind: BackendKind,
+    /// Leave what the former backend still holds: for an earlier move whose former backend is gone for good
+    #[arg(long, conflicts_with = "dry_run")]
+    pub leave_former: bool,
     /// Say what would be done, and whether that backend can be reached
     #[arg(long)]
     pub dry_run: bool,

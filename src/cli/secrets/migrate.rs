@@ -17,6 +17,9 @@ pub fn run(invocation: &Invocation, args: &MigrateBackend) -> Result<(), Failure
     }
     let ledger = invocation.open(Access::Write)?;
     let from = ledger.backends().state()?.kind;
+    if args.leave_former {
+        ledger.backends().leave_former()?;
+    }
     let bar = if invocation.out.is_json() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) = ProgressStyle::with_template("moving {bar:32} {pos}/{len}") {
         bar.set_style(style);
