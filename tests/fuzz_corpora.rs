@@ -11,9 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use palyra_ledger::checkpoint::{Checkpoint, Frontier, SignedCheckpoint, tree};
-use palyra_ledger::crypto::{
-    Hash, KEY_LEN, Key, MessageKey, Opener, SEALED_OVERHEAD, SigningKey, labels, seal_sealed,
-};
+use palyra_ledger::crypto::{Hash, KEY_LEN, Key, MessageKey, Opener, SEALED_OVERHEAD, SigningKey, labels, seal_sealed};
 use palyra_ledger::device::messages::{Base64, FinishMessage, HelloMessage, RenewMessage};
 use palyra_ledger::event::identity::{ClientKind, Der};
 use palyra_ledger::event::{self, Event, system, vault};

@@ -95,7 +95,8 @@ impl Keys {
     #[must_use]
     pub fn message_key(&self, frame: &Frame<'_>) -> Option<MessageKey> {
         let header = &frame.header;
-        let keys = self.opened.iter().filter_map(|(_, unlocked)| unlocked.message_key(header.epoch, &header.nonce).ok());
+        let keys =
+            self.opened.iter().filter_map(|(_, unlocked)| unlocked.message_key(header.epoch, &header.nonce).ok());
         keys.into_iter().find(|key| frame.open_alone(key).is_ok())
     }
 

@@ -1,11 +1,11 @@
 //! Evidence bundles: what proves, what does not, and that no byte of one can be changed.
 
+use palyra_ledger::Entry;
 use palyra_ledger::checkpoint::{Checkpoint, SignedCheckpoint};
 use palyra_ledger::crypto::{Hash, Key, SigningKey, labels};
 use palyra_ledger::inspect::bundle::{BuildError, Builder, Bundle, BundleError, Fault, Standing, Trust};
 use palyra_ledger::log::Frame;
 use palyra_ledger::testing::{ManualClock, SimDisk};
-use palyra_ledger::Entry;
 use proptest::prelude::*;
 
 use super::log::{checkpoint_of, frame_bytes, keys_of, ledger, rechain};
@@ -171,7 +171,10 @@ fn a_rewritten_or_broken_log_makes_no_bundle() {
     let mut frames = frame_bytes(&disk);
     let signed = checkpoint_of(&disk, 6).1;
     let size = 6;
-    assert_eq!(build(&frames[..5], Some(signed.clone()), None, &[1]).unwrap_err(), BuildError::Short { events: 5, size });
+    assert_eq!(
+        build(&frames[..5], Some(signed.clone()), None, &[1]).unwrap_err(),
+        BuildError::Short { events: 5, size }
+    );
     let gap: Vec<Vec<u8>> = frames.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, one)| one.clone()).collect();
     assert_eq!(build(&gap, Some(signed.clone()), None, &[1]).unwrap_err(), BuildError::Short { events: 2, size });
     assert_eq!(build(&frames, Some(signed.clone()), None, &[99]).unwrap_err(), BuildError::Nothing);

@@ -100,7 +100,13 @@ fn json_has_the_facts_of_the_page_and_the_exit_code_is_the_verdicts() {
     assert_eq!(facts["log"]["events"], 5);
     assert_eq!(facts["actors"]["rows"][0]["events"], 5);
     assert_eq!(facts["notable"]["rows"][0]["kind"], "secret_shredded");
-    let total: u64 = facts["activity"]["bins"].as_array().unwrap().iter().flat_map(|bin| bin["counts"].as_array().unwrap()).map(|count| count.as_u64().unwrap()).sum();
+    let total: u64 = facts["activity"]["bins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|bin| bin["counts"].as_array().unwrap())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
     assert_eq!(total, 5);
     let keyless: Value = serde_json::from_str(&scene.run(&["report", "home", "--json"], 17)).unwrap();
     assert_eq!(keyless["actors"], Value::Null);

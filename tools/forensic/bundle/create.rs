@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use palyra_ledger::checkpoint::SignedCheckpoint;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
 use palyra_ledger::examine::Keys;
 use palyra_ledger::inspect::bundle::{BuildError, Builder, Bundle};
 use palyra_ledger::inspect::{Kept, assess, read_notes};
-use palyra_ledger::checkpoint::SignedCheckpoint;
+use palyra_ledger::limits;
 use palyra_ledger::log::Header;
 use palyra_ledger::store::Medium;
-use palyra_ledger::limits;
 use serde_json::json;
 
 use crate::args::{Global, KeyArgs};
@@ -84,7 +84,10 @@ pub fn run(global: &Global, out: &Output, args: &CreateArgs) -> Result<ExitCode,
     let bytes = bundle.encode();
     write_new(&args.output, &bytes)?;
     if args.disclose && disclosed < bundle.records.len() {
-        out.warn(&format!("{} events did not open with these keys and are not disclosed", bundle.records.len() - disclosed));
+        out.warn(&format!(
+            "{} events did not open with these keys and are not disclosed",
+            bundle.records.len() - disclosed
+        ));
     }
     if out.is_json() {
         out.json(&json!({

@@ -125,14 +125,21 @@ fn print(out: &Output, bundle: &Bundle, judged: &Judged) -> Result<(), Failure> 
             Style::Warn,
             "every event stands in the log that was signed, but nobody vouched for the key: give --public-key or --anchor",
         ),
-        Standing::Unproven => (Style::Bad, "some events are behind the checkpoint: whoever made the bundle claims them"),
+        Standing::Unproven => {
+            (Style::Bad, "some events are behind the checkpoint: whoever made the bundle claims them")
+        }
         Standing::Refused => (Style::Bad, "nothing in it is to be relied on"),
     };
     out.painted(&[(style, judged.standing.word()), (Style::Plain, &format!(": {means}"))])?;
     out.line(&format!("ledger {}, {}, made by {}", bundle.ledger_id, bundle.selection, bundle.tool))?;
     if let Some(signed) = &bundle.checkpoint {
         let checkpoint = signed.checkpoint();
-        out.line(&format!("checkpoint of {} events, {}, by {}", checkpoint.size, checkpoint.time, checkpoint.verifier()))?;
+        out.line(&format!(
+            "checkpoint of {} events, {}, by {}",
+            checkpoint.size,
+            checkpoint.time,
+            checkpoint.verifier()
+        ))?;
     }
     if let Some((newer, _)) = &bundle.newer {
         let newer = newer.checkpoint();

@@ -27,7 +27,7 @@ fn hundredths(value: u64) -> String {
 
 fn open(id: &str, height: u64, title: &str, description: &str) -> String {
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"{id}-title\" aria-describedby=\"{id}-desc\">\
          <title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
         escape(title),
         escape(description)
@@ -112,7 +112,8 @@ fn time_axis(svg: &mut String, axis: &Axis, y: u64) {
         let x = LEFT + scale(index, axis.bins, PLOT) / 100;
         let seconds = axis.first.saturating_add(index * axis.width);
         let time = palyra_ledger::Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
-        let (date, clock) = time.split_once('T').unwrap_or((&time, ""));
+        // Times that no calendar reaches are made up; they have no room on an axis.
+        let (date, clock) = time.split_once('T').unwrap_or(("no date", ""));
         let clock = clock.get(..if axis.width < 60 { 8 } else { 5 }).unwrap_or(clock);
         let _ = write!(svg, "<path class=\"line\" d=\"M{x}.5 {}v5\"/>", y - 14);
         let _ = write!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"start\">{}</text>", escape(date));
@@ -164,7 +165,8 @@ pub fn chain(facts: &Facts) -> Option<String> {
         map.rect(&mut svg, "bar", (CHAIN + THICK + 14, 14), map.first, log.anchored_events - 1);
     }
     if let Some(range) = log.unanchored {
-        let (from, to) = (map.place(range.from.max(map.first)), map.place(range.through.saturating_add(1).min(map.end)));
+        let (from, to) =
+            (map.place(range.from.max(map.first)), map.place(range.through.saturating_add(1).min(map.end)));
         let _ = write!(
             svg,
             "<rect fill=\"url(#hatch)\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"14\"/>",
@@ -208,7 +210,8 @@ impl Map {
         let length = self.end - self.first;
         let parts = length.clamp(1, 6);
         for part in 0..=parts {
-            let seq = self.first + u64::try_from(u128::from(length) * u128::from(part) / u128::from(parts)).unwrap_or(0);
+            let seq =
+                self.first + u64::try_from(u128::from(length) * u128::from(part) / u128::from(parts)).unwrap_or(0);
             let (x, anchor) = (self.place(seq) / 100, if part == parts { "end" } else { "middle" });
             let anchor = if part == 0 { "start" } else { anchor };
             let shown = if part == parts { seq - 1 } else { seq };
@@ -237,11 +240,7 @@ fn missing(present: &[Range], map: &Map) -> Vec<Range> {
 fn description(facts: &Facts, map: &Map, missing: &[Range]) -> String {
     const NAMED: usize = 8;
     let log = &facts.log;
-    let mut text = format!(
-        "Events {} in {}.",
-        range(map.first, map.end - 1),
-        count(log.segments.total, "segment")
-    );
+    let mut text = format!("Events {} in {}.", range(map.first, map.end - 1), count(log.segments.total, "segment"));
     if missing.is_empty() {
         text.push_str(" No number is missing.");
     } else {
