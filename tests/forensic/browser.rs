@@ -46,6 +46,7 @@ impl Browser {
         let child = Command::new("sh")
             .args(["-c", r#"exec "$@" 3<"$BROWSER_INPUT" 4>"$BROWSER_OUTPUT""#, "sh", program])
             .args(["--headless", "--remote-debugging-pipe", "--disable-gpu", "--no-sandbox", "--no-first-run"])
+            .args(["--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"])
             .arg(format!("--user-data-dir={}", dir.join("profile").display()))
             .env("BROWSER_INPUT", &input)
             .env("BROWSER_OUTPUT", &output)
@@ -99,11 +100,13 @@ impl Browser {
         attached["sessionId"].as_str().unwrap().to_owned()
     }
 
-    /// What is in a picture, as the browser itself decodes it.
+    /// What is in a picture, as the browser itself decodes it. The page that does it stays in the background, where an
+    /// element is drawn only when the browser finds the time; a bitmap is not.
     fn look(&mut self, session: &str, png: &str) -> Picture {
         let script = format!(
-            "(async () => {{ const image = new Image(); image.src = 'data:image/png;base64,{png}'; await image.decode();
-             const canvas = document.createElement('canvas'); canvas.width = image.width; canvas.height = image.height;
+            "(async () => {{ const bytes = Uint8Array.from(atob('{png}'), one => one.charCodeAt(0));
+             const image = await createImageBitmap(new Blob([bytes], {{type: 'image/png'}}));
+             const canvas = new OffscreenCanvas(image.width, image.height);
              const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
              const data = context.getImageData(0, 0, image.width, image.height).data;
              const colours = new Map(); let sum = 0;
