@@ -156,8 +156,7 @@ mod tests {
     use super::*;
 
     fn report(findings: &[(FindingCode, Option<u64>)]) -> Report {
-        let mut report =
-            Report { ok: true, ledger_id: None, events: 9, head: None, state_root: None, findings: vec![] };
+        let mut report = Report { ok: true, events: 9, ..Report::default() };
         for (code, seq) in findings {
             report.add(*code, *seq, String::new());
         }

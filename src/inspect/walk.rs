@@ -115,6 +115,7 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
         batch_left: 0,
         watch: course.watch.iter().map(|seq| (*seq, None)).collect(),
         first: None,
+        damaged_here: false,
         visit,
     };
     walk.report.ledger_id = ledger_of(medium, course);
@@ -167,6 +168,8 @@ struct Walk<'a> {
     /// Sequence numbers that are watched, and the hashes found there.
     watch: BTreeMap<u64, Option<Hash>>,
     first: Option<(u64, Timestamp)>,
+    /// Whether damage was named in this segment: its digest says nothing more then.
+    damaged_here: bool,
     visit: &'a mut dyn FnMut(&Frame<'_>, Site<'_>),
 }
 
@@ -212,6 +215,7 @@ impl Walk<'_> {
     }
 
     fn segment(&mut self, medium: &dyn Medium, path: &Path, first: u64, last: bool) -> Result<(), StoreError> {
+        self.damaged_here = false;
         let file = medium.open(path, OpenMode::Read)?;
         let len = file.len()?;
         let mut window = Window::new(file);
@@ -236,6 +240,7 @@ impl Walk<'_> {
                 let what = format!("{}: {why}", path.display());
                 let future = matches!(why, SegmentError::Version(_));
                 let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
+                self.damaged_here = true;
                 self.find_at(code, first, (path, 0), what);
             }
         }
@@ -361,7 +366,7 @@ impl Walk<'_> {
                         Some(last_seq),
                         format!("{}: the trailer names another last event", path.display()),
                     );
-                } else if trailer.digest != window.digest() {
+                } else if trailer.digest != window.digest() && !self.damaged_here {
                     self.find(
                         FindingCode::SegmentDigest,
                         Some(last_seq),
@@ -430,6 +435,7 @@ impl Walk<'_> {
             _ => format!("event {expected} is"),
         };
         let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
+        self.damaged_here = true;
         let damaged = Finding::new(FindingCode::FrameDamaged, Some(expected), what);
         let through = resumes.and_then(|seq| seq.checked_sub(1)).filter(|through| *through > expected);
         self.push(Finding { file: Some(shown(path)), offset: Some(start), through, ..damaged });

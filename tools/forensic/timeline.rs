@@ -6,7 +6,7 @@ use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
 use palyra_ledger::event::Kind;
-use palyra_ledger::inspect::{Report, Site, assess};
+use palyra_ledger::inspect::{Site, Verdict, assess};
 use palyra_ledger::log::{Frame, Header};
 use palyra_ledger::{Entry, Timestamp};
 
@@ -155,19 +155,18 @@ pub fn stream(
     if sealed > 0 {
         out.warn(&format!("{sealed} events did not open with these keys: only what stands in the clear is shown"));
     }
-    let code = remark(out, assessment.report());
+    let code = remark(out, &assessment.verdict());
     case.close(out)?;
     Ok(code)
 }
 
-/// Says on the error output that something is wrong with the log.
-fn remark(out: &Output, report: &Report) -> ExitCode {
-    let faults = report.findings.iter().filter(|finding| !finding.code.is_note()).count();
-    if faults == 0 {
+/// Says on the error output that something is wrong with the log. Rows are no verdict: what is merely unanchored
+/// is not said here.
+fn remark(out: &Output, verdict: &Verdict) -> ExitCode {
+    if matches!(verdict, Verdict::IntactAnchored | Verdict::IntactUnanchored) {
         return ExitCode::Ok;
     }
-    out.warn(&format!("the log has {faults} findings: `palyra-forensic verify` names them"));
-    let cut =
-        report.findings.iter().filter(|finding| !finding.code.is_note()).all(|finding| finding.code.is_truncation());
-    if cut { ExitCode::Truncated } else { ExitCode::Integrity }
+    out.warn(&format!("the log is not whole: {verdict}; `palyra-forensic verify` names what is wrong"));
+    let code = ExitCode::ALL.iter().copied().find(|code| code.number() == verdict.exit_code());
+    code.unwrap_or(ExitCode::Internal)
 }

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 use crate::log::frame::Header;
-use crate::store::{Medium, OpenMode, StoreError};
+use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
 use super::Evidence;
 
@@ -82,7 +82,11 @@ impl Found {
     /// # Errors
     /// [`StoreError`] where they can no longer be read.
     pub fn bytes(&self, sources: &[Source<'_>]) -> Result<Vec<u8>, StoreError> {
-        read_extents(sources, &self.extents)
+        self.bytes_with(sources, &mut None)
+    }
+
+    fn bytes_with(&self, sources: &[Source<'_>], opened: &mut Opened) -> Result<Vec<u8>, StoreError> {
+        read_extents(sources, &self.extents, opened)
     }
 }
 
@@ -155,11 +159,17 @@ pub fn carve(sources: &[Source<'_>], progress: &(dyn Fn(u64) + Sync)) -> Harvest
     harvest
 }
 
-fn read_extents(sources: &[Source<'_>], extents: &[Extent]) -> Result<Vec<u8>, StoreError> {
+/// The source that was read last: frames that follow each other mostly lie in one.
+type Opened = Option<(u32, Box<dyn MediumFile>)>;
+
+fn read_extents(sources: &[Source<'_>], extents: &[Extent], opened: &mut Opened) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     for extent in extents {
         let Some(source) = usize::try_from(extent.source).ok().and_then(|at| sources.get(at)) else { continue };
-        let file = source.evidence.open(source.path, OpenMode::Read)?;
+        if opened.as_ref().is_none_or(|(number, _)| *number != extent.source) {
+            *opened = Some((extent.source, source.evidence.open(source.path, OpenMode::Read)?));
+        }
+        let Some((_, file)) = opened else { continue };
         let from = bytes.len();
         bytes.resize(from + extent.len as usize, 0);
         let got = file.read_at(extent.offset, bytes.get_mut(from..).unwrap_or_default())?;

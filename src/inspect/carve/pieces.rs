@@ -10,7 +10,7 @@ use crate::base::limits::CARVE_TRIES_MAX;
 use crate::log::Frame;
 
 use super::scan::{CHUNK, HeadPiece, KEY, LEAD, Piece, VARINT_MAX};
-use super::{Extent, Found, Source, read_extents};
+use super::{Extent, Found, Opened, Source, read_extents};
 
 /// Puts together what can be.
 pub(super) fn join(sources: &[Source<'_>], heads: &[HeadPiece], pieces: &mut [Piece]) -> Vec<Found> {
@@ -24,8 +24,14 @@ pub(super) fn join(sources: &[Source<'_>], heads: &[HeadPiece], pieces: &mut [Pi
     for head in heads {
         let total = head.header.frame_len();
         let alike = u32::try_from(total).ok().and_then(|total| by_total.get(&total));
-        let mut search =
-            Search { sources, head, total, alike: alike.map_or(&[], Vec::as_slice), tries: CARVE_TRIES_MAX };
+        let mut search = Search {
+            opened: None,
+            sources,
+            head,
+            total,
+            alike: alike.map_or(&[], Vec::as_slice),
+            tries: CARVE_TRIES_MAX,
+        };
         let first = Extent { source: head.source, offset: head.offset, len: CHUNK_LEN };
         found.extend(search.go_on(&mut vec![first]));
     }
@@ -38,6 +44,7 @@ const CHUNK_LEN: u32 = CHUNK as u32;
 
 struct Search<'a> {
     sources: &'a [Source<'a>],
+    opened: Opened,
     head: &'a HeadPiece,
     total: usize,
     /// Pieces of frames of this length, in order of place.
@@ -52,7 +59,7 @@ impl Search<'_> {
         let have = extents.len() * CHUNK;
         if have >= self.total {
             self.tries = self.tries.checked_sub(1)?;
-            let bytes = read_extents(self.sources, extents).ok()?;
+            let bytes = read_extents(self.sources, extents, &mut self.opened).ok()?;
             let frame = Frame::parse(&bytes).ok()?;
             return Some(Found::new(&frame.header, frame.hash, extents.clone()));
         }

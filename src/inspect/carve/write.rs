@@ -122,6 +122,7 @@ fn segments(
 ) -> Result<(), StoreError> {
     let mut open: Option<Open> = None;
     let mut before: Option<&Found> = None;
+    let mut opened = None;
     for found in run.frames.iter().filter_map(|at| frames.get(*at)) {
         // A batch never lies in two segments.
         let full = |open: &Open| open.bytes >= SEGMENT_BYTES_DEFAULT && found.batch.0 == 0;
@@ -130,7 +131,7 @@ fn segments(
         {
             done.close(before, true, written)?;
         }
-        let bytes = found.bytes(sources)?;
+        let bytes = found.bytes_with(sources, &mut opened)?;
         if open.is_none() {
             open = Some(Open::begin(journal, found)?);
         }
