@@ -1,7 +1,7 @@
 //! The key of one sealed message, which may be given away without the key that seals the others.
 //!
-//! XChaCha20 (draft-irtf-cfrg-xchacha-03) first makes a key of its own for every nonce: HChaCha20 over the secret and
-//! the nonce's first 16 bytes. What follows is ChaCha20-Poly1305 (RFC 8439) under that key. HChaCha20 is a
+//! `XChaCha20` (draft-irtf-cfrg-xchacha-03) first makes a key of its own for every nonce: `HChaCha20` over the secret and
+//! the nonce's first 16 bytes. What follows is ChaCha20-Poly1305 (RFC 8439) under that key. `HChaCha20` is a
 //! pseudorandom function: its outputs say nothing about the secret nor about each other. As nonces here are random,
 //! no two messages share one, and the key of one opens no other.
 //!
@@ -25,7 +25,7 @@ impl std::fmt::Debug for MessageKey {
 }
 
 impl MessageKey {
-    /// The key of the message that an XChaCha20 key sealed with a nonce.
+    /// The key of the message that an `XChaCha20` key sealed with a nonce.
     #[must_use]
     pub fn of(seal: &Key, nonce: &[u8; NONCE_LEN]) -> Self {
         let front: [u8; 16] = *nonce.first_chunk().unwrap_or(&[0; 16]);
@@ -82,8 +82,8 @@ mod tests {
         let mut nonce = [0; NONCE_LEN];
         nonce[..16].copy_from_slice(&[0, 0, 0, 9, 0, 0, 0, 0x4a, 0, 0, 0, 0, 0x31, 0x41, 0x59, 0x27]);
         let key = MessageKey::of(&Key::from_slice(&seal).unwrap(), &nonce);
-        let hex: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc");
+        let hash = crate::crypto::Hash(*key.expose());
+        assert_eq!(hash.to_string(), "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc");
         assert_eq!(format!("{key:?}"), "MessageKey(..)");
     }
 

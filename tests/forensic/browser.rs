@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::report::Scene;
 
 /// Longest wait for one answer; a loaded machine needs some of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Browser {
     child: Child,

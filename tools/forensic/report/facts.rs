@@ -59,7 +59,7 @@ pub struct VerdictFacts {
     pub means: &'static str,
     /// What to do now.
     pub next: &'static str,
-    /// What it was checked with: none, public_key, keys.
+    /// What it was checked with: `none`, `public_key` or `keys`.
     pub level: &'static str,
     /// What that level can say and what it cannot.
     pub level_means: &'static str,
