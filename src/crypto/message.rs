@@ -82,8 +82,8 @@ mod tests {
         let mut nonce = [0; NONCE_LEN];
         nonce[..16].copy_from_slice(&[0, 0, 0, 9, 0, 0, 0, 0x4a, 0, 0, 0, 0, 0x31, 0x41, 0x59, 0x27]);
         let key = MessageKey::of(&Key::from_slice(&seal).unwrap(), &nonce);
-        let known = "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc";
-        assert_eq!(key.expose(), &crate::base::hex_array::<32>(known).unwrap());
+        let hash = crate::crypto::Hash(*key.expose());
+        assert_eq!(hash.to_string(), "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc");
         assert_eq!(format!("{key:?}"), "MessageKey(..)");
     }
 

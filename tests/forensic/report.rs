@@ -30,11 +30,12 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    fn ledger(&self, words: &[&str], input: &[u8]) {
+    fn ledger(&self, words: &[&str], input: &[u8]) -> String {
         let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
         command.env_clear().env("PALYRA_LEDGER_HOME", self.path("home")).args(words).write_stdin(input);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs the tool in the scene's folder.
@@ -151,4 +152,31 @@ fn a_bundle_without_a_checkpoint_says_that_nothing_is_proven() {
     scene.run(&["bundle", "verify", "c"], 15);
     scene.run(&["bundle", "create", "home", "--select", "9", "--unproven", "-o", "d"], 10);
     scene.run(&["bundle", "create", "home", "--select", "1", "--disclose", "-o", "d"], 2);
+}
+
+#[test]
+fn a_bundle_under_the_ledgers_own_checkpoint_is_proven_to_whoever_has_its_key_or_an_anchor() {
+    let scene = Scene::new();
+    let vkey = scene.ledger(&["log", "checkpoint", "--public-key"], b"");
+    std::fs::write(scene.path("vkey"), vkey).unwrap();
+    scene.ledger(&["log", "checkpoint"], b"");
+    let notes = scene.path("home/checkpoints/notes");
+    std::fs::copy(&notes, scene.path("first")).unwrap();
+    scene.ledger(&["secrets", "set", "global/later", "--stdin"], CANARY.as_bytes());
+    scene.ledger(&["log", "checkpoint"], b"");
+    std::fs::copy(&notes, scene.path("second")).unwrap();
+
+    let words = ["bundle", "create", "home", "--select", "1-3", "--checkpoint", "first", "--newer", "second"];
+    scene.run(&[&words[..], &["--keys", "--disclose", "-o", "b"]].concat(), 0);
+    scene.run(&["bundle", "verify", "b"], 17);
+    let text = scene.run(&["bundle", "verify", "b", "--public-key", "vkey"], 0);
+    assert!(text.contains("PROVEN: ") && text.contains("continued unchanged") && !text.contains(CANARY));
+    scene.run(&["bundle", "verify", "b", "--anchor", "second", "--anchor", "first"], 0);
+
+    let other = Scene::new();
+    let vkey = other.ledger(&["log", "checkpoint", "--public-key"], b"");
+    scene.run(&["bundle", "verify", "b", "--public-key", vkey.trim()], 15);
+
+    let page = scene.run(&["report", "home", "--keys", "--anchor", "second"], 0);
+    assert!(page.contains("INTACT-ANCHORED") && page.contains("Anchors that the log was compared with"));
 }

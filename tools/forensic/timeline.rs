@@ -52,15 +52,16 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// What is narrowed, in words.
     pub fn in_words(&self) -> String {
+        use std::fmt::Write as _;
         let mut text = String::new();
         if self.from > 0 || self.through < u64::MAX {
-            text.push_str(&format!("; from {} through {}", self.from, self.through));
+            let _ = write!(text, "; from {} through {}", self.from, self.through);
         }
         for (word, time) in [("since", self.since), ("until", self.until)] {
             text.push_str(&time.map(|time| format!("; {word} {time}")).unwrap_or_default());
         }
         for kind in &self.kind {
-            text.push_str(&format!("; kind {kind}"));
+            let _ = write!(text, "; kind {kind}");
         }
         text
     }

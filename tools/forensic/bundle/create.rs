@@ -160,7 +160,8 @@ fn selection(args: &CreateArgs) -> String {
     for (index, (from, through)) in args.select.iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };
         let range = if from == through { from.to_string() } else { format!("{from}-{through}") };
-        text.push_str(&format!("{comma}{range}"));
+        text.push_str(comma);
+        text.push_str(&range);
     }
     text.push_str(&args.filter.in_words());
     // Only what a reader can check fits: the rest of an endless list says nothing more.

@@ -31,14 +31,14 @@ pub type Counts = [u64; CLASSES.len()];
 #[derive(Debug)]
 pub struct Bins {
     width: u64,
-    bins: BTreeMap<u64, Counts>,
+    filled: BTreeMap<u64, Counts>,
     /// The bin that was counted in last: most events share one.
     current: (u64, Counts),
 }
 
 impl Default for Bins {
     fn default() -> Self {
-        Self { width: 1, bins: BTreeMap::new(), current: (0, Counts::default()) }
+        Self { width: 1, filled: BTreeMap::new(), current: (0, Counts::default()) }
     }
 }
 
@@ -46,10 +46,10 @@ impl Bins {
     /// Counts one event.
     pub fn add(&mut self, time: Timestamp, kind: u16) {
         let second = time.as_millis() / 1000;
-        let index = second / self.width;
-        if index != self.current.0 {
+        if second / self.width != self.current.0 {
             self.settle();
-            self.current.0 = index;
+            // Settling may have made the bins wider.
+            self.current.0 = second / self.width;
         }
         if let Some(count) = self.current.1.get_mut(class_index(kind)) {
             *count += 1;
@@ -62,26 +62,26 @@ impl Bins {
         if counts == Counts::default() {
             return;
         }
-        join(self.bins.entry(index).or_default(), &counts);
+        join(self.filled.entry(index).or_default(), &counts);
         while self.range().is_some_and(|(first, last)| last - first >= BINS_MAX) {
             let wider = WIDTHS.iter().copied().find(|width| *width > self.width);
             let wider = wider.unwrap_or_else(|| self.width.saturating_mul(2));
             let times = wider / self.width;
             self.width = wider;
-            for (index, counts) in std::mem::take(&mut self.bins) {
-                join(self.bins.entry(index / times).or_default(), &counts);
+            for (index, counts) in std::mem::take(&mut self.filled) {
+                join(self.filled.entry(index / times).or_default(), &counts);
             }
         }
     }
 
     fn range(&self) -> Option<(u64, u64)> {
-        Some((*self.bins.first_key_value()?.0, *self.bins.last_key_value()?.0))
+        Some((*self.filled.first_key_value()?.0, *self.filled.last_key_value()?.0))
     }
 
     /// The width in seconds, and every bin that is not empty, with the second at which it begins.
     pub fn finish(&mut self) -> (u64, Vec<(u64, Counts)>) {
         self.settle();
-        (self.width, self.bins.iter().map(|(index, counts)| (index * self.width, *counts)).collect())
+        (self.width, self.filled.iter().map(|(index, counts)| (index * self.width, *counts)).collect())
     }
 }
 
@@ -112,7 +112,8 @@ mod tests {
         let day: Vec<u64> = (0..86_400).collect();
         let (width, found) = bins(&day);
         assert_eq!(width, 900);
-        assert!(found.iter().all(|(_, count)| *count == 900));
+        assert!(found.iter().all(|(_, count)| *count == 900), "{found:?}");
+        assert_eq!(found.len(), 96);
         // Times out of order and at the ends of the range: still few bins, and everything is counted.
         let (_, found) = bins(&[5, u64::MAX / 1000, 0, 1_700_000_000, 5]);
         assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), 5);

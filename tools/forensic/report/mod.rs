@@ -3,7 +3,10 @@
 mod bins;
 mod charts;
 mod facts;
+mod gather;
 mod page;
+mod sections;
+mod tables;
 mod tally;
 mod text;
 mod words;
@@ -20,7 +23,8 @@ use crate::args::{Global, KeyArgs};
 use crate::case::Case;
 use crate::verify::{self, Examined, Known};
 
-use facts::{Facts, Sources};
+use facts::Facts;
+use gather::Sources;
 use tally::Tally;
 
 /// Arguments of `report`.
