@@ -10,7 +10,7 @@ use palyra_ledger::vault::VaultError;
 use palyra_ledger::{BackendKind, Error, Ledger, NewSlot, Scope};
 use zeroize::Zeroizing;
 
-use super::{KEYSTORE, bytes, get, migrate, name, put, simulated, verified};
+use super::{KEYSTORE, get, migrate, name, put, simulated, verified};
 
 type Hook = Box<dyn FnOnce() + Send>;
 

@@ -7,7 +7,7 @@
 //! each frame holds of the one before it: [`chain`] says what is proven and names every gap.
 //!
 //! An unkeyed hash shows that a frame is undamaged, not that the ledger wrote it; keys show that, in
-//! [`crate::examine`].
+//! `examine`.
 
 mod chain;
 mod pieces;
