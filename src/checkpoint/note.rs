@@ -97,7 +97,9 @@ impl SignedNote {
         for line in &self.signatures {
             let mut bytes = line.key_id.to_vec();
             bytes.extend_from_slice(&line.signature);
-            note.push_str(&format!("\u{2014} {} {}\n", line.name, STANDARD.encode(bytes)));
+            for part in ["\u{2014} ", &line.name, " ", &STANDARD.encode(bytes), "\n"] {
+                note.push_str(part);
+            }
         }
         note
     }

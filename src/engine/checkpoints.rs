@@ -247,7 +247,7 @@ impl Core {
             next = recorded.previous.filter(|previous| *previous < seq);
             notes.push(recorded.note);
         }
-        let text: String = notes.iter().rev().map(|note| format!("{note}\n")).collect();
+        let text: String = notes.iter().rev().flat_map(|note| [note.as_str(), "\n"]).collect();
         Ok(self.medium.write_atomic(&path, text.as_bytes())?)
     }
 
