@@ -38,7 +38,9 @@ fn by_definition(leaves: &[Hash]) -> Hash {
 
 fn prove(leaves: &[Hash], ranges: Vec<Range<u64>>) -> Vec<Hash> {
     let mut roots = RangeRoots::new(ranges);
-    (0..).zip(leaves).for_each(|(index, leaf)| roots.push(index, *leaf));
+    for (index, leaf) in (0..).zip(leaves) {
+        roots.push(index, *leaf);
+    }
     roots.finish().unwrap()
 }
 
@@ -94,11 +96,15 @@ fn every_small_tree_is_its_definition_and_its_frontier_goes_on() {
     for count in 0..leaves.len() {
         assert_eq!(root_of(&leaves[..count]), by_definition(&leaves[..count]), "{count}");
         let mut frontier = Frontier::default();
-        leaves[..count].iter().for_each(|leaf| frontier.push(*leaf));
+        for leaf in &leaves[..count] {
+            frontier.push(*leaf);
+        }
         let kept = Frontier::from_parts(count as u64, frontier.nodes().to_vec()).unwrap();
         assert_eq!(kept, frontier);
         let mut goes_on = kept;
-        leaves[count..].iter().for_each(|leaf| goes_on.push(*leaf));
+        for leaf in &leaves[count..] {
+            goes_on.push(*leaf);
+        }
         assert_eq!(goes_on.root(), root_of(&leaves), "{count}");
         assert!(Frontier::from_parts(count as u64 + 1, vec![leaves[0]; 9]).is_none());
     }
@@ -159,4 +165,19 @@ proptest! {
             prop_assert!(!verify_consistency(before, &old, size, &root, &consistency[1..]));
         }
     }
+}
+
+/// How long the tree of a large log takes; run by hand, with `--release` for a figure.
+#[test]
+#[ignore = "a measurement, not a check"]
+#[allow(clippy::print_stderr)]
+fn a_million_leaves() {
+    let leaves: Vec<Hash> = (0..1_000_000_u64).map(|number| Hash::of("test leaf", &[&number.to_le_bytes()])).collect();
+    #[allow(clippy::disallowed_methods)]
+    let begun = std::time::Instant::now();
+    let mut frontier = Frontier::default();
+    for one in &leaves {
+        frontier.push(leaf(one));
+    }
+    eprintln!("{} in {:?}", frontier.root(), begun.elapsed());
 }

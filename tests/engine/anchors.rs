@@ -142,8 +142,8 @@ fn a_copy_from_before_any_event_is_refused_and_says_what_is_missing() {
         copies.push(disk.snapshot());
     }
     let size = held(&disk).checkpoint().size;
-    let last = copies.pop().unwrap();
-    assert!(Ledger::open(config(&with_anchor_of(&last, &disk), 30, &clock, 1)).is_ok());
+    let newest = copies.pop().unwrap();
+    assert!(Ledger::open(config(&with_anchor_of(&newest, &disk), 30, &clock, 1)).is_ok());
     for copy in &copies {
         let end = Ledger::open(config(&copy.snapshot(), 30, &clock, 1).read_only()).unwrap().log().head().unwrap().seq;
         let rolled_back = with_anchor_of(copy, &disk);
