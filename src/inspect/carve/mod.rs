@@ -6,8 +6,8 @@
 //! pieces and counts when the whole has the right hash. What is found is ordered into chains by the hash that
 //! each frame holds of the one before it: [`chain`] says what is proven and names every gap.
 //!
-//! An unkeyed hash shows that a frame is undamaged, not that the ledger wrote it; keys show that, in
-//! `examine`.
+//! An unkeyed hash shows that a frame is undamaged, not that the ledger wrote it; keys show that, one room
+//! above.
 
 mod chain;
 mod pieces;
