@@ -6,7 +6,7 @@ use palyra_ledger::event::Event;
 use palyra_ledger::event::vault::Versions;
 use palyra_ledger::resolve::{Bound, SecretResolver};
 use palyra_ledger::store::Medium;
-use palyra_ledger::{Actor, Away, BackendKind, Caller, Error, FindingCode, Ledger, PutOptions, Scope};
+use palyra_ledger::{Actor, Away, BackendKind, Caller, Error, FindingCode, Ledger, PutOptions, Scope, SecretRef};
 
 use super::{KEYSTORE, Place, bytes, get, migrate, name, put, verified};
 
@@ -54,7 +54,7 @@ fn a_reference_to_a_lost_object_says_so_and_is_recorded() {
     place.disk.remove(&object(1)).unwrap();
     let caller = Caller::library(Actor::new("resolver").unwrap());
     let resolver = SecretResolver::new(&ledger, caller, Bound::Every);
-    let references = ["palyra://global/a", "palyra://global/b"].map(|text| text.parse().unwrap());
+    let references = ["palyra://global/a", "palyra://global/b"].map(|text| text.parse::<SecretRef>().unwrap());
     let resolutions = resolver.resolve_all(&references).unwrap();
     let reason = resolutions[0].reason.as_ref().unwrap();
     assert_eq!((reason.code.name(), resolutions[0].status.name()), ("vault_damaged", "failed"));

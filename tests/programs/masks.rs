@@ -72,7 +72,7 @@ fn what_a_program_leaves_running_does_not_keep_us() {
 #[test]
 fn an_output_that_does_not_block_loses_nothing() {
     let home = Home::new();
-    let (outlet, inlet) = rustix::pipe::pipe().unwrap();
+    let (outlet, inlet) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     rustix::fs::fcntl_setfl(&inlet, rustix::fs::OFlags::NONBLOCK).unwrap();
     let script = "head -c 1000000 /dev/zero; echo \"$A\"";
     let mut command = home.command(&["run", "--env", "A=global/a", "--mask", "--", "sh", "-c", script]);
