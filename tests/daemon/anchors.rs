@@ -31,6 +31,10 @@ fn a_ledger_that_was_rolled_back_is_found_by_its_device() {
     copy(&home.path("home"), &home.path("older"));
 
     let daemon = Daemon::start(&home, &[]);
+    // More than a daemon records by itself once the older copy is there.
+    for _ in 0..20 {
+        home.json(&["pairing", "mint"]);
+    }
     let made = home.json(&["log", "checkpoint"]);
     assert_eq!(contact(&home, &daemon, &device).0, Some(0));
     let second = std::fs::read_to_string(device.file("checkpoint.note")).unwrap();
