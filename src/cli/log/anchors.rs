@@ -58,7 +58,8 @@ pub fn checkpoint(invocation: &Invocation, args: &CheckpointArgs) -> Result<(), 
             "anchors": anchors,
         }))?;
     } else {
-        out.line(made.signed.note().trim_end())?;
+        // The note as it is: its lines are what is signed.
+        out.value(made.signed.note().as_bytes())?;
     }
     for placing in &made.anchors {
         match &placing.failure {
