@@ -76,6 +76,20 @@ def credential(read: Reader) -> Dict[str, Any]:
     return {"oauth": oauth(read)}
 
 
+def concern(read: Reader) -> Dict[str, Any]:
+    """What a compromise is about: a secret, a device or a profile."""
+    kind = read.variant(["secret", "device", "profile"])
+    return {kind: {"secret": path, "device": device, "profile": text}[kind](read)}
+
+
+def remedy(read: Reader) -> Dict[str, Any]:
+    """What a compromise asks for."""
+    kind = read.variant(["revoke_device", "revoke_certificate", "disable_profile", "replace_secret"])
+    if kind == "replace_secret":
+        return {kind: {"secret": path(read), "version": read.u32()}}
+    return {kind: {"revoke_device": device, "revoke_certificate": serial, "disable_profile": text}[kind](read)}
+
+
 path = _record(("scope", text), ("name", text))
 oauth = _record(
     ("access", path), ("refresh", _option(path)), ("client_secret", _option(path)),
@@ -127,6 +141,8 @@ usage_note = _record(
     ("last_success", _option(time)), ("last_failure", _option(time)), ("failure", _option(failure_kind)),
     ("failure_count", u32), ("cooldown_until", _option(time)), ("probe_until", _option(time)),
 )
+backend_kind = _variant("ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi")
+moved_envelope = _record(("slot", u64), ("envelope", blob))
 shredded = _record(("version", u32), ("slot", u64))
 of_secret: List[Field] = [("scope", text), ("name", text)]
 
@@ -150,6 +166,8 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     17: ("anchor_placed", [("anchor", text), ("size", u64)]),
     18: ("anchor_conflict", [("anchor", text), ("cause", conflict_cause), ("size", u64), ("head", _option(digest)), ("note", text)]),
     19: ("branch_started", [("from", u64), ("head", digest), ("branch", u32), ("lost_through", _option(u64)), ("anchor", text), ("note", text)]),
+    20: ("compromise_declared", [("concern", concern), ("since", time), ("until", time), ("correlation", _fixed(16)), ("plan", digest), ("part", u32), ("parts", u32), ("items", _list(remedy))]),
+    21: ("compromise_closed", [("concern", concern), ("plan", digest)]),
     32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("envelope", blob)]),
     33: ("secret_deleted", of_secret + [("versions", versions)]),
     34: ("secret_undeleted", of_secret + [("versions", versions)]),
@@ -157,6 +175,11 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     36: ("secret_described", of_secret + [("expires_at", _option(time)), ("description", _option(text)), ("labels", labels)]),
     37: ("secrets_read", [("reads", _list(read_note))]),
     38: ("references_resolved", [("notes", _list(resolution_note))]),
+    39: ("backend_migration_started", [("from", backend_kind), ("to", backend_kind)]),
+    40: ("envelopes_moved", [("envelopes", _list(moved_envelope))]),
+    41: ("backend_switched", [("from", backend_kind), ("to", backend_kind), ("envelopes", u64)]),
+    42: ("backend_migration_finished", [("from", backend_kind), ("removed", u64)]),
+    43: ("backend_migration_aborted", [("to", backend_kind), ("removed", u64)]),
     64: ("ca_certified", [("generation", u32), ("certificate", blob), ("not_after", time)]),
     65: ("ca_prepared", [("generation", u32), ("certificate", blob), ("not_after", time), ("keyring", digest)]),
     66: ("ca_activated", [("generation", u32), ("table_generation", u32), ("rewrapped", u64), ("keyring", digest)]),
