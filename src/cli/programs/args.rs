@@ -64,7 +64,7 @@ pub struct RunArgs {
     /// A secret to be the program's standard input
     #[arg(long, value_name = "REF")]
     pub stdin: Option<String>,
-    /// Replace the secrets in what the program prints by [masked:NAME]
+    /// Replace the secrets in what the program prints by `[masked:NAME]`
     #[arg(long)]
     pub mask: bool,
     /// Resolve as this scope: secrets of other scopes are denied

@@ -4,7 +4,7 @@
 //! and a frame counts when its hash matches. Searching goes on inside whole frames, too, so that a made-up
 //! frame cannot hide real ones. A frame that sled's copy holds in several values is put together from
 //! pieces and counts when the whole has the right hash. What is found is ordered into chains by the hash that
-//! each frame holds of the one before it: [`chain`] says what is proven and names every gap.
+//! each frame holds of the one before it: `chain` says what is proven and names every gap.
 //!
 //! An unkeyed hash shows that a frame is undamaged, not that the ledger wrote it; keys show that, one room
 //! above.
