@@ -86,7 +86,7 @@ def remedy(read: Reader) -> Dict[str, Any]:
     """What a compromise asks for."""
     kind = read.variant(["revoke_device", "revoke_certificate", "disable_profile", "replace_secret"])
     if kind == "replace_secret":
-        return {kind: {"secret": path(read), "version": read.u32()}}
+        return {kind: {"path": path(read), "version": read.u32()}}
     return {kind: {"revoke_device": device, "revoke_certificate": serial, "disable_profile": text}[kind](read)}
 
 
@@ -142,7 +142,7 @@ usage_note = _record(
     ("failure_count", u32), ("cooldown_until", _option(time)), ("probe_until", _option(time)),
 )
 backend_kind = _variant("ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi")
-moved_envelope = _record(("slot", u64), ("envelope", blob))
+moved_envelope = _record(("slot", u64), ("envelope", lambda read: list(read.blob())))
 shredded = _record(("version", u32), ("slot", u64))
 of_secret: List[Field] = [("scope", text), ("name", text)]
 
