@@ -12,7 +12,7 @@ use crate::log::segment::{
     self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
 use crate::log::{Head, HeadError, HeadFile};
-use crate::store::{Medium, OpenMode, StoreError};
+use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
 use super::window::Window;
 use super::{Finding, FindingCode, Report, ReportHead};
@@ -116,11 +116,13 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
         watch: course.watch.iter().map(|seq| (*seq, None)).collect(),
         first: None,
         damaged_here: false,
+        durable: None,
         visit,
     };
     walk.report.ledger_id = ledger_of(medium, course);
     let head = walk.read_head(medium, course);
     if let Some(head) = head {
+        walk.durable = Some(head.seq);
         walk.watch.entry(head.seq).or_default();
     }
     if course.part {
@@ -170,6 +172,8 @@ struct Walk<'a> {
     first: Option<(u64, Timestamp)>,
     /// Whether damage was named in this segment: its digest says nothing more then.
     damaged_here: bool,
+    /// The event that the head file names.
+    durable: Option<u64>,
     visit: &'a mut dyn FnMut(&Frame<'_>, Site<'_>),
 }
 
@@ -390,10 +394,18 @@ impl Walk<'_> {
         let start = window.offset();
         let expected = self.expected;
         if last && self.batch_left == 0 && written_ahead(window, len)? {
-            while window.offset() < len {
-                window.fill(1)?;
-                window.advance(window.rest().len().max(1));
-            }
+            return pass_over(window, len);
+        }
+        if last && self.is_torn(window, start, len)? {
+            let from = self.report.head.map_or(0, |head| head.seq + 1);
+            let what = format!(
+                "{}: bytes {start} to {len} are of no whole batch, and event {from} and what follows were never \
+                 acknowledged; the next opening for writing drops them",
+                path.display()
+            );
+            pass_over(window, len)?;
+            self.batch_left = 0;
+            self.find_at(FindingCode::TornTail, from, (path, start), what);
             return Ok(());
         }
         window.advance(1);
@@ -451,6 +463,14 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Whether damage in the last segment is the beginning of a group that a power cut tore: the head file names
+    /// an event before it, and no later group says that it was synced. Opening judges by the same rule.
+    fn is_torn(&self, window: &Window, start: u64, len: u64) -> Result<bool, StoreError> {
+        let first = self.report.head.map_or(0, |head| head.seq + 1);
+        let acknowledged = self.durable.is_none_or(|durable| durable >= first);
+        Ok(!acknowledged && !self.damaged_here && !later_group_follows(window.file(), start, len, first)?)
+    }
+
     fn compare_head(&mut self, head: Option<Head>) {
         let Some(head) = head else { return };
         let last = self.report.head.map(|head| head.seq);
@@ -472,4 +492,45 @@ impl Walk<'_> {
             _ => {}
         }
     }
+}
+
+/// Goes to the end of the file.
+fn pass_over(window: &mut Window, len: u64) -> Result<(), StoreError> {
+    while window.offset() < len {
+        window.fill(1)?;
+        window.advance(window.rest().len().max(1));
+    }
+    Ok(())
+}
+
+/// Whether a trailer ends the file, or a whole frame of a later group than that of event `first` begins behind
+/// a place. Memory stays bounded.
+fn later_group_follows(file: &dyn MediumFile, from: u64, len: u64, first: u64) -> Result<bool, StoreError> {
+    const OVERLAP: usize = FRAME_OVERHEAD + crate::base::limits::BODY_MAX;
+    let mut end = [0; SEGMENT_TRAILER_LEN];
+    if let Some(at) = len.checked_sub(SEGMENT_TRAILER_LEN as u64).filter(|at| *at > from) {
+        file.read_at(at, &mut end)?;
+        if SegmentTrailer::parse(&end).is_ok() {
+            return Ok(true);
+        }
+    }
+    let mut buffer = vec![0; 4 * OVERLAP];
+    let mut at = from.saturating_add(1);
+    while at < len {
+        let got = file.read_at(at, &mut buffer)?;
+        let bytes = buffer.get(..got).unwrap_or_default();
+        // A frame that begins near the end of the buffer may end behind it: the next stride begins there.
+        let whole = if at + got as u64 >= len { got } else { got.saturating_sub(OVERLAP) };
+        for place in memchr::memmem::find_iter(bytes, &MAGIC).take_while(|place| *place < whole) {
+            let frame = Frame::parse(bytes.get(place..).unwrap_or_default());
+            if frame.is_ok_and(|frame| frame.header.group_start > first) {
+                return Ok(true);
+            }
+        }
+        if whole == 0 {
+            break;
+        }
+        at += whole as u64;
+    }
+    Ok(false)
 }

@@ -305,6 +305,7 @@ fn a_group_that_lost_its_beginning_is_torn_unless_it_was_durable() {
     bytes[first..second].fill(0);
     fs::write(&last, bytes).unwrap();
     assert_eq!(verifier.verify(&["--keyless"], home.path()).0, 15);
+    assert_eq!(ledger_verifies(home.path()), 15);
 
     let head = home.path().join("head");
     let mut bytes = fs::read(&head).unwrap();
@@ -312,4 +313,5 @@ fn a_group_that_lost_its_beginning_is_torn_unless_it_was_durable() {
     fs::write(&head, bytes).unwrap();
     let (code, report) = verifier.verify(&["--keyless"], home.path());
     assert_eq!((code, &report["last"]["seq"]), (0, &Value::from(19)), "{report}");
+    assert_eq!(ledger_verifies(home.path()), 0);
 }
