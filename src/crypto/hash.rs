@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::KeyedPrint;
+
 use super::Key;
 
 /// A 32-byte BLAKE3 output: a frame's hash, a digest or a state root (stored).
@@ -9,6 +11,12 @@ use super::Key;
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
+    /// The first half, as a keyed fingerprint is shown. Only for hashes under a key.
+    #[must_use]
+    pub fn print(&self) -> KeyedPrint {
+        KeyedPrint::from_bytes(self.0.first_chunk().copied().unwrap_or_default())
+    }
+
     /// `derive_key` hash of the parts run together, under a context from [`super::labels`].
     /// The parts must have fixed lengths or be unambiguous by themselves.
     #[must_use]

@@ -36,17 +36,15 @@ pub const INDEX_HASH: &str = "palyra-ledger 2026-11 v1 index hash key";
 pub const INDEX_MANIFEST: &str = "palyra-ledger 2026-11 v1 index manifest mac key";
 /// MAC key of the index's snapshots, from the index key.
 pub const INDEX_SNAPSHOT: &str = "palyra-ledger 2026-11 v1 index snapshot mac key";
-/// Key of the fingerprints that show whether two secret values are equal, from the ledger key.
-pub const VALUE_FINGERPRINT: &str = "palyra-ledger 2026-11 v1 secret value fingerprint key";
 /// Digest of a plan of what a compromise asks for, named by the event that declares it.
 pub const COMPROMISE_PLAN: &str = "palyra-ledger 2026-11 v1 compromise plan digest";
 /// Key of the read spool, from the ledger key.
 pub const SPOOL: &str = "palyra-ledger 2026-11 v1 read spool key";
 /// Key of the fingerprints of references to secrets, from the ledger key.
 pub const REFERENCE_PRINT: &str = "palyra-ledger 2026-11 v1 reference fingerprint key";
-/// Key of the fingerprints of resolved values, from the ledger key.
+/// Key of the fingerprints that show whether two secret values are equal, from the ledger key.
 pub const VALUE_PRINT: &str = "palyra-ledger 2026-11 v1 value fingerprint key";
-/// Digest of a resolved value, from which its fingerprint is made.
+/// Digest of a secret value, from which its fingerprint is made.
 pub const VALUE_DIGEST: &str = "palyra-ledger 2026-11 v1 resolved value digest";
 /// KEK, from the CA private key, the ledger id and the KEK salt.
 pub const KEK: &str = "palyra-ledger 2026-11 v1 key encryption key";

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{BackendKind, Caller, LedgerId, Scope, ScopePrefix, SecretBytes, SecretPath, SlotId};
+use crate::base::{BackendKind, Caller, KeyedPrint, LedgerId, Scope, ScopePrefix, SecretBytes, SecretPath, SlotId};
 use crate::checkpoint::VerifierKey;
 use crate::crypto::Hash;
 use crate::event::system::EpochCause;
 use crate::inspect::Report;
-use crate::keys::{KeySlot, NewSlot, ValueFingerprint};
+use crate::keys::{KeySlot, NewSlot};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
@@ -268,7 +268,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Envelope`] or [`Error::Journal`] where the version was damaged.
-    pub fn value_fingerprint(&self, target: &SecretPath, version: u32) -> Result<Option<ValueFingerprint>, Error> {
+    pub fn value_fingerprint(&self, target: &SecretPath, version: u32) -> Result<Option<KeyedPrint>, Error> {
         self.core.value_fingerprint(target, version)
     }
 

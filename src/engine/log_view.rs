@@ -101,13 +101,21 @@ impl Entry {
     #[must_use]
     pub fn fields(&self) -> serde_json::Value {
         let mut fields = serde_json::to_value(&self.event).unwrap_or_default();
-        if let Some(map) = fields.as_object_mut()
-            && let Some(envelope) = map.remove("envelope")
-        {
-            let bytes = envelope.as_array().map_or(0, Vec::len);
-            map.insert("envelope_bytes".to_owned(), bytes.into());
+        without_envelope(&mut fields);
+        if let Some(moved) = fields.get_mut("envelopes").and_then(serde_json::Value::as_array_mut) {
+            moved.iter_mut().for_each(without_envelope);
         }
         fields
+    }
+}
+
+/// An envelope's length stands for it.
+fn without_envelope(fields: &mut serde_json::Value) {
+    if let Some(map) = fields.as_object_mut()
+        && let Some(envelope) = map.remove("envelope")
+    {
+        let bytes = envelope.as_array().map_or(0, Vec::len);
+        map.insert("envelope_bytes".to_owned(), bytes.into());
     }
 }
 

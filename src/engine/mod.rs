@@ -62,6 +62,7 @@ pub use config::{
 pub use error::{Away, Error};
 pub use execute::Committed;
 
+pub use crate::keys::value_digest;
 pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
 pub use history::{BranchRecord, LastCheckpoint};
@@ -73,7 +74,7 @@ pub use log_view::{Entry, LogHead, LogView};
 pub use migrate::{Backends, Migration, MigrationPlan};
 pub use pairing_handle::{Greeting, Hello, PairingSession, Receipt as PairingReceipt};
 pub use replay::{Replay, ReplayOptions, ReplayPoint};
-pub use resolutions::{Resolutions, Resolved, value_digest};
+pub use resolutions::{Resolutions, Resolved};
 pub use restore::Restored;
 pub use scan::Scan;
 pub use state_diff::{ChangeKind, StateChange};

@@ -53,10 +53,6 @@ impl Resolved<'_> {
     }
 }
 
-fn half(hash: &Hash) -> KeyedPrint {
-    KeyedPrint::from_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
-}
-
 impl Resolutions {
     pub(super) fn new(core: Arc<Core>, caller: Caller) -> Self {
         let unlocked = core.unlocked();
@@ -83,13 +79,13 @@ impl Resolutions {
         let mut hasher = KeyedHasher::new(&self.keys.0);
         // A hasher takes whatever is written to it.
         let _ = std::fmt::Write::write_fmt(&mut hasher, format_args!("{reference}"));
-        half(&hasher.finish())
+        hasher.finish().print()
     }
 
-    /// Fingerprint of a value, from its digest; see [`value_digest`].
+    /// Fingerprint of a value, from its digest; see [`crate::keys::value_digest`].
     #[must_use]
     pub fn value_print(&self, digest: &Hash) -> KeyedPrint {
-        half(&keyed_hash(&self.keys.1, &[digest.as_bytes()]))
+        keyed_hash(&self.keys.1, &[digest.as_bytes()]).print()
     }
 
     /// Records resolutions as the settings say for reads; refusals are recorded even where reads are not.
@@ -127,10 +123,4 @@ impl Resolutions {
         }
         Ok(())
     }
-}
-
-/// Digest of a value, unkeyed: for whoever resolves where the ledger's keys are not. It never leaves memory.
-#[must_use]
-pub fn value_digest(value: &[u8]) -> Hash {
-    Hash::of(labels::VALUE_DIGEST, &[value])
 }

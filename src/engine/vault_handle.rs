@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::{
-    BackendKind, Caller, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp, limits,
-    prefix_end,
+    BackendKind, Caller, KeyedPrint, Scope, ScopePrefix, SecretBytes, SecretName, SecretPath, StateRead, Timestamp,
+    limits, prefix_end,
 };
 use crate::event::Event;
 use crate::event::vault::{ReadNote, SecretsRead, Versions};
-use crate::keys::{SlotError, ValueFingerprint};
+use crate::keys::SlotError;
 use crate::vault::{
     self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
 };
@@ -629,11 +629,7 @@ impl Core {
     }
 
     /// See [`super::Ledger::value_fingerprint`].
-    pub(super) fn value_fingerprint(
-        &self,
-        target: &SecretPath,
-        version: u32,
-    ) -> Result<Option<ValueFingerprint>, Error> {
+    pub(super) fn value_fingerprint(&self, target: &SecretPath, version: u32) -> Result<Option<KeyedPrint>, Error> {
         let head = vault::find_head(&self.index, &target.scope, &target.name).map_err(VaultError::from)?;
         let Some(head) = head else { return Ok(None) };
         let record = vault::find_version(&self.index, target, &head, version).map_err(VaultError::from)?;

@@ -30,7 +30,7 @@ pub use files::{SlotFiles, create, promote, read, settle, stage};
 pub use ring::{KeyRing, RingEdit};
 pub use slot::{ArgonCost, Credential, KeySlot, NewSlot, SlotKind};
 pub use table::{KeyTable, SlotStatus};
-pub use unlocked::{Kek, Unlocked, ValueFingerprint};
+pub use unlocked::{Kek, Unlocked, value_digest};
 
 /// Parses a key ring from arbitrary bytes; for fuzzing.
 #[doc(hidden)]

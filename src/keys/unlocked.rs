@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 use crate::base::bytes::Reader;
-use crate::base::{LedgerId, Random, SecretBytes, SlotId, limits};
-use crate::crypto::{KEY_LEN, Key, MessageKey, NONCE_LEN, Opener, TAG_LEN, keyed_hash, labels};
+use crate::base::{KeyedPrint, LedgerId, Random, SecretBytes, SlotId, limits};
+use crate::crypto::{Hash, KEY_LEN, Key, MessageKey, NONCE_LEN, Opener, TAG_LEN, keyed_hash, labels};
 
 use super::error::KeysError;
 
@@ -155,11 +155,9 @@ impl Unlocked {
     /// A keyed fingerprint of a secret's value: equal values have equal ones, in this ledger and for ever; to
     /// whoever lacks the keys it says nothing, not even whether a guess is right.
     #[must_use]
-    pub fn value_fingerprint(&self, value: &SecretBytes) -> ValueFingerprint {
-        let hash = keyed_hash(&self.ledger_key().subkey(labels::VALUE_FINGERPRINT), &[value.expose()]);
-        let mut short = [0; 16];
-        short.copy_from_slice(hash.as_bytes().split_at(16).0);
-        ValueFingerprint(short)
+    pub fn value_fingerprint(&self, value: &SecretBytes) -> KeyedPrint {
+        let key = self.ledger_key().subkey(labels::VALUE_PRINT);
+        keyed_hash(&key, &[value_digest(value.expose()).as_bytes()]).print()
     }
 
     /// The device CA's private key (PKCS #8, DER).
@@ -209,20 +207,11 @@ impl Unlocked {
     }
 }
 
-/// What shows whether two values are equal, and nothing else about them: see [`Unlocked::value_fingerprint`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ValueFingerprint([u8; 16]);
-
-impl std::fmt::Display for ValueFingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for ValueFingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ValueFingerprint({self})")
-    }
+/// Digest of a value, unkeyed, from which its fingerprint is made: for whoever resolves where the ledger's keys are
+/// not. It never leaves memory.
+#[must_use]
+pub fn value_digest(value: &[u8]) -> Hash {
+    Hash::of(labels::VALUE_DIGEST, &[value])
 }
 
 /// The key that wraps DEK slots.

@@ -176,6 +176,8 @@ fn fingerprints_stay_through_rotations_and_tell_equal_values() {
     let prints = |ledger: &Ledger| {
         ["a", "b", "c"].map(|name| {
             let resolution = give(ledger, &format!("palyra://global/{name}"));
+            let replayed = ledger.value_fingerprint(&format!("global/{name}").parse().unwrap(), 1).unwrap();
+            assert_eq!(resolution.value_fingerprint, replayed, "one value has one fingerprint, whoever shows it");
             (resolution.fingerprint, resolution.value_fingerprint.unwrap())
         })
     };

@@ -157,6 +157,16 @@ fn every_golden_store_is_whole_for_it_with_and_without_keys() {
 }
 
 /// What a golden store's events say, field by field, was written down when it was made.
+/// What is sealed stands in EXPECTED by its length alone.
+fn by_length(mut event: Value) -> Value {
+    for moved in event.get_mut("envelopes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let fields = moved.as_object_mut().unwrap();
+        let bytes = fields.remove("envelope").unwrap().as_array().unwrap().len();
+        fields.insert("envelope_bytes".to_owned(), bytes.into());
+    }
+    event
+}
+
 #[test]
 fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
     let Some(verifier) = Verifier::find() else { return };
@@ -173,7 +183,11 @@ fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
             let event = &events[seq.parse::<usize>().unwrap()];
             assert_eq!(event["kind"], *kind, "{release}: {line}");
             if let [fields] = fields {
-                assert_eq!(event["event"], serde_json::from_str::<Value>(fields).unwrap(), "{release}: {line}");
+                assert_eq!(
+                    by_length(event["event"].clone()),
+                    serde_json::from_str::<Value>(fields).unwrap(),
+                    "{release}: {line}"
+                );
                 compared += 1;
             }
         }
