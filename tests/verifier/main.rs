@@ -156,6 +156,22 @@ fn every_golden_store_is_whole_for_it_with_and_without_keys() {
     }
 }
 
+/// The state is a second time folded from the events alone, from the document alone.
+#[test]
+fn the_state_root_of_a_vault_is_found_again() {
+    let Some(verifier) = Verifier::find() else { return };
+    let mut found = 0;
+    for release in releases() {
+        let expected = fs::read_to_string(project().join("migrations").join(&release).join("EXPECTED")).unwrap();
+        let (_, report) = verifier.verify(&[], &golden(&release));
+        if let Some(root) = report["state_root"].as_str() {
+            assert_eq!(format!("state root {root}"), expected.lines().next().unwrap(), "{release}");
+            found += 1;
+        }
+    }
+    assert!(found >= 4, "only {found} roots: events of devices and credentials alone may end the fold");
+}
+
 /// What a golden store's events say, field by field, was written down when it was made.
 /// What is sealed stands in EXPECTED by its length alone.
 fn by_length(mut event: Value) -> Value {
@@ -274,6 +290,10 @@ fn a_ledger_of_today_is_whole_and_a_key_that_is_gone_is_missed() {
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["open"]["bytes"], 12);
     assert_eq!(report["secrets"]["shredded"], 1);
+    let own = ledger(&home, &["--format", "json", "log", "verify", "--state"], "");
+    let own: Value = serde_json::from_slice(&own.stdout).unwrap();
+    assert!(own["state_root"].is_string(), "{own}");
+    assert_eq!(report["state_root"], own["state_root"]);
 
     // The key of the first version, in both copies of the table: a hole that no event explains.
     for path in files(&home.join("keys")) {

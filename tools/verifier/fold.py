@@ -1,8 +1,8 @@
 """What the events add up to, as far as this reader follows them.
 
 Folded: versions of secrets and their slots, key ring, epochs, generations, certificates and their
-signatures. Not folded: pairing, devices and service credentials beyond their encoding. Memory grows with the number of secret versions,
-not with their bytes.
+signatures, and the state whose root a checkpoint names. Not folded: pairing, devices and service credentials
+beyond their encoding. Memory grows with the number of secret versions, not with their bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .errors import CannotOpen, Malformed
 from .journal import Frame
 from .keys import Secrets
 from .report import Report
+from .state import State
 
 Name = Tuple[str, str]
 
@@ -58,6 +59,7 @@ class Fold:
         self.ring: Optional[bytes] = None
         self.vault: Dict[Name, Dict[int, Version]] = {}
         self.slots: Set[int] = set()
+        self.state = State()
         self.serials: Set[str] = set()
 
     def take(self, frame: Frame) -> None:
@@ -77,8 +79,21 @@ class Fold:
                 handler(frame, event)
             if "keyring" in event:
                 self.ring = bytes.fromhex(event["keyring"])
+            self._fold(frame, event)
             self.tree.add(frame.hash)
             self.next = frame.seq + 1
+
+    def _fold(self, frame: Frame, event: Dict[str, Any]) -> None:
+        root = event.get("state_root") if frame.kind == 16 and event["size"] == frame.seq else None
+        if root is not None:
+            own = self.state.root()
+            if own is not None and own.hex() != root:
+                self._wrong(frame, "is a checkpoint with another state root than the events before it fold into")
+        try:
+            self.state.take(frame.kind, frame.seq, frame.time, event)
+        except (IndexError, KeyError):
+            self.state.ended = frame.kind
+            self._wrong(frame, "does not fit the state before it")
 
     def _open(self, frame: Frame) -> Optional[Dict[str, Any]]:
         if frame.epoch >= len(self.epoch_keys):
@@ -216,6 +231,8 @@ class Fold:
         shredded = sum(v.shredded is not None for vs in self.vault.values() for v in vs.values())
         self.report.facts["opened"] = self.opened
         self.report.facts["secrets"] = {"names": len(self.vault), "versions": present, "shredded": shredded}
+        root = None if self.stopped else self.state.root()
+        self.report.facts["state_root"] = None if root is None else root.hex()
         if self.stopped:
             self.report.facts["folded_through"] = self.next - 1
             self.report.note(f"what follows event {self.next - 1} is opened but not folded: {self.stopped}")
