@@ -204,8 +204,22 @@ fn watch_signals(events: Sender<Event>) -> std::io::Result<Passed> {
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
-    let leads_session = rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid());
-    Ok(Passed { leads_session })
+    Ok(Passed { leads_session: leads_session() })
+}
+
+/// Whether this process leads its session. In a PID namespace the session may be led from outside and its number be
+/// 0, for which rustix's type has no room: the kernel's own line is read, the numbers of the innermost namespace.
+#[cfg(target_os = "linux")]
+fn leads_session() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let innermost = |name| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next_back();
+    innermost("NSpid:").is_some_and(|process| innermost("NSsid:") == Some(process))
+}
+
+/// Whether this process leads its session.
+#[cfg(not(target_os = "linux"))]
+fn leads_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
 }
 
 /// Whether this process ignores a signal, as the kernel tells: bit 0 is signal 1.

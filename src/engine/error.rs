@@ -10,6 +10,7 @@ use crate::crypto::OpenError;
 use crate::event::CodecError;
 use crate::keys::KeysError;
 use crate::log::{HeadError, JournalError};
+use crate::platform::KeystoreError;
 use crate::projection::IndexError;
 use crate::store::StoreError;
 use crate::vault::{EnvelopeError, VaultError};
@@ -345,6 +346,19 @@ impl std::fmt::Display for Away {
 }
 
 impl Error {
+    /// Whether the backend that holds a value could not be asked for it; if so, whether that is because the keystore
+    /// is locked.
+    #[must_use]
+    pub const fn backend_is_locked(&self) -> Option<bool> {
+        match self {
+            Self::Backend(BackendError::Keystore(KeystoreError::Locked)) => Some(true),
+            Self::Backend(BackendError::Keystore(_) | BackendError::OtherSystem { .. } | BackendError::NoDpapi) => {
+                Some(false)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this is a fault of the storage, after which nothing more may be written (invariant I8).
     pub(super) const fn is_storage_fault(&self) -> bool {
         matches!(

@@ -186,6 +186,10 @@ words! {
         NoField = "no_field",
         /// The field is neither text nor number nor truth value.
         FieldKind = "field_kind",
+        /// The keystore that holds the secret is locked.
+        VaultLocked = "vault_locked",
+        /// The backend that holds the secret does not answer.
+        VaultAway = "vault_away",
     }
 }
 
@@ -213,6 +217,8 @@ impl ResolveReason {
             | Self::ExecOwner
             | Self::ExecMode => ResolveStatus::Blocked,
             Self::VaultDamaged
+            | Self::VaultLocked
+            | Self::VaultAway
             | Self::FileFailed
             | Self::ExecFailed
             | Self::ExecStatus

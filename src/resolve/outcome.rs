@@ -81,6 +81,8 @@ impl Reason {
             ResolveReason::Deleted => "the secret is deleted",
             ResolveReason::Shredded => "the secret's key was destroyed",
             ResolveReason::VaultDamaged => "the secret cannot be opened",
+            ResolveReason::VaultLocked => "the keystore that holds the secret is locked",
+            ResolveReason::VaultAway => "the backend that holds the secret does not answer",
             ResolveReason::EnvNotAllowed => "the variable is not in resolve.env_allow",
             ResolveReason::EnvUnset => "the variable is not set",
             ResolveReason::FileOutside => "the file is below no folder of resolve.file_dirs",

@@ -267,7 +267,14 @@ fn vault_reason(error: Error) -> Result<Reason, Error> {
             let detail = Detail::Vault { what: error.to_string() };
             return Ok(Reason { code: ResolveReason::VaultDamaged, detail });
         }
-        _ => return Err(error),
+        _ => {
+            let code = match error.backend_is_locked() {
+                Some(true) => ResolveReason::VaultLocked,
+                Some(false) => ResolveReason::VaultAway,
+                None => return Err(error),
+            };
+            return Ok(Reason { code, detail: Detail::Vault { what: error.to_string() } });
+        }
     };
     Ok(code.into())
 }

@@ -74,6 +74,41 @@ fn a_reference_to_a_lost_object_says_so_and_is_recorded() {
 }
 
 #[test]
+fn a_reference_whose_keystore_is_locked_or_gone_says_so_and_is_recorded() {
+    let place = Place::new(KEYSTORE);
+    let ledger = place.open();
+    put(&ledger, "a", "one");
+    let caller = Caller::library(Actor::new("resolver").unwrap());
+    let resolver = SecretResolver::new(&ledger, caller, Bound::Every);
+    let reference: SecretRef = "palyra://global/a".parse().unwrap();
+    let reason = || {
+        let resolution = resolver.resolve(&reference).unwrap();
+        assert!(resolution.value.is_none());
+        (resolution.reason.unwrap().code.name(), resolution.status.name())
+    };
+    place.keystore.set_locked(true);
+    assert_eq!(reason(), ("vault_locked", "failed"));
+    place.keystore.set_locked(false);
+    place.keystore.set_absent(true);
+    assert_eq!(reason(), ("vault_away", "failed"));
+    place.keystore.set_absent(false);
+    assert!(resolver.resolve(&reference).unwrap().value.is_some());
+    ledger.flush_reads().unwrap();
+    let mut noted = Vec::new();
+    let read = &mut |entry: palyra_ledger::Entry| {
+        if let Event::ReferencesResolved(event) = entry.event {
+            noted.extend(
+                event.notes.into_iter().map(|note| note.reason.map(palyra_ledger::event::vault::ResolveReason::name)),
+            );
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    ledger.log().read(0, u64::MAX, read).unwrap();
+    noted.sort_unstable();
+    assert_eq!(noted, [None, Some("vault_away"), Some("vault_locked")]);
+}
+
+#[test]
 fn a_damaged_object_is_found() {
     let (place, ledger) = on_files();
     let mut text = place.disk.contents(&object(1)).unwrap();

@@ -81,3 +81,22 @@ fn what_is_ignored_stays_ignored() {
         assert_eq!(mask & 1, 1, "{mode}: {shown}");
     }
 }
+
+/// As in a container: whoever leads our session is outside, and its number is 0 here.
+#[test]
+#[allow(clippy::print_stderr)]
+fn a_session_led_from_outside_of_our_namespace_is_no_fault() {
+    let home = Home::new();
+    let mut probe = Command::new("unshare");
+    home.prepare(&mut probe);
+    if !probe.args(["-rpf", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this machine allows no namespaces of processes");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    home.prepare(&mut command);
+    let ours = env!("CARGO_BIN_EXE_palyra-ledger");
+    command.args(["-rpf", ours, "run", "--env", "A=global/a", "--mask", "--", "sh", "-c", "exit 3"]);
+    let output = crate::finish(command, b"");
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}

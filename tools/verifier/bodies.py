@@ -129,6 +129,7 @@ resolve_reason = _variant(
     "env_unset", "file_outside", "file_missing", "file_link", "file_kind", "file_owner", "file_mode",
     "file_failed", "exec_not_allowed", "exec_kind", "exec_owner", "exec_mode", "exec_failed", "exec_status",
     "exec_timeout", "too_large", "not_json", "no_field", "field_kind",
+    "vault_locked", "vault_away",
 )
 resolution_note = _record(
     ("reference", _fixed(16)), ("source", _variant("vault", "env", "file", "exec")), ("shown", text),

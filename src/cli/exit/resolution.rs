@@ -39,6 +39,8 @@ const fn explain(why: Why) -> (ExitCode, &'static str) {
             (ExitCode::Denied, "--explain shows owner and mode of the program and of its folders")
         }
         Why::VaultDamaged => (ExitCode::Integrity, REPAIR),
+        Why::VaultLocked => (ExitCode::Locked, "unlock the keystore, then run the command again"),
+        Why::VaultAway => (ExitCode::Io, "`palyra-ledger doctor` says what is the matter with the backend"),
         Why::FileFailed => (ExitCode::Io, "look at the file, then run the command again"),
         Why::ExecFailed | Why::ExecStatus => (ExitCode::Io, "run the program by hand in an empty environment"),
         Why::ExecTimeout => (ExitCode::Io, "give it longer: timeout_ms here, or resolve.timeout_ms in config.toml"),
