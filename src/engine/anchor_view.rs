@@ -5,21 +5,16 @@ use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_not
 use crate::inspect::{FindingCode, LogMarks, Outside, Report};
 use crate::store::Medium;
 
-use super::anchors::{AnchorState, file_name, read_files};
-use super::config::AnchorSettings;
+use super::anchor_places::{Place, Places};
+use super::anchors::AnchorState;
 use super::core::{Core, Layout};
 use super::error::Error;
 use super::history;
 
-/// What stands outside of a ledger, for a verification: the anchor files of the settings, and those that the
-/// log says were used.
-pub fn outside(
-    medium: &dyn Medium,
-    settings: &AnchorSettings,
-    by: Option<&VerifierKey>,
-    used: &[String],
-) -> Vec<(String, Outside)> {
-    let found = read_files(medium, settings, by).into_iter().filter_map(|(anchor, state)| {
+/// What stands outside of a ledger, for a verification: the anchors of the settings, and those that the log says
+/// were used.
+pub fn outside(places: &Places<'_>, by: Option<&VerifierKey>, used: &[String]) -> Vec<(String, Outside)> {
+    let found = places.states(by).into_iter().filter_map(|(anchor, state)| {
         let held = match state {
             AnchorState::Holds(signed) => Outside::Holds(signed),
             AnchorState::Unusable(why) => Outside::Unusable(why),
@@ -31,8 +26,9 @@ pub fn outside(
         Some((anchor, held))
     });
     let mut all: Vec<(String, Outside)> = found.collect();
-    for anchor in used.iter().filter(|anchor| anchor.starts_with("file:")) {
-        if !settings.files.iter().any(|path| file_name(path) == *anchor) {
+    let configured: Vec<String> = places.configured().into_iter().map(Place::name).collect();
+    for anchor in used.iter().filter(|anchor| places.named(anchor).is_some()) {
+        if !configured.contains(anchor) {
             let why = "the log says that it was used, but config.toml does not name it".to_owned();
             all.push((anchor.clone(), Outside::Absent(why)));
         }

@@ -4,17 +4,15 @@
 //! What it holds is replaced only where it fits; what does not fit is evidence and stays.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use crate::base::{Caller, Timestamp, limits};
+use crate::base::{Caller, Timestamp};
 use crate::checkpoint::{Branch, Checkpoint, Fit, NoteError, SignedCheckpoint, VerifierKey, fit, keep, split_notes};
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::system::{AnchorConflict, AnchorPlaced, ConflictCause};
 use crate::log::Journal;
-use crate::store::Medium;
 
-use super::config::AnchorSettings;
+use super::anchor_places::{Place, Places, newest};
 use super::core::Core;
 use super::error::Error;
 use super::history;
@@ -54,44 +52,6 @@ pub struct Placing {
     pub anchor: String,
     /// Why it is not there, where it is not.
     pub failure: Option<String>,
-}
-
-/// The anchor's name in the log.
-pub fn file_name(path: &Path) -> String {
-    format!("file:{}", path.display())
-}
-
-/// Reads the newest note of an anchor's bytes; without a key one that is signed by the key that it names.
-pub fn newest(bytes: &[u8], by: Option<&VerifierKey>) -> AnchorState {
-    let (notes, _) = split_notes(bytes);
-    let Some(note) = notes.last() else { return AnchorState::Unusable(NoteError::Form) };
-    let read = match by {
-        Some(by) => SignedCheckpoint::verify(note, by),
-        None => SignedCheckpoint::parse(note),
-    };
-    read.map_or_else(AnchorState::Unusable, |signed| AnchorState::Holds(Box::new(signed)))
-}
-
-fn read_file(medium: &dyn Medium, path: &Path) -> Result<Option<Vec<u8>>, String> {
-    match medium.read_all(path, limits::ANCHOR_BYTES_MAX) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// What each anchor file holds.
-pub fn read_files(
-    medium: &dyn Medium,
-    settings: &AnchorSettings,
-    by: Option<&VerifierKey>,
-) -> Vec<(String, AnchorState)> {
-    let read = |path: &std::path::PathBuf| match read_file(medium, path) {
-        Ok(Some(bytes)) => newest(&bytes, by),
-        Ok(None) => AnchorState::Absent,
-        Err(why) => AnchorState::Unreachable(why),
-    };
-    settings.files.iter().map(|path| (file_name(path), read(path))).collect()
 }
 
 /// The hash of an event that the journal holds.
@@ -164,7 +124,8 @@ impl Core {
     /// Every anchor that the settings or the log name, as it is now.
     pub(super) fn anchors(&self) -> Result<Vec<AnchorStatus>, Error> {
         let by = self.checkpoint_key()?;
-        let found = read_files(&*self.medium, &self.settings.anchors, Some(&by));
+        let places = self.anchor_places();
+        let found = places.states(Some(&by));
         let mut all: Vec<AnchorStatus> =
             found.into_iter().map(|(anchor, state)| self.status(anchor, state, true)).collect::<Result<_, _>>()?;
         let placed = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
@@ -172,13 +133,9 @@ impl Core {
             match all.iter_mut().find(|status| status.anchor == anchor) {
                 Some(status) => status.placed = Some(record.event),
                 None => {
-                    // A file that the settings name no more can still be read; a device comes by itself.
-                    let state = match anchor.strip_prefix("file:").map(|path| read_file(&*self.medium, Path::new(path)))
-                    {
-                        Some(Ok(Some(bytes))) => newest(&bytes, Some(&by)),
-                        Some(Err(why)) => AnchorState::Unreachable(why),
-                        Some(Ok(None)) | None => AnchorState::Absent,
-                    };
+                    // A place that the settings name no more can still be read; a device comes by itself.
+                    let place = places.named(&anchor);
+                    let state = place.map_or(AnchorState::Absent, |place| places.state(place, Some(&by)));
                     let mut status = self.status(anchor, state, false)?;
                     status.placed = Some(record.event);
                     all.push(status);
@@ -188,18 +145,28 @@ impl Core {
         Ok(all)
     }
 
-    /// Puts a checkpoint to every anchor file; returns what became of it, and how many events record it.
+    pub(super) fn anchor_places(&self) -> Places<'_> {
+        Places {
+            medium: &*self.medium,
+            keystore: &*self.outside.keystore,
+            ledger: Some(self.ledger_id),
+            settings: &self.settings.anchors,
+        }
+    }
+
+    /// Puts a checkpoint to every anchor of the settings; returns what became of it, and how many events record it.
     pub(super) fn place(&self, signed: &SignedCheckpoint) -> Result<(Vec<Placing>, u64), Error> {
         let (mut placings, mut events) = (Vec::new(), Vec::new());
-        if self.settings.anchors.files.is_empty() {
+        let places = self.anchor_places().configured();
+        if places.is_empty() {
             return Ok((placings, 0));
         }
         let by = self.checkpoint_key()?;
         let known = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
         let known: BTreeSet<&str> = known.iter().map(|(anchor, _)| anchor.as_str()).collect();
-        for path in &self.settings.anchors.files {
-            let anchor = file_name(path);
-            let failure = match self.place_in(path, &anchor, signed, &by)? {
+        for place in places {
+            let anchor = place.name();
+            let failure = match self.place_in(place, &anchor, signed, &by)? {
                 Ok(()) => None,
                 Err((what, conflict)) => {
                     events.extend(conflict.map(Event::AnchorConflict));
@@ -221,12 +188,13 @@ impl Core {
 
     fn place_in(
         &self,
-        path: &Path,
+        place: Place<'_>,
         anchor: &str,
         signed: &SignedCheckpoint,
         by: &VerifierKey,
     ) -> Result<Result<(), (String, Option<AnchorConflict>)>, Error> {
-        let bytes = match read_file(&*self.medium, path) {
+        let places = self.anchor_places();
+        let bytes = match places.read(place) {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(why) => return Ok(Err((why, None))),
         };
@@ -247,7 +215,7 @@ impl Core {
         }
         let (held, _) = split_notes(&bytes);
         // An anchor's disk is not the ledger's: a failure there is told and ends nothing.
-        Ok(self.medium.write_atomic(path, &keep(&held, signed.note())).map_err(|error| (error.to_string(), None)))
+        Ok(places.write(place, &keep(&held, signed.note())).map_err(|why| (why, None)))
     }
 
     /// Compares a note that somebody outside kept, and records a conflict.

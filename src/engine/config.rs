@@ -74,6 +74,8 @@ impl Default for CheckpointSettings {
 pub struct AnchorSettings {
     /// Files, on another disk or machine at best. They are compared at every opening.
     pub files: Vec<PathBuf>,
+    /// Also the operating system's keystore: another place than this disk, where the user's session unlocks it.
+    pub keystore: bool,
 }
 
 impl AnchorSettings {

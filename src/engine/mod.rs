@@ -7,6 +7,7 @@
 //! The library is blocking: a write returns when it is durable. From async code, call it on a
 //! blocking thread (`tokio::task::spawn_blocking`); every handle is `Send + Sync` and cheap to clone.
 
+mod anchor_places;
 mod anchor_view;
 mod anchors;
 mod auth_handle;

@@ -15,8 +15,9 @@ use crate::event::system::JournalRestored;
 use crate::inspect::{FindingCode, LogMarks, Report, compare_outside, verify_files, verify_files_with};
 use crate::log::frame::{self, Frame};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
-use crate::store::{Medium, SledWitness, StoreError, StoreOp, Witness};
+use crate::store::{Medium, OpenMode, SledWitness, StoreError, StoreOp, Witness};
 
+use super::anchor_places::Places;
 use super::anchor_view;
 use super::config::Config;
 use super::core::Layout;
@@ -199,6 +200,14 @@ impl Restorer<'_> {
     }
 }
 
+/// Whose journal this is, as its first segment says.
+fn named_by_first_segment(medium: &dyn Medium, layout: &Layout) -> Option<LedgerId> {
+    let file = medium.open(&layout.journal().join(segment::file_name(0)), OpenMode::Read).ok()?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    file.read_at(0, &mut bytes).ok()?;
+    SegmentHeader::parse(&bytes).ok().map(|header| header.ledger_id)
+}
+
 /// The files and the anchors that the settings name. Without a key a note says only that it is whole: who made it,
 /// whoever knows the ledger's public key must judge.
 fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
@@ -207,7 +216,13 @@ fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
         Some(settings) => settings.clone(),
         None => super::home::settings(medium, layout).unwrap_or_default(),
     };
-    let held = anchor_view::outside(medium, &settings.anchors, None, &[]);
+    let places = Places {
+        medium,
+        keystore: &*config.keystore,
+        ledger: named_by_first_segment(medium, layout),
+        settings: &settings.anchors,
+    };
+    let held = anchor_view::outside(&places, None, &[]);
     let copies = anchor_view::copies(medium, layout, None);
     let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
     let mut marks = LogMarks::new(sizes);

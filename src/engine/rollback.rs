@@ -10,7 +10,8 @@ use crate::event::{Event, Kind};
 use crate::keys::Unlocked;
 use crate::log::{Head, Journal, Last};
 
-use super::anchors::{AnchorState, hash_at, read_files};
+use super::anchor_places::Places;
+use super::anchors::{AnchorState, hash_at};
 use super::config::{AnchorSettings, Config};
 use super::error::Error;
 use super::open::decode_frame;
@@ -55,11 +56,12 @@ pub fn compare_at_opening(
     journal: &Journal,
     last: Option<u64>,
 ) -> Result<Option<GivenUp>, Error> {
-    let Some(last) = last.filter(|_| !settings.files.is_empty()) else { return Ok(None) };
+    let places = Places { medium: &*config.medium, keystore: &*config.keystore, ledger: Some(ledger_id), settings };
+    let Some(last) = last.filter(|_| !places.configured().is_empty()) else { return Ok(None) };
     let by = verifier(ledger_id, signing_key(unlocked.ledger_key())?.public());
     let mut known = None;
     let mut furthest: Option<GivenUp> = None;
-    for (anchor, state) in read_files(&*config.medium, settings, Some(&by)) {
+    for (anchor, state) in places.states(Some(&by)) {
         let AnchorState::Holds(signed) = state else { continue };
         let checkpoint = signed.checkpoint();
         let ends = checkpoint.size - 1;

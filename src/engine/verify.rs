@@ -33,7 +33,7 @@ impl Core {
         let unlocked = self.unlocked();
         let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
         let by = self.checkpoint_key()?;
-        let held = anchor_view::outside(&*self.medium, &self.settings.anchors, Some(&by), &self.anchors_used()?);
+        let held = anchor_view::outside(&self.anchor_places(), Some(&by), &self.anchors_used()?);
         let copies = anchor_view::copies(&*self.medium, &self.layout, Some(&by));
         let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
         let branches = history::branches(&self.index).unwrap_or_default();

@@ -396,3 +396,38 @@ fn a_command_uses_the_session_of_the_daemon_that_serves_its_ledger() {
     daemon.wait().unwrap();
     assert_eq!(desktop.get("global/a"), "one");
 }
+
+#[test]
+fn a_real_keystore_knows_of_a_home_that_was_put_back() {
+    if !is_there() {
+        return;
+    }
+    let mut desktop = Desktop::unlocked();
+    let ledger = desktop.init(&[]);
+    std::fs::write(desktop.home().join("config.toml"), "[anchors]\nkeystore = true\n").unwrap();
+    let copy = desktop.dir.path().join("copy");
+    let copied = Command::new("cp").arg("-a").arg(desktop.home()).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    desktop.set("global/a", CANARY, 0);
+    let note = desktop.run(&["log", "checkpoint"], 0);
+    let kept = desktop.lookup(&format!("{ledger}/anchors"), "checkpoint");
+    assert_eq!(
+        String::from_utf8(kept.clone()).unwrap().trim_end(),
+        note.split("\n\n").take(2).collect::<Vec<_>>().join("\n\n").trim_end()
+    );
+    desktop.run(&["log", "verify", "--anchored"], 0);
+
+    std::fs::remove_dir_all(desktop.home()).unwrap();
+    std::fs::rename(&copy, desktop.home()).unwrap();
+    let said = desktop.run(&["secrets", "list"], 16);
+    assert!(said.contains("keystore"), "{said}");
+    desktop.lock();
+    desktop.run(&["log", "verify", "--anchored"], 17);
+    desktop.stop_keyring();
+    let said = desktop.run(&["log", "anchors"], 17);
+    assert!(said.contains("keystore"), "{said}");
+    desktop.start_keyring();
+    desktop.run(&["log", "accept-rollback", "--yes", "--reason", "put back on purpose"], 0);
+    desktop.run(&["log", "verify", "--anchored"], 0);
+    assert_ne!(desktop.lookup(&format!("{ledger}/anchors"), "checkpoint"), kept);
+}

@@ -1,12 +1,14 @@
 //! Checkpoints, anchors and branches: what was cut off, put back or rewritten shows against what is kept outside.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use palyra_ledger::checkpoint::{SignedCheckpoint, split_notes};
 use palyra_ledger::inspect::{FindingCode, verify_files};
-use palyra_ledger::testing::{ManualClock, SimDisk, for_every_cut};
+use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk, for_every_cut};
 use palyra_ledger::{
-    AnchorState, AuditReads, Config, Error, Ledger, NewSlot, PutOptions, ReplayPoint, Scope, Settings, VerifyOptions,
+    AnchorSettings, AnchorState, AuditReads, Config, Error, Ledger, NewSlot, PutOptions, ReplayPoint, Scope, Settings,
+    VerifyOptions,
 };
 
 use super::common::{bytes, get, name, put, settings, simulated};
@@ -164,6 +166,70 @@ fn a_copy_from_before_any_event_is_refused_and_says_what_is_missing() {
         // Without the anchor nobody can tell: that is what it is for.
         assert!(verify_files(&rolled_back, Path::new("/home"), None).unwrap().ok);
     }
+}
+
+/// Anchored in the system's keystore and nowhere else.
+fn in_keystore(disk: &SimDisk, keystore: &MemoryKeystore, seed: u64, clock: &ManualClock) -> Config {
+    let mut settings = anchored(0);
+    settings.anchors = AnchorSettings { files: Vec::new(), keystore: true };
+    simulated(disk.clone(), seed, clock).settings(settings).keystore(Arc::new(keystore.clone()))
+}
+
+#[test]
+fn the_keystore_knows_what_a_copy_has_lost_and_its_absence_ends_nothing() {
+    let clock = ManualClock::default();
+    let (disk, keystore) = (disk(&clock), MemoryKeystore::default());
+    let older = disk.snapshot();
+    let ledger = Ledger::open(in_keystore(&disk, &keystore, 2, &clock)).unwrap();
+    put(&ledger, "key", "value");
+    let made = ledger.checkpoint().unwrap();
+    assert_eq!((made.anchors[0].anchor.as_str(), &made.anchors[0].failure), ("keystore", &None));
+    let anchors = ledger.anchors().unwrap();
+    assert_eq!(anchors[0].state, AnchorState::Holds(Box::new(made.signed.clone())));
+    assert_eq!(found(&ledger), []);
+    keystore.set_locked(true);
+    put(&ledger, "key", "more");
+    assert_eq!(ledger.checkpoint().unwrap().anchors[0].failure.as_deref(), Some("the keystore is locked"));
+    assert_eq!(found(&ledger), [FindingCode::AnchorAbsent]);
+    keystore.set_locked(false);
+    let size = ledger.checkpoint().unwrap().signed.checkpoint().size;
+    ledger.close().unwrap();
+    // One item, whose account names the ledger; nothing of it is secret.
+    let items = keystore.items();
+    let (account, _) = items.first_key_value().unwrap();
+    assert_eq!((items.len(), account.split_once('/').unwrap().1), (1, "anchors/checkpoint"));
+
+    let end = 0;
+    match Ledger::open(in_keystore(&older.snapshot(), &keystore, 3, &clock)) {
+        Err(Error::RolledBack { anchor, last, through }) => {
+            assert_eq!((anchor.as_str(), last, through), ("keystore", end, size - 1));
+        }
+        other => panic!("{other:?}"),
+    }
+    let report = Ledger::examine(&in_keystore(&older, &keystore, 3, &clock)).unwrap();
+    assert!(report.findings.iter().any(|finding| finding.code == FindingCode::AnchorLost), "{report:?}");
+    let branch = Ledger::start_branch(in_keystore(&older.snapshot(), &keystore.snapshot(), 4, &clock)).unwrap();
+    assert_eq!(branch.branches().unwrap()[0].anchor, "keystore");
+    assert_eq!(found(&branch), []);
+    drop(branch);
+
+    // Settings that no longer name it: the log does.
+    let mut plain = simulated(disk.clone(), 5, &clock).settings(settings(AuditReads::Batched));
+    plain = plain.keystore(Arc::new(keystore.clone()));
+    let ledger = Ledger::open(plain).unwrap();
+    assert_eq!(found(&ledger), [FindingCode::AnchorAbsent]);
+    assert!(matches!(ledger.anchors().unwrap()[0].state, AnchorState::Holds(_)));
+    ledger.close().unwrap();
+
+    // What another program put there is evidence: it stays.
+    keystore.tamper(account, Some(b"nonsense"));
+    let ledger = Ledger::open(in_keystore(&disk, &keystore, 6, &clock)).unwrap();
+    put(&ledger, "key", "goes on");
+    assert!(ledger.checkpoint().unwrap().anchors[0].failure.is_some());
+    assert_eq!(keystore.items()[account], b"nonsense");
+    assert_eq!(found(&ledger), [FindingCode::AnchorUnusable]);
+    keystore.set_absent(true);
+    assert!(Ledger::examine(&in_keystore(&disk, &keystore, 7, &clock)).is_ok());
 }
 
 #[test]

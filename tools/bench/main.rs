@@ -11,6 +11,7 @@ mod backends;
 mod credentials;
 mod devices;
 mod endpoint;
+mod forensic;
 mod group;
 mod homes;
 mod machine;
@@ -93,6 +94,8 @@ enum Bench {
     Replay,
     /// Looking through the whole log.
     Query,
+    /// The forensic tool as whole processes.
+    Forensic,
     /// Bytes on disk.
     Disk,
     /// Handshakes, issuance, pairings and revocations.
@@ -224,6 +227,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Query) {
         add(reading::query(&plan)?);
+    }
+    if wanted(Bench::Forensic) {
+        add(forensic::tool(&plan)?);
     }
     if wanted(Bench::PutScale) {
         add(scale::put(&plan)?);

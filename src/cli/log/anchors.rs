@@ -143,7 +143,7 @@ pub fn list(invocation: &Invocation) -> Result<(), Failure> {
     if out.is_json() {
         out.json(&json!({"anchors": rows}))?;
     } else if anchors.is_empty() {
-        out.line("no anchors: name files on another disk under `[anchors]` in config.toml")?;
+        out.line("no anchors: name files on another disk, or `keystore = true`, under `[anchors]` in config.toml")?;
     }
     if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
 }

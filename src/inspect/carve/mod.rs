@@ -85,7 +85,7 @@ impl Found {
         self.bytes_with(sources, &mut None)
     }
 
-    fn bytes_with(&self, sources: &[Source<'_>], opened: &mut Opened) -> Result<Vec<u8>, StoreError> {
+    fn bytes_with(&self, sources: &[Source<'_>], opened: &mut Option<Opened>) -> Result<Vec<u8>, StoreError> {
         read_extents(sources, &self.extents, opened)
     }
 }
@@ -159,21 +159,54 @@ pub fn carve(sources: &[Source<'_>], progress: &(dyn Fn(u64) + Sync)) -> Harvest
     harvest
 }
 
-/// The source that was read last: frames that follow each other mostly lie in one.
-type Opened = Option<(u32, Box<dyn MediumFile>)>;
+/// Bytes read at once where stretches follow each other.
+const READ_AHEAD: usize = 1024 * 1024;
 
-fn read_extents(sources: &[Source<'_>], extents: &[Extent], opened: &mut Opened) -> Result<Vec<u8>, StoreError> {
+/// The source that was read last, and what was read ahead of it: frames that follow each other mostly lie so.
+struct Opened {
+    source: u32,
+    file: Box<dyn MediumFile>,
+    bytes: Vec<u8>,
+    /// Where these lie in the source.
+    from: u64,
+}
+
+impl Opened {
+    /// Adds a stretch to bytes; where the source ends before it, what there is.
+    fn read(&mut self, extent: &Extent, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        let len = extent.len as usize;
+        if self.held(extent).is_none() {
+            let follows = self.from + self.bytes.len() as u64 >= extent.offset && self.from <= extent.offset;
+            self.bytes.resize(if follows { len.max(READ_AHEAD) } else { len }, 0);
+            let got = self.file.read_at(extent.offset, &mut self.bytes)?;
+            self.bytes.truncate(got);
+            self.from = extent.offset;
+        }
+        into.extend_from_slice(self.held(extent).unwrap_or(&self.bytes));
+        Ok(())
+    }
+
+    fn held(&self, extent: &Extent) -> Option<&[u8]> {
+        let at = usize::try_from(extent.offset.checked_sub(self.from)?).ok()?;
+        self.bytes.get(at..at.checked_add(extent.len as usize)?)
+    }
+}
+
+fn read_extents(
+    sources: &[Source<'_>],
+    extents: &[Extent],
+    opened: &mut Option<Opened>,
+) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     for extent in extents {
         let Some(source) = usize::try_from(extent.source).ok().and_then(|at| sources.get(at)) else { continue };
-        if opened.as_ref().is_none_or(|(number, _)| *number != extent.source) {
-            *opened = Some((extent.source, source.evidence.open(source.path, OpenMode::Read)?));
+        if opened.as_ref().is_none_or(|opened| opened.source != extent.source) {
+            let file = source.evidence.open(source.path, OpenMode::Read)?;
+            *opened = Some(Opened { source: extent.source, file, bytes: Vec::new(), from: 0 });
         }
-        let Some((_, file)) = opened else { continue };
-        let from = bytes.len();
-        bytes.resize(from + extent.len as usize, 0);
-        let got = file.read_at(extent.offset, bytes.get_mut(from..).unwrap_or_default())?;
-        bytes.truncate(from + got);
+        if let Some(opened) = opened {
+            opened.read(extent, &mut bytes)?;
+        }
     }
     Ok(bytes)
 }

@@ -44,7 +44,7 @@ const CHUNK_LEN: u32 = CHUNK as u32;
 
 struct Search<'a> {
     sources: &'a [Source<'a>],
-    opened: Opened,
+    opened: Option<Opened>,
     head: &'a HeadPiece,
     total: usize,
     /// Pieces of frames of this length, in order of place.

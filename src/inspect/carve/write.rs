@@ -1,7 +1,7 @@
 //! What was carved, as files: segments that every reader of a journal reads, and what has no place in them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -63,49 +63,60 @@ fn create(path: &Path) -> Result<File, StoreError> {
     made.map_err(|error| StoreError::new(StoreOp::Open, path, error))
 }
 
+/// Bytes that go into a file and its digest at once: small pieces make hashing slow.
+const WRITE_BYTES: usize = 1024 * 1024;
+
 /// One segment under way.
 struct Open {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
     digest: Hasher,
     header: SegmentHeader,
     bytes: u64,
+    pending: Vec<u8>,
 }
 
 impl Open {
     fn begin(journal: &Path, found: &Found) -> Result<Self, StoreError> {
         let path = journal.join(segment::file_name(found.seq));
         let header = SegmentHeader { ledger_id: found.ledger_id, first_seq: found.seq, prev: found.prev };
-        let file = BufWriter::new(create(&path)?);
-        let mut open = Self { path, file, digest: segment::digest(), header, bytes: 0 };
+        let file = create(&path)?;
+        let mut open = Self { path, file, digest: segment::digest(), header, bytes: 0, pending: Vec::new() };
         open.put(&header.encode())?;
         Ok(open)
     }
 
-    fn failed(&self, error: io::Error) -> StoreError {
-        StoreError::new(StoreOp::Write, &self.path, error)
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.bytes += bytes.len() as u64;
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|error| StoreError::new(StoreOp::Write, &self.path, error))
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.digest.update(&self.pending);
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let written = self.file.write_all(&self.pending);
+        self.pending.clear();
+        written.map_err(|error| StoreError::new(StoreOp::Write, &self.path, error))
     }
 
     fn close(mut self, last: &Found, trailer: bool, written: &mut Vec<Written>) -> Result<(), StoreError> {
+        self.flush()?;
         if trailer {
-            let bytes = SegmentTrailer {
+            let trailer = SegmentTrailer {
                 ledger_id: self.header.ledger_id,
                 first_seq: self.header.first_seq,
                 last_seq: last.seq,
                 frames_len: self.bytes - SEGMENT_HEADER_LEN as u64,
                 last_hash: last.hash,
                 digest: self.digest.finish(),
-            }
-            .encode();
-            self.file.write_all(&bytes).map_err(|error| self.failed(error))?;
+            };
+            self.pending.extend_from_slice(&trailer.encode());
+            self.write()?;
         }
-        self.file.flush().map_err(|error| self.failed(error))?;
         let name = segment::file_name(self.header.first_seq);
         written.push(Written { path: format!("journal/{name}"), first: self.header.first_seq, last: last.seq });
         Ok(())
