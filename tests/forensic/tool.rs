@@ -285,6 +285,41 @@ fn carved_events_and_keys_make_a_ledger_that_opens() {
 }
 
 #[test]
+fn envelopes_beside_the_log_come_along_and_a_lost_one_is_missed() {
+    let scene = Scene { dir: tempfile::tempdir().unwrap() };
+    scene.ledger(&["init", "--backend", "encrypted_file"], b"");
+    for name in ["one", "two"] {
+        scene.ledger(&["secrets", "set", &format!("global/{name}"), "--stdin"], CANARY.as_bytes());
+    }
+    let home = scene.home();
+    let rebuilt = |name: &str| {
+        let new = scene.path(name);
+        scene.run(&["rebuild", home.to_str().unwrap(), "-o", &new], 0);
+        move |words: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
+            let output = command.env_clear().args(["--home", &new]).args(words).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        }
+    };
+    let whole = rebuilt("whole");
+    assert_eq!(whole(&["log", "verify", "--state", "--backend"]).0, Some(0));
+    assert_eq!(whole(&["secrets", "get", "global/two", "--reveal"]), (Some(0), CANARY.to_owned()));
+    let mut objects = Vec::new();
+    for shelf in std::fs::read_dir(home.join("objects")).unwrap() {
+        objects.extend(std::fs::read_dir(shelf.unwrap().path()).unwrap().map(|object| object.unwrap().path()));
+    }
+    objects.sort();
+    assert_eq!(objects.len(), 2);
+    std::fs::remove_file(&objects[1]).unwrap();
+    let less = rebuilt("less");
+    let (code, said) = less(&["log", "verify", "--state", "--backend"]);
+    assert_eq!(code, Some(15), "{said}");
+    let values: Vec<_> =
+        ["one", "two"].map(|name| less(&["secrets", "get", &format!("global/{name}"), "--reveal"]).0).into();
+    assert_eq!(values.iter().filter(|code| **code == Some(0)).count(), 1, "{values:?}");
+}
+
+#[test]
 fn exit_codes_say_what_was_found() {
     let scene = Scene::new();
     let home = scene.home();
