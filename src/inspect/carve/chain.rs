@@ -1,9 +1,6 @@
 //! Chains: which of the found frames follow each other, and what is missing between them.
 
-use std::collections::HashMap;
-
 use crate::base::LedgerId;
-use crate::crypto::Hash;
 use crate::log::frame;
 
 use super::Found;
@@ -50,14 +47,20 @@ pub fn chains(frames: &[Found]) -> Vec<Chain> {
 
 fn one(frames: &[Found], range: std::ops::Range<usize>) -> Chain {
     let ledger_id = frames.get(range.start).map_or(LedgerId::from_bytes([0; 16]), |found| found.ledger_id);
-    let next = followers(frames, &range);
-    let led: std::collections::HashSet<usize> = next.values().copied().collect();
+    let begin = range.start;
+    let next = followers(frames.get(range.clone()).unwrap_or_default());
+    let mut led = vec![false; next.len()];
+    for one in next.iter().flatten() {
+        if let Some(led) = led.get_mut(*one) {
+            *led = true;
+        }
+    }
     // A stretch begins where no frame leads. The longer one is taken where several claim the same numbers.
-    let mut runs: Vec<Run> = range
-        .clone()
-        .filter(|at| !led.contains(at))
+    let mut runs: Vec<Run> = (0..next.len())
+        .filter(|at| led.get(*at) == Some(&false))
         .map(|at| {
-            let line: Vec<usize> = std::iter::successors(Some(at), |at| next.get(at).copied()).collect();
+            let line = std::iter::successors(Some(at), |at| next.get(*at).copied().flatten());
+            let line: Vec<usize> = line.map(|at| begin + at).collect();
             let seq = |at: Option<&usize>| at.and_then(|at| frames.get(*at)).map_or(0, |found| found.seq);
             Run { first: seq(line.first()), last: seq(line.last()), frames: line }
         })
@@ -90,25 +93,38 @@ fn one(frames: &[Found], range: std::ops::Range<usize>) -> Chain {
     Chain { ledger_id, runs: kept, conflicts, gaps, proven }
 }
 
-/// For every frame the one that follows it; of several, the one whose line goes on longest.
-fn followers(frames: &[Found], range: &std::ops::Range<usize>) -> HashMap<usize, usize> {
-    let by_hash: HashMap<Hash, usize> =
-        range.clone().filter_map(|at| frames.get(at).map(|found| (found.hash, at))).collect();
-    let mut length: HashMap<usize, u64> = HashMap::new();
-    let mut next: HashMap<usize, usize> = HashMap::new();
+/// For every frame of one ledger the one that follows it; of several, the one whose line goes on longest.
+fn followers(frames: &[Found]) -> Vec<Option<usize>> {
+    let mut next: Vec<Option<usize>> = vec![None; frames.len()];
+    let mut length: Vec<u64> = vec![0; frames.len()];
     // From the end: how long a line goes on is known before anything leads into it.
-    for at in range.clone().rev() {
-        let Some(found) = frames.get(at) else { continue };
-        let own = next.get(&at).and_then(|next| length.get(next)).copied().unwrap_or(0) + 1;
-        length.insert(at, own);
-        let Some(&before) = by_hash.get(&found.prev) else { continue };
-        let leads = frames.get(before).is_some_and(|other| other.seq.checked_add(1) == Some(found.seq));
-        let longest = next.get(&before).and_then(|rival| length.get(rival)).is_none_or(|rival| own >= *rival);
-        if leads && longest {
-            next.insert(before, at);
+    for (at, found) in frames.iter().enumerate().rev() {
+        let after = next.get(at).copied().flatten();
+        let own = after.and_then(|after| length.get(after)).copied().unwrap_or(0) + 1;
+        if let Some(length) = length.get_mut(at) {
+            *length = own;
+        }
+        let Some(before) = leader(frames, at, found) else { continue };
+        let rival = next.get(before).copied().flatten().and_then(|rival| length.get(rival));
+        if rival.is_none_or(|rival| own >= *rival)
+            && let Some(next) = next.get_mut(before)
+        {
+            *next = Some(at);
         }
     }
     next
+}
+
+/// Where the frame stands that another names as the one before it. They are in order of number and hash, so that it
+/// mostly stands right before.
+fn leader(frames: &[Found], at: usize, found: &Found) -> Option<usize> {
+    let seq = found.seq.checked_sub(1)?;
+    let is_it = |other: &Found| (other.seq, other.hash) == (seq, found.prev);
+    let beside = at.checked_sub(1)?;
+    if frames.get(beside).is_some_and(is_it) {
+        return Some(beside);
+    }
+    frames.get(..at)?.binary_search_by(|other| (other.seq, other.hash).cmp(&(seq, found.prev))).ok()
 }
 
 fn whole_batches(frames: &[Found], run: &Run) -> u64 {
@@ -119,6 +135,7 @@ fn whole_batches(frames: &[Found], run: &Run) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Hash;
     use crate::inspect::carve::Extent;
 
     fn found(seq: u64, hash: u8, prev: Hash) -> Found {
