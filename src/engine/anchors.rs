@@ -128,8 +128,8 @@ impl Core {
         let found = places.states(Some(&by));
         let mut all: Vec<AnchorStatus> =
             found.into_iter().map(|(anchor, state)| self.status(anchor, state, true)).collect::<Result<_, _>>()?;
-        let placed = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
-        for (anchor, record) in placed {
+        let used = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
+        for (anchor, record) in used {
             match all.iter_mut().find(|status| status.anchor == anchor) {
                 Some(status) => status.placed = Some(record.event),
                 None => {

@@ -67,7 +67,7 @@ pub use crate::keys::value_digest;
 pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
 pub use history::{BranchRecord, LastCheckpoint};
-pub(crate) use home::write_markers;
+pub(crate) use home::{FORMAT, write_markers};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};
 pub use lock::LockError;

@@ -17,6 +17,7 @@ pub fn key_files(medium: &dyn Medium, dir: &Path, ledger_id: Option<LedgerId>) -
     let ring = match keys::read(medium, dir) {
         Ok((Some(ring), _) | (None, Some(ring))) => ring,
         Ok((None, None)) => return Vec::new(),
+        Err(KeysError::Store(error)) => return vec![Finding::new(FindingCode::Unreadable, None, error.to_string())],
         Err(error) => {
             let what = format!("the key ring does not read: {error}");
             return vec![Finding::new(FindingCode::KeyringDiffers, None, what)];
@@ -28,6 +29,9 @@ pub fn key_files(medium: &dyn Medium, dir: &Path, ledger_id: Option<LedgerId>) -
     }
     match KeyTable::open(medium, dir, ring.ledger_id(), ring.table_generation(), false) {
         Ok(table) => slots(&table),
+        Err(KeysError::Store(error)) if !error.is_not_found() => {
+            vec![Finding::new(FindingCode::Unreadable, None, error.to_string())]
+        }
         Err(error @ KeysError::Foreign { .. }) => {
             vec![Finding::new(FindingCode::ForeignFrame, None, error.to_string())]
         }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::base::limits::CHECKPOINT_FILE_MAX;
 use crate::checkpoint::VerifierKey;
-use crate::engine::Entry;
-use crate::inspect::{Anchor, Assessment, Course, Finding, FindingCode, Kept, Site, assess, read_notes};
+use crate::engine::{self, Entry};
+use crate::event::Event;
+use crate::inspect::{Anchor, Assessment, Course, Finding, FindingCode, Kept, Seen, Site, assess_opened, read_notes};
 use crate::log::Frame;
 use crate::store::Medium;
 
@@ -51,15 +52,17 @@ pub fn verify_opened(
     let by = asked.public_key.or(derived.as_ref()).or(pinned.as_ref());
     let mut anchors = asked.anchors.to_vec();
     let mut invalid = own_notes(medium, course, by, &mut anchors);
+    invalid.extend(format(medium, course));
     let mut bodies = asked.keys.map(|keys| {
         let table = asked.keys_from.and_then(|(from, dir)| keys.table(from, dir).ok());
         Bodies::new(keys, table.as_ref())
     });
     let head_key = asked.keys.and_then(Keys::head_key);
     let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
-    let mut assessment = assess(medium, &course, &anchors, asked.live, &mut |frame, site| {
+    let mut assessment = assess_opened(medium, &course, &anchors, asked.live, &mut |frame, site| {
         let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
         visit(frame, site, entry.as_ref());
+        entry.as_ref().map_or_else(Seen::default, seen)
     });
     if let (Some(by), Some(id)) = (by, assessment.report().ledger_id)
         && !by.name.ends_with(&id.to_string())
@@ -78,6 +81,26 @@ pub fn verify_opened(
     }
     assessment.sort();
     assessment
+}
+
+fn seen(entry: &Entry) -> Seen {
+    let branch = match &entry.event {
+        Event::BranchStarted(started) => Some(started.branch),
+        _ => None,
+    };
+    let records_checkpoint = matches!(entry.event, Event::CheckpointSigned(_) | Event::AnchorPlaced(_));
+    Seen { opened: true, records_checkpoint, branch }
+}
+
+/// A home says by which format it was made.
+fn format(medium: &dyn Medium, course: &Course<'_>) -> Option<Finding> {
+    course.head.as_ref()?;
+    let bytes = medium.read_all(&course.home.join("format"), 256).ok()?;
+    if bytes == engine::FORMAT.as_bytes() {
+        return None;
+    }
+    let what = format!("`format` says {:?}, which is not known to this program", String::from_utf8_lossy(&bytes));
+    Some(Finding { file: Some("format".to_owned()), ..Finding::new(FindingCode::UnknownVersion, None, what) })
 }
 
 /// The ledger's own checkpoints, where a home is examined.

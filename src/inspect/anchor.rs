@@ -9,8 +9,12 @@ use serde::Serialize;
 use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
 use crate::log::Frame;
 
-use super::anchored::{LogMarks, OWN};
+use super::anchored::LogMarks;
+use super::assess::Seen;
 use super::{Finding, FindingCode, Report};
+
+/// Kind of the event that records a checkpoint.
+const CHECKPOINT: u16 = 16;
 
 /// Where a checkpoint was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,28 +73,37 @@ pub(super) struct Comparison<'a> {
     anchors: &'a [Anchor],
     /// Nothing where there is nothing to compare: a tree costs two more hashes an event.
     marks: Option<LogMarks>,
+    /// One segment of several: the end is elsewhere.
+    piece: bool,
     last_plain: Option<u64>,
+    /// Records of checkpoints that no key opened: the last two.
+    unopened: [Option<u64>; 2],
 }
 
 impl<'a> Comparison<'a> {
-    pub(super) fn new(anchors: &'a [Anchor]) -> Self {
+    pub(super) fn new(anchors: &'a [Anchor], piece: bool) -> Self {
         let sizes = anchors.iter().map(|anchor| anchor.signed.checkpoint().size);
         let marks = (!anchors.is_empty()).then(|| LogMarks::new(sizes));
-        Self { anchors, marks, last_plain: None }
+        Self { anchors, marks, piece, last_plain: None, unopened: [None; 2] }
     }
 
-    pub(super) fn visit(&mut self, frame: &Frame<'_>) {
+    pub(super) fn visit(&mut self, frame: &Frame<'_>, seen: Seen) {
         let header = &frame.header;
-        if !OWN.contains(&header.kind) {
-            self.last_plain = Some(header.seq);
+        if !seen.records_checkpoint {
+            // Without a key the header's word alone says what an event is.
+            if header.kind == CHECKPOINT && !seen.opened {
+                self.unopened = [self.unopened[1], Some(header.seq)];
+            } else {
+                self.last_plain = Some(header.seq);
+            }
         }
         if let Some(marks) = &mut self.marks {
-            marks.observe(header, &frame.hash);
+            marks.observe_numbered(header, &frame.hash, seen.branch);
         }
     }
 
     pub(super) fn finish(self, report: &mut Report) -> Coverage {
-        let end = report.head.map_or(0, |head| head.seq + 1);
+        let end = report.head.map_or(0, |head| head.seq.saturating_add(1));
         let mut coverage = Coverage::default();
         if let Some(marks) = &self.marks {
             for anchor in self.anchors {
@@ -98,8 +111,12 @@ impl<'a> Comparison<'a> {
             }
         }
         let covered = coverage.anchored_events;
-        coverage.covers_all = covered > 0 && self.last_plain.is_none_or(|last| last < covered);
-        coverage.unanchored = (covered < end).then(|| (covered, end - 1));
+        // A checkpoint cannot cover the event that records it: that one alone may stand behind it unopened.
+        let [before, last] = self.unopened;
+        let below = |seq: Option<u64>| seq.is_none_or(|seq| seq < covered);
+        coverage.covers_all =
+            covered > 0 && below(self.last_plain) && below(before) && last.is_none_or(|last| last <= covered);
+        coverage.unanchored = (covered < end && !coverage.covers_all).then(|| (covered, end - 1));
         coverage
     }
 
@@ -125,6 +142,8 @@ impl<'a> Comparison<'a> {
                 let forked = Finding::new(FindingCode::AnchorForked, Some(self.parting(marks, end, size)), what);
                 report.push(Finding { through: Some(size - 1), ..forked });
             }
+            // The rest may stand in other segments.
+            Some(Fit::Lost { .. } | Fit::OtherBranch) if self.piece => {}
             Some(Fit::Lost { first, last }) => {
                 let code = if *kept == Kept::Elsewhere { FindingCode::AnchorLost } else { FindingCode::Truncated };
                 let what = format!("the log ends before event {first}, but {source} knows events to {last}");

@@ -13,8 +13,8 @@ use super::{FindingCode, Report};
 
 /// Kind that begins a branch.
 const BRANCH: u16 = 19;
-/// Kinds that record checkpoints and anchors: they come behind the checkpoint and need none themselves.
-pub(super) const OWN: std::ops::RangeInclusive<u16> = 16..=18;
+/// Kinds that record checkpoints and first uses of anchors: they come behind the checkpoint and need none themselves.
+pub(super) const OWN: std::ops::RangeInclusive<u16> = 16..=17;
 
 /// What is known of a log outside of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -79,6 +79,11 @@ impl LogMarks {
 
     /// Takes the next whole frame.
     pub fn observe(&mut self, header: &Header, hash: &Hash) {
+        self.observe_numbered(header, hash, None);
+    }
+
+    /// Takes the next whole frame, of which a key told the number of the branch that it begins.
+    pub fn observe_numbered(&mut self, header: &Header, hash: &Hash, branch: Option<u32>) {
         let seq = header.seq;
         // Behind a gap heads are still known, roots no more.
         let whole = self.frontier.size() == seq;
@@ -91,7 +96,8 @@ impl LogMarks {
         }
         if header.kind == BRANCH && !self.numbered {
             // Without keys they are counted: numbers that were left out are not seen.
-            let number = self.branches.last().map_or(0, |branch| branch.number).saturating_add(1);
+            let counted = self.branches.last().map_or(0, |branch| branch.number).saturating_add(1);
+            let number = branch.unwrap_or(counted);
             self.branches.push(Branch { number, from: seq });
         }
         if !OWN.contains(&header.kind) {

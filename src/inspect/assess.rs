@@ -40,6 +40,17 @@ impl Assessment {
     }
 }
 
+/// What a key told of an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// A key opened it.
+    pub opened: bool,
+    /// It records a checkpoint or the first use of an anchor, as its body says.
+    pub records_checkpoint: bool,
+    /// Number of the branch that it begins.
+    pub branch: Option<u32>,
+}
+
 /// Walks a log and compares it with anchors. `live` says that somebody may be writing it: an end that is no
 /// whole batch is ordinary then, and after a clean close it is not.
 pub fn assess(
@@ -49,10 +60,24 @@ pub fn assess(
     live: bool,
     visit: &mut dyn FnMut(&Frame<'_>, Site<'_>),
 ) -> Assessment {
-    let mut comparison = Comparison::new(anchors);
-    let mut walked = walk(medium, course, &mut |frame, site| {
-        comparison.visit(frame);
+    assess_opened(medium, course, anchors, live, &mut |frame, site| {
         visit(frame, site);
+        Seen::default()
+    })
+}
+
+/// As [`assess`], by somebody whose keys open events.
+pub fn assess_opened(
+    medium: &dyn Medium,
+    course: &Course<'_>,
+    anchors: &[Anchor],
+    live: bool,
+    visit: &mut dyn FnMut(&Frame<'_>, Site<'_>) -> Seen,
+) -> Assessment {
+    let mut comparison = Comparison::new(anchors, course.piece);
+    let mut walked = walk(medium, course, &mut |frame, site| {
+        let seen = visit(frame, site);
+        comparison.visit(frame, seen);
     });
     if !live {
         unclean_tail(&mut walked);

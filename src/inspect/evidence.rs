@@ -5,6 +5,7 @@
 //! and never blocks on what is no file. Paths in it are relative to its root, so that what is reported
 //! about the same evidence is the same wherever it lies.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -71,22 +72,27 @@ impl Evidence {
         self.root.join(path)
     }
 
-    /// Every file, sorted by path; symbolic links and special files are left out.
+    /// Every file, sorted by path, and what is not examined: symbolic links, special files, and folders too deep.
     ///
     /// # Errors
     /// [`StoreError`] where a folder cannot be listed.
-    pub fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
+    pub fn files(&self) -> Result<Files, StoreError> {
+        let mut found = Files::default();
         if let Some(single) = &self.single {
-            return Ok(vec![single.clone()]);
+            found.files.push(single.clone());
+            return Ok(found);
         }
-        let mut found = Vec::new();
         self.visit(Path::new(""), DEPTH_MAX, &mut found)?;
-        found.sort();
+        found.files.sort();
+        found.left_out.sort();
         Ok(found)
     }
 
-    fn visit(&self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StoreError> {
-        let Some(depth) = depth.checked_sub(1) else { return Ok(()) };
+    fn visit(&self, folder: &Path, depth: usize, found: &mut Files) -> Result<(), StoreError> {
+        let Some(depth) = depth.checked_sub(1) else {
+            found.left_out.push((folder.to_owned(), "a folder that lies too deep"));
+            return Ok(());
+        };
         let failed = |source| StoreError::new(StoreOp::Folder, folder, source);
         for entry in std::fs::read_dir(self.place(folder)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -96,7 +102,25 @@ impl Evidence {
             if kind.is_dir() {
                 self.visit(&path, depth, found)?;
             } else if kind.is_file() {
-                found.push(path);
+                found.files.push(path);
+            } else {
+                let what = if kind.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
+                found.left_out.push((path, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what lies behind a symbolic link: it was not hashed with the rest, and may lie anywhere.
+    fn no_link_above(&self, path: &Path, last: bool) -> io::Result<()> {
+        if self.stream.is_some() {
+            return Ok(());
+        }
+        let above = path.ancestors().skip(usize::from(!last)).filter(|part| !part.as_os_str().is_empty());
+        for part in above {
+            if self.place(part).symlink_metadata().is_ok_and(|facts| facts.is_symlink()) {
+                let what = format!("{} is a symbolic link, and links are not followed", part.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             }
         }
         Ok(())
@@ -106,6 +130,7 @@ impl Evidence {
         if let Some(stream) = &self.stream {
             return stream.try_clone();
         }
+        self.no_link_above(path, false)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let place = self.place(path);
         #[cfg(target_os = "linux")]
@@ -146,7 +171,8 @@ impl Evidence {
             })?,
         };
         let modified = Timestamp::from_millis(u64::try_from(modified).unwrap_or(u64::MAX));
-        Ok(FileFacts { path: path.display().to_string(), bytes, modified: modified.to_string(), blake3, sha256 })
+        let (place, path) = (path.to_owned(), path.display().to_string());
+        Ok(FileFacts { place, path, bytes, modified: modified.to_string(), blake3, sha256 })
     }
 
     fn digest(&self, path: &Path, mut digest: FileDigest) -> Result<Hash, StoreError> {
@@ -164,6 +190,15 @@ impl Evidence {
     }
 }
 
+/// The files of some evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Files {
+    /// Files, sorted.
+    pub files: Vec<PathBuf>,
+    /// What is not examined, and what it is.
+    pub left_out: Vec<(PathBuf, &'static str)>,
+}
+
 /// Which digests are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digests {
@@ -179,6 +214,9 @@ pub enum Digests {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileFacts {
     /// Path below the evidence's root.
+    #[serde(skip)]
+    pub place: PathBuf,
+    /// That path as text; what is no UTF-8 is replaced in it.
     pub path: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -211,7 +249,7 @@ pub enum Change {
 pub struct Bracket {
     /// The files that could be read.
     pub files: Vec<FileFacts>,
-    /// The files that could not, and why.
+    /// What could not, or is not examined, and why.
     pub unreadable: Vec<(String, String)>,
     digests: Digests,
 }
@@ -222,13 +260,29 @@ impl Bracket {
     /// # Errors
     /// [`StoreError`] where a folder cannot be listed.
     pub fn begin(evidence: &Evidence, digests: Digests) -> Result<Self, StoreError> {
+        Self::begin_with(evidence, digests, &mut |_| {})
+    }
+
+    /// As [`Bracket::begin`], telling how many bytes each file has once it is done.
+    ///
+    /// # Errors
+    /// As [`Bracket::begin`].
+    pub fn begin_with(evidence: &Evidence, digests: Digests, done: &mut dyn FnMut(u64)) -> Result<Self, StoreError> {
         let mut bracket = Self { files: Vec::new(), unreadable: Vec::new(), digests };
-        for path in evidence.files()? {
+        let found = evidence.files()?;
+        for path in found.files {
             match evidence.facts(&path, digests) {
-                Ok(facts) => bracket.files.push(facts),
+                Ok(facts) => {
+                    done(facts.bytes);
+                    bracket.files.push(facts);
+                }
                 Err(error) => bracket.unreadable.push((path.display().to_string(), error.source.to_string())),
             }
         }
+        let left_out = found.left_out.into_iter();
+        bracket
+            .unreadable
+            .extend(left_out.map(|(path, what)| (path.display().to_string(), format!("not examined: {what}"))));
         Ok(bracket)
     }
 
@@ -237,11 +291,26 @@ impl Bracket {
     /// # Errors
     /// [`StoreError`] where a folder cannot be listed.
     pub fn end(&self, evidence: &Evidence) -> Result<Vec<(String, Change)>, StoreError> {
+        self.end_with(evidence, &mut |_| {})
+    }
+
+    /// As [`Bracket::end`], telling how many bytes each file has once it is done.
+    ///
+    /// # Errors
+    /// As [`Bracket::end`].
+    pub fn end_with(
+        &self,
+        evidence: &Evidence,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<Vec<(String, Change)>, StoreError> {
         let digests = if self.digests == Digests::None { Digests::None } else { Digests::Blake3 };
-        let after = Self::begin(evidence, digests)?;
+        let after = Self::begin_with(evidence, digests, done)?;
+        // Both are sorted by path.
+        let same =
+            |files: &'_ [FileFacts], place: &Path| files.binary_search_by(|other| other.place.as_path().cmp(place));
         let mut changes = Vec::new();
         for old in &self.files {
-            let change = match after.files.iter().find(|new| new.path == old.path) {
+            let change = match same(&after.files, &old.place).ok().and_then(|at| after.files.get(at)) {
                 None => Change::Vanished,
                 Some(new) if new.bytes != old.bytes || new.blake3 != old.blake3 => Change::Changed,
                 Some(new) if new.modified != old.modified => Change::Touched,
@@ -249,10 +318,10 @@ impl Bracket {
             };
             changes.push((old.path.clone(), change));
         }
-        let known = |path: &String| self.files.iter().any(|old| old.path == *path);
-        let new = after.files.into_iter().map(|new| new.path).filter(|path| !known(path));
-        let unread = |path: &String| self.unreadable.iter().any(|(old, _)| old == path);
-        changes.extend(new.filter(|path| !unread(path)).map(|path| (path, Change::Appeared)));
+        let unread: BTreeSet<&str> = self.unreadable.iter().map(|(path, _)| path.as_str()).collect();
+        let new = after.files.iter().filter(|new| same(&self.files, &new.place).is_err());
+        let appeared = new.filter(|new| !unread.contains(new.path.as_str()));
+        changes.extend(appeared.map(|new| (new.path.clone(), Change::Appeared)));
         changes.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(changes)
     }
@@ -288,6 +357,7 @@ impl Medium for Evidence {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, StoreError> {
+        self.no_link_above(path, true).map_err(|source| StoreError::new(StoreOp::Folder, path, source))?;
         RealMedium.list(&self.place(path)).map_err(|error| StoreError::new(StoreOp::Folder, path, error.source))
     }
 

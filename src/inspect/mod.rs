@@ -11,6 +11,7 @@ mod assess;
 pub mod bundle;
 pub mod carve;
 mod evidence;
+mod order;
 mod verdict;
 mod walk;
 pub mod what;
@@ -23,10 +24,10 @@ use crate::crypto::Hash;
 
 pub use anchor::{Anchor, Coverage, Kept, read_notes};
 pub use anchored::{Anchored, LogMarks, Outside, compare_outside};
-pub use assess::{Assessment, assess};
-pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, STDIN};
+pub use assess::{Assessment, Seen, assess, assess_opened};
+pub use evidence::{Bracket, Change, Digests, Evidence, FileFacts, Files, STDIN};
 pub use verdict::{Reason, Verdict};
-pub use walk::{Course, Site, Walked, verify_files, verify_files_with, walk};
+pub use walk::{Course, Site, Walked, ledger_of, verify_files, verify_files_with, walk};
 
 /// What a check found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,7 +59,7 @@ impl Finding {
 }
 
 /// The stable codes of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingCode {
     /// Bytes in the journal are no whole, undamaged frame.
@@ -215,17 +216,61 @@ pub struct Report {
     pub state_root: Option<Hash>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What is not listed, because there is too much of it.
+    #[serde(skip_serializing_if = "Unlisted::is_empty")]
+    pub unlisted: Unlisted,
     /// What is known of the log outside of it.
     pub anchored: Anchored,
 }
 
+/// Findings that are counted and not listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Unlisted {
+    /// How many there are.
+    pub count: u64,
+    /// How many of them are more than facts to know.
+    pub faults: u64,
+    /// Ranges of events that faults among them name; with very many, the last one stands for the rest.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Unlisted {
+    const RANGES_MAX: usize = 1000;
+
+    /// Whether everything is listed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
 impl Report {
+    /// Counts a finding that is not to be listed.
+    pub(crate) fn count(&mut self, finding: &Finding) {
+        self.unlisted.count += 1;
+        if finding.code.is_note() {
+            return;
+        }
+        self.ok = false;
+        self.unlisted.faults += 1;
+        let Some(from) = finding.seq else { return };
+        let through = finding.through.unwrap_or(from).max(from);
+        let full = self.unlisted.ranges.len() >= Unlisted::RANGES_MAX;
+        match self.unlisted.ranges.last_mut() {
+            Some((first, last)) if full || (*first <= from && from <= last.saturating_add(1)) => {
+                *first = (*first).min(from);
+                *last = (*last).max(through);
+            }
+            _ => self.unlisted.ranges.push((from, through)),
+        }
+    }
+
     pub(crate) fn add(&mut self, code: FindingCode, seq: Option<u64>, what: String) {
         self.push(Finding::new(code, seq, what));
     }
 
     pub(crate) fn push(&mut self, finding: Finding) {
         self.findings.push(finding);
-        self.ok = self.findings.iter().all(|finding| finding.code.is_note());
+        self.ok = self.unlisted.faults == 0 && self.findings.iter().all(|finding| finding.code.is_note());
     }
 }

@@ -100,6 +100,8 @@ impl Verdict {
     #[must_use]
     pub fn of(report: &Report, coverage: &Coverage) -> Self {
         let faults: Vec<&Finding> = report.findings.iter().filter(|finding| !finding.code.is_note()).collect();
+        // Whether the end was cut off cannot be told without a head file, or behind an end that is no whole batch.
+        let is_torn = report.findings.iter().any(|finding| finding.code == FindingCode::TornTail);
         let any = |wanted: &[FindingCode]| faults.iter().any(|finding| wanted.contains(&finding.code));
         if any(&[FindingCode::ForeignFrame, FindingCode::AnchorForeign]) {
             return Self::Foreign;
@@ -118,15 +120,23 @@ impl Verdict {
             }
         }
         let lost = [FindingCode::AnchorLost, FindingCode::AnchorOtherBranch];
-        let mild = [&lost[..], &[FindingCode::Truncated, FindingCode::HeadMissing]].concat();
-        if faults.iter().any(|finding| !mild.contains(&finding.code)) {
-            return Self::Damaged(ranges(&faults));
+        let mild =
+            [&lost[..], &[FindingCode::Truncated, FindingCode::HeadMissing, FindingCode::UnknownVersion]].concat();
+        // A file of the home that nobody let us read says nothing against the log; a segment has a number.
+        let shut = |finding: &Finding| finding.code == FindingCode::Unreadable && finding.seq.is_none();
+        if faults.iter().any(|finding| !mild.contains(&finding.code) && !shut(finding)) {
+            return Self::Damaged(ranges(&faults, &report.unlisted.ranges));
+        }
+        if any(&[FindingCode::UnknownVersion]) {
+            return Self::Unverifiable(Reason::UnknownVersion);
         }
         if any(&[FindingCode::Truncated]) {
             Self::Truncated
         } else if any(&lost) {
             Self::RolledBack
-        } else if coverage.covers_all {
+        } else if faults.iter().any(|finding| shut(finding)) {
+            Self::Unverifiable(Reason::Unreadable)
+        } else if coverage.covers_all && !any(&[FindingCode::HeadMissing]) && !is_torn {
             Self::IntactAnchored
         } else {
             Self::IntactUnanchored
@@ -135,10 +145,11 @@ impl Verdict {
 }
 
 /// The ranges of events that faults name, merged.
-fn ranges(faults: &[&Finding]) -> Vec<(u64, u64)> {
+fn ranges(faults: &[&Finding], more: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut named: Vec<(u64, u64)> = faults
         .iter()
         .filter_map(|finding| finding.seq.map(|seq| (seq, finding.through.unwrap_or(seq).max(seq))))
+        .chain(more.iter().copied())
         .collect();
     named.sort_unstable();
     let mut merged: Vec<(u64, u64)> = Vec::new();
@@ -165,13 +176,22 @@ mod tests {
 
     #[test]
     fn the_gravest_word_wins_and_only_anchored_is_clean() {
-        use FindingCode::{AnchorForked, AnchorLost, ChainBroken, ForeignFrame, FrameDamaged, TornTail, Truncated};
+        use FindingCode::{
+            AnchorForked, AnchorLost, ChainBroken, ForeignFrame, FrameDamaged, HeadMissing, TornTail, Truncated,
+            UnknownVersion, Unreadable,
+        };
         let none = Coverage::default();
         let all = Coverage { covers_all: true, ..Coverage::default() };
-        let cases: [(&[(FindingCode, Option<u64>)], &Coverage, &str, u8); 9] = [
+        let cases: [(&[(FindingCode, Option<u64>)], &Coverage, &str, u8); 15] = [
             (&[], &all, "INTACT-ANCHORED", 0),
             (&[], &none, "INTACT-UNANCHORED", 17),
             (&[(TornTail, Some(3))], &none, "INTACT-UNANCHORED", 17),
+            (&[(TornTail, Some(3))], &all, "INTACT-UNANCHORED", 17),
+            (&[(HeadMissing, None)], &all, "INTACT-UNANCHORED", 17),
+            (&[(Unreadable, None)], &all, "UNVERIFIABLE(unreadable)", 18),
+            (&[(Unreadable, Some(3))], &all, "DAMAGED(3)", 15),
+            (&[(UnknownVersion, Some(3))], &all, "UNVERIFIABLE(unknown_version)", 15),
+            (&[(UnknownVersion, Some(3)), (FrameDamaged, Some(2))], &all, "DAMAGED(2-3)", 15),
             (&[(Truncated, Some(3))], &all, "TRUNCATED", 16),
             (&[(AnchorLost, Some(3))], &all, "ROLLED-BACK", 16),
             (&[(AnchorLost, Some(3)), (Truncated, Some(3))], &none, "TRUNCATED", 16),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Key};
-use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
+use crate::log::frame::{self, FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
     self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
@@ -14,11 +14,14 @@ use crate::log::segment::{
 use crate::log::{Head, HeadError, HeadFile};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
-use super::window::Window;
+use super::order::Order;
+use super::window::{self, Window};
 use super::{Finding, FindingCode, Report, ReportHead};
 
-/// Findings of one kind of damage beyond which a walk only counts: a destroyed disk has millions.
+/// Findings beyond which a walk only counts: a destroyed disk has millions.
 const FINDINGS_MAX: usize = 1000;
+/// Findings of each kind that are listed all the same: a flood of one must not hide another.
+const FINDINGS_OF_EACH: u64 = 20;
 
 /// Verifies the files of a ledger. Without a key the head file's records are compared but not
 /// authenticated. Memory stays bounded, whatever the files hold.
@@ -54,6 +57,8 @@ pub struct Course<'a> {
     pub head_key: Option<&'a Key>,
     /// Whether the log must begin at event 0; a single segment need not.
     pub part: bool,
+    /// Whether this is one segment of a log: its end need not be the log's.
+    pub piece: bool,
     /// Events whose hashes are kept for the caller.
     pub watch: Vec<u64>,
     /// The home that they belong to, where they do.
@@ -112,7 +117,10 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
         expected: 0,
         prev: None,
         time: Timestamp::from_millis(0),
-        batch_left: 0,
+        order: Order::default(),
+        twice_below: 0,
+        newer: false,
+        listed: BTreeMap::new(),
         watch: course.watch.iter().map(|seq| (*seq, None)).collect(),
         first: None,
         damaged_here: false,
@@ -134,6 +142,13 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
             let what = format!("{error}; copy what can be read and look at the disk");
             walk.push(Finding { file: Some(shown(path)), ..Finding::new(FindingCode::Unreadable, Some(*first), what) });
         }
+        if walk.twice_below > 0 {
+            // What follows is held against the segments that held those events first.
+            walk.expected = walk.expected.max(walk.twice_below);
+            walk.twice_below = 0;
+            walk.prev = None;
+            walk.order.forget();
+        }
     }
     if course.segments.is_empty() {
         walk.find(FindingCode::SegmentMissing, Some(0), format!("{} holds no segment", course.folder.display()));
@@ -145,7 +160,8 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
 }
 
 /// The ledger id of the first segment that has a whole header.
-fn ledger_of(medium: &dyn Medium, course: &Course<'_>) -> Option<LedgerId> {
+#[must_use]
+pub fn ledger_of(medium: &dyn Medium, course: &Course<'_>) -> Option<LedgerId> {
     course.segments.iter().find_map(|(_, path)| {
         let file = medium.open(path, OpenMode::Read).ok()?;
         let mut bytes = [0; SEGMENT_HEADER_LEN];
@@ -165,8 +181,13 @@ struct Walk<'a> {
     /// Hash of the last whole frame, where it is known.
     prev: Option<Hash>,
     time: Timestamp,
-    /// Frames that the batch under way still lacks.
-    batch_left: u16,
+    order: Order,
+    /// Events below this stood in earlier segments already; 0 where none of this segment's did.
+    twice_below: u64,
+    /// The segment before this one ends in what a newer program wrote.
+    newer: bool,
+    /// How often each kind of finding came.
+    listed: BTreeMap<FindingCode, u64>,
     /// Sequence numbers that are watched, and the hashes found there.
     watch: BTreeMap<u64, Option<Hash>>,
     first: Option<(u64, Timestamp)>,
@@ -187,8 +208,12 @@ fn written_ahead(window: &Window, len: u64) -> Result<bool, StoreError> {
 
 impl Walk<'_> {
     fn push(&mut self, finding: Finding) {
-        if self.report.findings.len() < FINDINGS_MAX {
+        let listed = self.listed.entry(finding.code).or_default();
+        *listed += 1;
+        if self.report.findings.len() < FINDINGS_MAX || *listed <= FINDINGS_OF_EACH {
             self.report.push(finding);
+        } else {
+            self.report.count(&finding);
         }
     }
 
@@ -211,7 +236,11 @@ impl Walk<'_> {
                 None
             }
             Err(error) => {
-                let finding = Finding::new(FindingCode::HeadDamaged, None, error.to_string());
+                let code = match &error {
+                    HeadError::Store(_) => FindingCode::Unreadable,
+                    _ => FindingCode::HeadDamaged,
+                };
+                let finding = Finding::new(code, None, error.to_string());
                 self.push(Finding { file: Some(shown(path)), ..finding });
                 None
             }
@@ -230,26 +259,39 @@ impl Walk<'_> {
             self.find_at(FindingCode::TornTail, first, (path, 0), what);
             return Ok(());
         }
-        if first > self.expected {
+        if first < self.expected {
+            let through = self.expected - 1;
+            let what = format!(
+                "{} claims events {first} to {through}, which segments before it hold: one of them was put there",
+                path.display()
+            );
+            let twice = Finding::new(FindingCode::Conflict, Some(first), what);
+            self.push(Finding { file: Some(shown(path)), through: Some(through), ..twice });
+            self.twice_below = self.expected;
+            self.prev = None;
+            self.order.forget();
+        }
+        if first > self.expected && !std::mem::take(&mut self.newer) {
             let what = format!("no segment holds events {} to {}", self.expected, first - 1);
             let missing = Finding::new(FindingCode::SegmentMissing, Some(self.expected), what);
             self.push(Finding { through: Some(first - 1), ..missing });
             self.prev = None;
-            self.batch_left = 0;
+            self.order.forget();
         }
+        self.newer = false;
         self.expected = first;
         match header {
             Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
                 let what = format!("{}: {why}", path.display());
-                let future = matches!(why, SegmentError::Version(_));
+                let future = matches!(why, SegmentError::Version(_)) && !window::is_altered_segment(window.rest());
                 let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
                 self.damaged_here = true;
                 self.find_at(code, first, (path, 0), what);
             }
         }
         window.advance(SEGMENT_HEADER_LEN);
-        self.frames(&mut window, path, last, len)
+        self.frames(&mut window, (path, first), last, len)
     }
 
     fn check_header(&mut self, path: &Path, header: &SegmentHeader, first: u64) {
@@ -272,18 +314,34 @@ impl Walk<'_> {
         }
     }
 
-    fn frames(&mut self, window: &mut Window, path: &Path, last: bool, len: u64) -> Result<(), StoreError> {
+    fn frames(
+        &mut self,
+        window: &mut Window,
+        (path, first): (&Path, u64),
+        last: bool,
+        len: u64,
+    ) -> Result<(), StoreError> {
         let mut closed = false;
         loop {
             window.fill(FRAME_OVERHEAD)?;
             if window.rest().is_empty() {
                 break;
             }
-            if let Ok(header) = Header::parse(window.rest()) {
-                window.fill(header.frame_len())?;
+            let offset = window.offset();
+            match Header::parse(window.rest()) {
+                Ok(header) => window.fill(header.frame_len())?,
+                Err(FrameError::Version(version)) if !window.is_altered_frame()? => {
+                    let what =
+                        format!("{} at byte {offset}: frames of version {version} are not known", path.display());
+                    self.find_at(FindingCode::UnknownVersion, self.expected, (path, offset), what);
+                    self.newer = true;
+                    self.prev = None;
+                    self.order.forget();
+                    return pass_over(window, len);
+                }
+                Err(_) => {}
             }
             window.prepare();
-            let offset = window.offset();
             match window.frame() {
                 Ok(frame) => {
                     self.frame(path, offset, &frame);
@@ -294,7 +352,7 @@ impl Walk<'_> {
                     if window.rest().starts_with(&TRAILER_MAGIC)
                         && len.saturating_sub(offset) == SEGMENT_TRAILER_LEN as u64 =>
                 {
-                    closed = self.trailer(window, path)?;
+                    closed = self.trailer(window, path, first)?;
                     window.advance(SEGMENT_TRAILER_LEN);
                 }
                 Err(why) => self.damage(window, path, last, len, why)?,
@@ -307,10 +365,10 @@ impl Walk<'_> {
                 format!("{} is followed by another segment but not closed", path.display()),
             );
         }
-        if self.batch_left > 0 {
+        if self.order.is_within() {
             let what = format!("{} ends within a batch", path.display());
             self.find(if last { FindingCode::TornTail } else { FindingCode::BatchBroken }, Some(self.expected), what);
-            self.batch_left = 0;
+            self.order.end_batch();
         }
         Ok(())
     }
@@ -325,8 +383,12 @@ impl Walk<'_> {
             self.find_at(FindingCode::ForeignFrame, seq, place, what);
             return;
         }
-        (self.visit)(frame, Site { path, offset });
-        self.first.get_or_insert((seq, header.time));
+        // What claims the place of an event that was shown is a finding and no event.
+        let twice = seq < self.twice_below;
+        if !twice {
+            (self.visit)(frame, Site { path, offset });
+            self.first.get_or_insert((seq, header.time));
+        }
         if seq != self.expected {
             let what = at(&format!("event {seq} where event {} was to come", self.expected));
             self.find_at(FindingCode::SequenceGap, self.expected, place, what);
@@ -334,20 +396,21 @@ impl Walk<'_> {
             let what = at("the frame does not name the frame before it");
             self.find_at(FindingCode::ChainBroken, seq, place, what);
         }
-        if header.time < self.time {
+        if header.time < self.time && !twice {
             let what = at("the frame's time is before the time of the frame before it");
             self.find_at(FindingCode::TimeBackwards, seq, place, what);
         }
-        let starts = header.batch_index == 0;
-        if starts == (self.batch_left > 0) {
-            self.find_at(FindingCode::BatchBroken, seq, place, at("a batch is not whole"));
+        if let Some(wrong) = self.order.take(header) {
+            self.find_at(FindingCode::BatchBroken, seq, place, at(wrong));
         }
-        self.batch_left = header.batch_len - header.batch_index - 1;
-        self.time = self.time.max(header.time);
         self.prev = Some(frame.hash);
         self.expected = seq.saturating_add(1);
+        if twice {
+            return;
+        }
+        self.time = self.time.max(header.time);
         self.report.events += 1;
-        if self.batch_left == 0 {
+        if !self.order.is_within() {
             self.report.head = Some(ReportHead { seq, hash: frame.hash });
         }
         if let Some(found) = self.watch.get_mut(&seq) {
@@ -355,7 +418,7 @@ impl Walk<'_> {
         }
     }
 
-    fn trailer(&mut self, window: &mut Window, path: &Path) -> Result<bool, StoreError> {
+    fn trailer(&mut self, window: &mut Window, path: &Path, first: u64) -> Result<bool, StoreError> {
         window.fill(SEGMENT_TRAILER_LEN)?;
         let last_seq = self.expected.saturating_sub(1);
         match SegmentTrailer::parse(window.rest()) {
@@ -364,7 +427,16 @@ impl Walk<'_> {
                 Ok(false)
             }
             Ok(trailer) => {
-                if trailer.last_seq != last_seq || self.prev.is_some_and(|prev| prev != trailer.last_hash) {
+                let frames_len = window.offset() - SEGMENT_HEADER_LEN as u64;
+                if self.report.ledger_id.is_some_and(|id| id != trailer.ledger_id)
+                    || (trailer.first_seq, trailer.frames_len) != (first, frames_len)
+                {
+                    self.find(
+                        FindingCode::SegmentTrailer,
+                        Some(last_seq),
+                        format!("{}: the trailer is that of another segment", path.display()),
+                    );
+                } else if trailer.last_seq != last_seq || self.prev.is_some_and(|prev| prev != trailer.last_hash) {
                     self.find(
                         FindingCode::SegmentTrailer,
                         Some(last_seq),
@@ -389,22 +461,22 @@ impl Walk<'_> {
         path: &Path,
         last: bool,
         len: u64,
-        why: frame::FrameError,
+        why: FrameError,
     ) -> Result<(), StoreError> {
         let start = window.offset();
         let expected = self.expected;
-        if last && self.batch_left == 0 && written_ahead(window, len)? {
+        if last && !self.order.is_within() && written_ahead(window, len)? {
             return pass_over(window, len);
         }
         if last && self.is_torn(window, start, len)? {
-            let from = self.report.head.map_or(0, |head| head.seq + 1);
+            let from = self.report.head.map_or(0, |head| head.seq.saturating_add(1));
             let what = format!(
                 "{}: bytes {start} to {len} are of no whole batch, and event {from} and what follows were never \
                  acknowledged; the next opening for writing drops them",
                 path.display()
             );
             pass_over(window, len)?;
-            self.batch_left = 0;
+            self.order.end_batch();
             self.find_at(FindingCode::TornTail, from, (path, start), what);
             return Ok(());
         }
@@ -443,7 +515,7 @@ impl Walk<'_> {
         }
         let resumes = Frame::parse(window.rest()).map(|frame| frame.header.seq).ok();
         let range = match resumes {
-            Some(seq) if seq > expected + 1 => format!("events {expected} to {} are", seq - 1),
+            Some(seq) if seq > expected.saturating_add(1) => format!("events {expected} to {} are", seq - 1),
             _ => format!("event {expected} is"),
         };
         let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
@@ -452,13 +524,9 @@ impl Walk<'_> {
         let through = resumes.and_then(|seq| seq.checked_sub(1)).filter(|through| *through > expected);
         self.push(Finding { file: Some(shown(path)), offset: Some(start), through, ..damaged });
         self.prev = None;
-        self.batch_left = 0;
+        self.order.forget();
         if let Some(seq) = resumes {
             self.expected = self.expected.max(seq);
-            // The batch's beginning may lie in the damage.
-            if let Ok(frame) = Frame::parse(window.rest()) {
-                self.batch_left = u16::from(frame.header.batch_index > 0);
-            }
         }
         Ok(())
     }
@@ -466,7 +534,7 @@ impl Walk<'_> {
     /// Whether damage in the last segment is the beginning of a group that a power cut tore: the head file names
     /// an event before it, and no later group says that it was synced. Opening judges by the same rule.
     fn is_torn(&self, window: &Window, start: u64, len: u64) -> Result<bool, StoreError> {
-        let first = self.report.head.map_or(0, |head| head.seq + 1);
+        let first = self.report.head.map_or(0, |head| head.seq.saturating_add(1));
         let acknowledged = self.durable.is_none_or(|durable| durable >= first);
         Ok(!acknowledged && !self.damaged_here && !later_group_follows(window.file(), start, len, first)?)
     }
@@ -485,7 +553,7 @@ impl Walk<'_> {
                 let what = format!(
                     "the journal ends {end}, but event {seq} was durable: its end was cut off, damaged, or an older copy was put back"
                 );
-                let from = last.map_or(0, |last| last + 1);
+                let from = last.map_or(0, |last| last.saturating_add(1));
                 let cut = Finding::new(FindingCode::Truncated, Some(seq), what);
                 self.push(Finding { through: Some(seq).filter(|_| from < seq), seq: Some(from), ..cut });
             }

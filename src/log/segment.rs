@@ -13,7 +13,7 @@ pub const SEGMENT_TRAILER_LEN: usize = 128;
 pub const HEADER_MAGIC: [u8; 4] = *b"PLSG";
 /// First four bytes of a trailer.
 pub const TRAILER_MAGIC: [u8; 4] = *b"PLST";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 
 /// Why bytes are no segment header or trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

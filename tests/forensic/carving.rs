@@ -51,7 +51,7 @@ fn truth(home: &Path) -> Vec<Vec<u8>> {
 fn search(dir: &Path) -> Harvest {
     let evidence = Evidence::at(dir).unwrap();
     let files = evidence.files().unwrap();
-    let sources: Vec<_> = files.iter().map(|path| Source { evidence: &evidence, path }).collect();
+    let sources: Vec<_> = files.files.iter().map(|path| Source { evidence: &evidence, path }).collect();
     carve(&sources, &|_| {})
 }
 
@@ -88,7 +88,7 @@ fn the_second_copy_alone_gives_the_whole_log() {
     assert_eq!((chains.len(), chains[0].runs.len(), chains[0].proven), (1, 1, truth.len() as u64));
     let evidence = Evidence::at(&home.join("sled")).unwrap();
     let files = evidence.files().unwrap();
-    let sources: Vec<_> = files.iter().map(|path| Source { evidence: &evidence, path }).collect();
+    let sources: Vec<_> = files.files.iter().map(|path| Source { evidence: &evidence, path }).collect();
     let written = carve::write(&dir.path().join("carved"), &chains[0], &harvest.frames, &sources).unwrap();
     assert_eq!((written[0].first, written[0].last), (0, truth.len() as u64 - 1));
 }

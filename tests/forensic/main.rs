@@ -5,6 +5,7 @@
 mod browser;
 mod bundles;
 mod carving;
+mod forged;
 mod keys;
 mod log;
 mod reading;

@@ -34,7 +34,12 @@ fn links_and_pipes_are_neither_followed_nor_waited_for() {
     let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status();
     assert!(made.is_ok_and(|status| status.success()));
     let evidence = Evidence::at(dir.path()).unwrap();
-    assert_eq!(evidence.files().unwrap(), [Path::new("file")]);
+    let found = evidence.files().unwrap();
+    assert_eq!(found.files, [Path::new("file")]);
+    let left_out: Vec<_> = found.left_out.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+    assert_eq!(left_out, ["link", "loop", "pipe"], "what is not examined is named");
+    let below = Path::new("loop/file");
+    assert!(evidence.open(below, OpenMode::Read).is_err() && evidence.list(Path::new("loop")).is_err());
     assert!(evidence.open(Path::new("link"), OpenMode::Read).is_err());
     assert!(evidence.open(Path::new("pipe"), OpenMode::Read).is_err());
 }

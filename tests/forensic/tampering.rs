@@ -32,7 +32,9 @@ fn an_untouched_log_is_intact_however_its_segments_lie() {
 #[test]
 fn every_flipped_byte_of_a_log_is_found_and_located() {
     let disk = ledger(2, &ManualClock::default(), 7);
-    let frames = frames(&disk);
+    let (whole, frames) = (frame_bytes(&disk).len(), frames(&disk));
+    let (key, signed) = checkpoint_of(&disk, whole);
+    let keys = keys_of(&disk);
     let mut flips = 0;
     for path in segments(&disk) {
         let len = disk.contents(&path).unwrap().len() as u64;
@@ -40,8 +42,10 @@ fn every_flipped_byte_of_a_log_is_found_and_located() {
             let damaged = disk.snapshot();
             assert!(damaged.flip(&path, offset, 1 << (offset % 8)));
             let assessment = examined(&damaged, Level::NoKey);
-            let verdict = assessment.verdict();
-            assert!(verdict.exit_code() >= 15 && verdict.exit_code() != 17, "byte {offset} of {path:?}: {verdict}");
+            for level in [Level::NoKey, Level::PublicKey(&key, &signed), Level::AllKeys(&keys)] {
+                let code = examined(&damaged, level).verdict().exit_code();
+                assert!([15, 16].contains(&code), "byte {offset} of {path:?}, {level:?}: {code}");
+            }
             let hit = frames.iter().position(|(file, begin, bytes)| {
                 *file == path && (*begin as u64..(*begin + bytes.len()) as u64).contains(&offset)
             });

@@ -320,6 +320,72 @@ fn envelopes_beside_the_log_come_along_and_a_lost_one_is_missed() {
 }
 
 #[test]
+fn what_somebody_brought_is_judged_before_the_evidence() {
+    let scene = Scene::new();
+    let other = Scene::new();
+    for one in [&scene, &other] {
+        one.ledger(&["log", "checkpoint"], b"");
+    }
+    let (home, foreign) = (scene.path("home"), other.path("home"));
+    let key = |scene: &Scene| {
+        let shown = scene.ledger(&["log", "checkpoint", "--public-key"], b"").stdout;
+        String::from_utf8(shown).unwrap().trim().to_owned()
+    };
+    let note = |scene: &Scene| std::fs::read(scene.home().join("checkpoints/notes")).unwrap();
+    let anchor = scene.path("anchor.note");
+    std::fs::write(&anchor, note(&scene)).unwrap();
+    scene.run(&["verify", &home, "--keys", "--anchor", &anchor, "--public-key", &key(&scene)], 0);
+    // The same claim under a key that somebody made up: the ledger's own keys tell.
+    let forged = scene.path("forged.note");
+    let made = palyra_ledger::checkpoint::SignedCheckpoint::parse(
+        palyra_ledger::checkpoint::split_notes(&note(&scene)).0.last().unwrap(),
+    )
+    .unwrap();
+    let stranger =
+        palyra_ledger::checkpoint::signing_key(&palyra_ledger::crypto::Key::from_bytes(&mut [9; 32])).unwrap();
+    let claim = palyra_ledger::checkpoint::Checkpoint { key: stranger.public(), ..made.checkpoint().clone() };
+    let claim = palyra_ledger::checkpoint::SignedCheckpoint::sign(claim, &stranger).unwrap();
+    std::fs::write(&forged, claim.note()).unwrap();
+    scene.run(&["verify", &home, "--anchor", &forged], 15);
+    scene.run(&["verify", &home, "--keys", "--anchor", &forged], 15);
+    scene.run(&["verify", &home, "--anchor", &anchor, "--anchor", &forged], 15);
+    // Keys that are not this ledger's say nothing against it.
+    let keys = format!("{foreign}/keys");
+    scene.run(&["verify", &home, "--keys-dir", &keys], 4);
+    scene.run(&["verify", &home, "--keys", "--key-file", "/etc/hostname"], 11);
+    scene.run(&["verify", &home, "--keys", "--key-file", &scene.path("nothing")], 4);
+    // Nothing is made in the evidence.
+    for words in [vec!["carve", &home, "-o"], vec!["rebuild", &home, "--keys", "-o"]] {
+        let inside = format!("{home}/new");
+        scene.run(&[words, vec![inside.as_str()]].concat(), 2);
+        assert!(!Path::new(&inside).exists());
+    }
+    let copy = scene.path("copy");
+    assert!(Command::new("cp").args(["-r", &home, &copy]).status().unwrap().success());
+    scene.run(&["diff", &home, &copy], 0);
+    let segment = Path::new(&copy).join("journal/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes.extend_from_slice(b"what is no frame");
+    std::fs::write(&segment, bytes).unwrap();
+    scene.run(&["diff", &home, &copy], 15);
+    // A journal behind a link was not hashed with the rest.
+    let moved = scene.path("moved");
+    std::fs::rename(Path::new(&copy).join("journal"), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, Path::new(&copy).join("journal")).unwrap();
+    scene.run(&["verify", &copy, "--anchor", &anchor], 18);
+    let manifest = scene.run(&["manifest", &copy], 0);
+    assert!(manifest.contains("journal: not readable: not examined: a symbolic link"), "{manifest}");
+    std::fs::remove_dir_all(Path::new(&copy).join("keys")).unwrap();
+    std::fs::remove_file(Path::new(&copy).join("journal")).unwrap();
+    std::fs::rename(&moved, Path::new(&copy).join("journal")).unwrap();
+    scene.run(&["verify", &copy, "--keys"], 4);
+    for name in ["a", "b"] {
+        std::fs::create_dir_all(scene.dir.path().join(name).join("journal")).unwrap();
+    }
+    scene.run(&["diff", &scene.path("a"), &scene.path("b")], 10);
+}
+
+#[test]
 fn exit_codes_say_what_was_found() {
     let scene = Scene::new();
     let home = scene.home();

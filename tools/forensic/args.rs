@@ -91,6 +91,11 @@ pub struct KeyArgs {
 }
 
 impl KeyArgs {
+    /// Whether everything that opens them lies in the evidence.
+    pub const fn are_in_evidence(&self) -> bool {
+        self.keys_dir.is_none() && self.key_file.is_none()
+    }
+
     /// Whether keys are to be used.
     pub const fn wanted(&self) -> bool {
         self.keys || self.keys_dir.is_some() || self.key_file.is_some() || self.passphrase_stdin || self.slot.is_some()

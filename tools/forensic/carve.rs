@@ -33,9 +33,12 @@ pub fn run(global: &Global, out: &Output, args: &CarveArgs) -> Result<ExitCode, 
         return Err(Failure::new(ExitCode::Conflict, what, "name a folder that is not there"));
     }
     let cases = args.paths.iter().map(|path| Case::open(path, global)).collect::<Result<Vec<_>, _>>()?;
+    for case in &cases {
+        crate::report::outside(case, &args.output)?;
+    }
     let mut paths: Vec<(usize, PathBuf, u64)> = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        paths.extend(case.bracket.files.iter().map(|facts| (number, PathBuf::from(&facts.path), facts.bytes)));
+        paths.extend(case.bracket.files.iter().map(|facts| (number, facts.place.clone(), facts.bytes)));
     }
     let sources: Vec<Source<'_>> = paths
         .iter()

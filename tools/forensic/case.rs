@@ -40,7 +40,10 @@ impl Case {
     }
 
     fn begin(evidence: Evidence, digests: Digests, live: bool) -> Result<Self, Failure> {
-        let bracket = Bracket::begin(&evidence, digests).map_err(|error| unreadable(&error))?;
+        let bar = progress(total(&evidence), "hashing");
+        let bracket = Bracket::begin_with(&evidence, digests, &mut |bytes| bar.inc(bytes));
+        bar.finish_and_clear();
+        let bracket = bracket.map_err(|error| unreadable(&error))?;
         let found = match evidence.single() {
             Some(path) => what::file(&evidence, path),
             None => what::folder(&evidence, Path::new("")),
@@ -50,7 +53,10 @@ impl Case {
 
     /// Takes stock again. A change is an error, unless the evidence is in use; then it is a remark.
     pub fn close(&self, out: &Output) -> Result<(), Failure> {
-        let changes = self.bracket.end(&self.evidence).map_err(|error| unreadable(&error))?;
+        let bar = progress(self.bracket.files.iter().map(|file| file.bytes).sum(), "hashing again");
+        let changes = self.bracket.end_with(&self.evidence, &mut |bytes| bar.inc(bytes));
+        bar.finish_and_clear();
+        let changes = changes.map_err(|error| unreadable(&error))?;
         let words = |change: &Change| match change {
             Change::Changed => "changed",
             Change::Touched => "was touched",
@@ -121,7 +127,7 @@ impl Case {
         let header = SegmentHeader::parse(bytes.get(..got).unwrap_or_default());
         let named = path.file_name().and_then(|name| name.to_str()).and_then(segment::parse_file_name);
         let first = header.map(|header| header.first_seq).ok().or(named).unwrap_or(0);
-        Ok(Course { segments: vec![(first, path.to_owned())], part: true, ..Course::default() })
+        Ok(Course { segments: vec![(first, path.to_owned())], part: true, piece: true, ..Course::default() })
     }
 
     fn segments(&self, folder: &Path) -> Result<Course<'static>, StoreError> {
@@ -136,6 +142,12 @@ impl Case {
         let size = |path: &Path| self.evidence.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
         course.segments.iter().map(|(_, path)| size(path)).sum()
     }
+}
+
+/// Bytes of everything that can be opened.
+fn total(evidence: &Evidence) -> u64 {
+    let size = |path: &PathBuf| evidence.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
+    evidence.files().map_or(0, |found| found.files.iter().map(size).sum())
 }
 
 /// A bar on the error output, where that is a terminal.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use clap::Args;
 use palyra_ledger::cli::exit::{ExitCode, Failure};
 use palyra_ledger::cli::output::Output;
-use palyra_ledger::inspect::walk;
+use palyra_ledger::inspect::{FindingCode, Report, walk};
 use palyra_ledger::{Hash, LedgerId};
 use serde_json::{Value, json};
 
@@ -89,13 +89,13 @@ impl Ahead {
     }
 }
 
-/// Runs `diff`. Damage counts as absence: `verify` says more about it.
+/// Runs `diff`. Damage counts as absence, and two copies with damage are never clean: `verify` says more about it.
 pub fn run(global: &Global, out: &Output, args: &DiffArgs) -> Result<ExitCode, Failure> {
     let (one, other) = (Case::open(&args.one, global)?, Case::open(&args.other, global)?);
     let (one_course, other_course) = (one.course()?, other.course()?);
     let mut difference = Difference::default();
     let (sender, receiver) = sync_channel(8);
-    let ids = std::thread::scope(|scope| {
+    let sides = std::thread::scope(|scope| {
         let first = scope.spawn(|| {
             let sender = sender;
             let mut piece = Vec::with_capacity(PIECE);
@@ -106,7 +106,7 @@ pub fn run(global: &Global, out: &Output, args: &DiffArgs) -> Result<ExitCode, F
                 }
             });
             let _ = sender.send(piece);
-            walked.report.ledger_id
+            Side::of(&walked.report)
         });
         let mut ahead = Ahead::new(receiver);
         let walked = walk(&other.evidence, &other_course, &mut |frame, _| {
@@ -127,22 +127,41 @@ pub fn run(global: &Global, out: &Output, args: &DiffArgs) -> Result<ExitCode, F
             widen(&mut difference.only_one, seq);
             ahead.step();
         }
-        (first.join().ok().flatten(), walked.report.ledger_id)
+        (first.join().unwrap_or_default(), Side::of(&walked.report))
     });
     one.close(out)?;
     other.close(out)?;
-    let verdict = verdict(ids, &difference);
-    print(out, ids, &difference, verdict)?;
+    let verdict = verdict(&sides, &difference);
+    print(out, (sides.0.id, sides.1.id), &difference, verdict)?;
     Ok(verdict.1)
 }
 
-fn verdict(ids: (Option<LedgerId>, Option<LedgerId>), difference: &Difference) -> (&'static str, ExitCode) {
-    if ids.0 != ids.1 {
+/// One of the two copies.
+#[derive(Debug, Default)]
+struct Side {
+    id: Option<LedgerId>,
+    events: u64,
+    /// Nothing is wrong with it in itself.
+    whole: bool,
+}
+
+impl Side {
+    fn of(report: &Report) -> Self {
+        let torn = report.findings.iter().any(|finding| finding.code == FindingCode::TornTail);
+        Self { id: report.ledger_id, events: report.events, whole: report.ok && !torn }
+    }
+}
+
+fn verdict((one, other): &(Side, Side), difference: &Difference) -> (&'static str, ExitCode) {
+    if one.events == 0 && other.events == 0 {
+        ("UNVERIFIABLE(no_log)", ExitCode::NotFound)
+    } else if one.id != other.id {
         ("FOREIGN", ExitCode::Integrity)
     } else if !difference.differing.is_empty() {
         ("FORKED", ExitCode::Integrity)
     } else if difference.only_one.is_empty() && difference.only_other.is_empty() {
-        ("SAME", ExitCode::Ok)
+        // Other bytes than events may still differ, or be the same damage twice.
+        if one.whole && other.whole { ("SAME", ExitCode::Ok) } else { ("SAME-BUT-DAMAGED", ExitCode::Integrity) }
     } else if difference.only_one.is_empty() {
         ("OTHER-HAS-MORE", ExitCode::Truncated)
     } else if difference.only_other.is_empty() {

@@ -102,7 +102,14 @@ const fn severity(kind: Option<Kind>) -> (u8, &'static str) {
             | Kind::SpoolDropped
             | Kind::KeyTableRepaired,
         ) => (3, "Medium"),
-        Some(Kind::WitnessSetAside | Kind::JournalRestored | Kind::HeadRestored) => (4, "High"),
+        Some(
+            Kind::WitnessSetAside
+            | Kind::JournalRestored
+            | Kind::HeadRestored
+            | Kind::BranchStarted
+            | Kind::CompromiseClosed,
+        ) => (4, "High"),
+        Some(Kind::AnchorConflict | Kind::CompromiseDeclared) => (5, "Critical"),
         Some(_) => (1, "Informational"),
         None => (0, "Unknown"),
     }

@@ -28,6 +28,7 @@ pub struct RebuildArgs {
 /// Runs `rebuild`. It opens with keys whether or not they are asked for: without them nothing can be proven.
 pub fn run(global: &Global, out: &Output, args: &RebuildArgs) -> Result<ExitCode, Failure> {
     let case = Case::open(&args.path, global)?;
+    crate::report::outside(&case, &args.output)?;
     let asked = KeyArgs { keys: true, ..args.keys.clone() };
     let Some(keys) = keyring::open(&case, &asked)? else {
         return Err(Failure::new(ExitCode::Locked, "no keys were given", "name their folder with --keys-dir"));

@@ -71,7 +71,23 @@ impl Known {
         for path in paths {
             anchors.extend(read_anchor(path, public_key.as_ref())?);
         }
-        Ok(Self { public_key, anchors })
+        let known = Self { public_key, anchors };
+        if let Some(first) = known.anchors.first() {
+            known.signed_by(&first.signed.checkpoint().verifier(), "the other anchors")?;
+        }
+        Ok(known)
+    }
+
+    /// Refuses anchors that another key signed: no verdict may rest on them.
+    fn signed_by(&self, key: &VerifierKey, whose: &str) -> Result<(), Failure> {
+        match self.anchors.iter().find(|anchor| anchor.signed.checkpoint().verifier() != *key) {
+            None => Ok(()),
+            Some(other) => Err(Failure::new(
+                ExitCode::Integrity,
+                format!("{} cannot be relied on: it is signed by another key than {whose}", other.source),
+                "give checkpoints of this ledger, as it, an anchor or one of its devices kept them",
+            )),
+        }
     }
 }
 
@@ -91,9 +107,18 @@ pub fn examine(case: &Case, known: &Known, keys: &KeyArgs, look: Look<'_>) -> Re
     let (opened, ring_fault) = match keyring::try_open(case, keys)? {
         None => (None, None),
         Some(Ok(keys)) => (Some(keys), None),
-        Some(Err(error)) if blames_evidence(&error) => (None, Some(error)),
-        Some(Err(error)) => return Err(keyring::failure(error)),
+        // Keys from elsewhere say something about whoever brought them.
+        Some(Err(error)) if blames_evidence(&error) && keys.are_in_evidence() => (None, Some(error)),
+        Some(Err(error)) => return Err(brought(error)),
     };
+    if let Some(key) = opened.as_ref().and_then(examine::Keys::verifier) {
+        let foreign = course_id(case)?.filter(|id| !key.name.ends_with(&id.to_string()));
+        if let (Some(id), false) = (foreign, keys.are_in_evidence()) {
+            let what = format!("the keys are those of {}, and the log is that of ledger {id}", key.name);
+            return Err(Failure::new(ExitCode::Locked, what, "name the folder of this ledger's keys with --keys-dir"));
+        }
+        known.signed_by(&key, "the ledger's own")?;
+    }
     let (elsewhere, dir) = keyring::place(case, keys)?;
     let from: &dyn Medium = elsewhere.as_ref().unwrap_or(&case.evidence);
     let asked = Asked {
@@ -125,12 +150,23 @@ fn unopened(out: &Output) -> Result<(), Failure> {
     out.painted(&[(Style::Bad, &verdict.to_string())])
 }
 
+/// The failure of keys that somebody brought: they are not the ones, and say nothing against the evidence.
+fn brought(error: KeysError) -> Failure {
+    let (blames, absent) = match &error {
+        KeysError::Store(error) => (false, error.is_not_found()),
+        other => (blames_evidence(other), false),
+    };
+    let failure = keyring::failure(error);
+    match (blames, absent) {
+        (true, _) => Failure::new(ExitCode::DecryptFailed, failure.what, "name the keys of this ledger"),
+        (_, true) => Failure::new(ExitCode::Locked, failure.what, "name the folder of the keys with --keys-dir"),
+        _ => failure,
+    }
+}
+
 /// Whether keys that do not open say something about the evidence, rather than about who asks.
 const fn blames_evidence(error: &KeysError) -> bool {
-    matches!(
-        error,
-        KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::Store(_)
-    )
+    matches!(error, KeysError::RingAltered | KeysError::Damaged { .. } | KeysError::Foreign { .. })
 }
 
 pub fn read_anchor(path: &Path, by: Option<&VerifierKey>) -> Result<Vec<Anchor>, Failure> {
@@ -170,6 +206,11 @@ fn read_key(text: &str) -> Result<VerifierKey, Failure> {
     }
 }
 
+/// The ledger that the log's first readable segment names.
+fn course_id(case: &Case) -> Result<Option<palyra_ledger::LedgerId>, Failure> {
+    Ok(inspect::ledger_of(&case.evidence, &case.course()?))
+}
+
 fn check(case: &Case, asked: &Asked<'_>, look: Look<'_>) -> Result<Assessment, Failure> {
     let course = case.course()?;
     let bar = progress(case.log_bytes(&course), "verifying");
@@ -203,12 +244,17 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
             "signed_events": coverage.signed_events,
             "unanchored": coverage.unanchored.map(|(from, through)| json!({"from": from, "through": through})),
             "findings": report.findings,
+            "unlisted": report.unlisted,
         }));
     }
+    let unlisted = report.unlisted.count;
     for finding in &report.findings {
         let style = if finding.code.is_note() { Style::Warn } else { Style::Bad };
         let at = finding.seq.map(|seq| format!(" at event {seq}")).unwrap_or_default();
         out.painted(&[(style, &code_name(finding.code)), (Style::Plain, &format!("{at}: {}", finding.what))])?;
+    }
+    if unlisted > 0 {
+        out.warn(&format!("and {unlisted} more findings, which are counted and not listed"));
     }
     let style = match verdict {
         Verdict::IntactAnchored => Style::Good,
@@ -225,6 +271,10 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
         Some((from, through)) if coverage.anchored_events > 0 => out
             .line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1))),
         Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
+        None if report.head.is_some_and(|head| head.seq >= coverage.anchored_events) => out.line(&format!(
+            "anchored: events 0 to {}, and behind them the record of the checkpoint",
+            coverage.anchored_events.saturating_sub(1)
+        )),
         None if coverage.anchored_events > 0 => out.line("anchored: every event"),
         None => Ok(()),
     }

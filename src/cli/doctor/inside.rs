@@ -7,7 +7,7 @@ use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::{story, time};
 use crate::engine::{Ledger, ListOptions, VerifyOptions};
-use crate::inspect::{Anchored, FindingCode, Report};
+use crate::inspect::{FindingCode, Report};
 
 use super::Checks;
 
@@ -119,15 +119,7 @@ fn backend(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Er
     if state.kind == BackendKind::Ledger && state.other.is_none() {
         return Ok(());
     }
-    let mut report = Report {
-        ok: true,
-        ledger_id: None,
-        events: 0,
-        head: None,
-        state_root: None,
-        anchored: Anchored::default(),
-        findings: Vec::new(),
-    };
+    let mut report = Report { ok: true, ..Report::default() };
     if let Err(error) = ledger.verify_backend(&mut report) {
         let Failure { what, hint, code, .. } = Failure::from(error);
         match code {

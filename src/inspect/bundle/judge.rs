@@ -37,7 +37,7 @@ pub enum Fault {
     #[error("the newer checkpoint does not continue the first: the log was rewritten between them")]
     Consistency,
     /// An event does not follow the one before it in the bundle.
-    #[error("event {seq} does not name event {} as the one before it", seq - 1)]
+    #[error("event {seq} does not name event {} as the one before it", seq.saturating_sub(1))]
     Chain {
         /// The event.
         seq: u64,
@@ -145,7 +145,7 @@ impl Bundle {
             // Parsing took whole frames only.
             let Ok(frame) = Frame::parse(&record.frame) else { continue };
             let seq = frame.header.seq;
-            if before.is_some_and(|(other, hash)| other + 1 == seq && hash != frame.header.prev) {
+            if before.is_some_and(|(other, hash)| other.checked_add(1) == Some(seq) && hash != frame.header.prev) {
                 faults.push(Fault::Chain { seq });
             }
             before = Some((seq, frame.hash));
@@ -172,7 +172,7 @@ impl Bundle {
             if !proven {
                 faults.push(Fault::Inclusion { seq });
             }
-            if seq + 1 == *size && frame.hash != *head {
+            if seq.checked_add(1) == Some(*size) && frame.hash != *head {
                 faults.push(Fault::Head { seq });
             }
         }
@@ -184,6 +184,15 @@ impl Bundle {
             opened
         });
         JudgedRecord { header: frame.header.clone(), hash: frame.hash, proven, body }
+    }
+
+    /// Whether an anchor covers as many events as a checkpoint of the bundle, and the same ones. Others vouch for
+    /// the key alone: what was signed on the way from one to the other, nobody shows.
+    #[must_use]
+    pub fn is_compared_with(&self, anchor: &SignedCheckpoint) -> bool {
+        let notes = self.checkpoint.iter().chain(self.newer.iter().map(|(newer, _)| newer));
+        let other = anchor.checkpoint();
+        notes.map(SignedCheckpoint::checkpoint).any(|own| (own.size, own.root) == (other.size, other.root))
     }
 
     /// What the bundle says against something that is known from elsewhere.
@@ -203,6 +212,8 @@ impl Bundle {
             } else if let Some(anchor) = ledger
                 && anchor.size == checkpoint.size
                 && anchor.root != checkpoint.root
+                // One of a branch that was given up on purpose says nothing against a later branch.
+                && anchor.branch >= checkpoint.branch
             {
                 faults.push(Fault::Forked { size: anchor.size });
             }

@@ -42,7 +42,18 @@ pub fn run(out: &Output, args: &VerifyArgs) -> Result<ExitCode, Failure> {
         Failure::new(ExitCode::Integrity, what, "ask whoever made it for an unaltered copy")
     })?;
     let judged = bundle.judge(&trust);
-    let printed = if out.is_json() { print_json(out, &bundle, &judged) } else { print(out, &bundle, &judged) };
+    let compared = trust.iter().filter_map(|known| match known {
+        Trust::Anchor(anchor) => Some((anchor.checkpoint().size, bundle.is_compared_with(anchor))),
+        Trust::Key(_) => None,
+    });
+    let compared: Vec<(u64, bool)> = compared.collect();
+    for (size, _) in compared.iter().filter(|(_, same)| !same) {
+        out.warn(&format!(
+            "the anchor of {size} events vouches for the ledger's key alone: the bundle has no checkpoint of that size              to compare it with"
+        ));
+    }
+    let printed =
+        if out.is_json() { print_json(out, &bundle, &judged, &compared) } else { print(out, &bundle, &judged) };
     let code = code_of(judged.standing.exit_code());
     if code == ExitCode::Ok { printed.map(|()| code) } else { Ok(code) }
 }
@@ -83,7 +94,7 @@ fn record_json(frame: &[u8], record: &JudgedRecord) -> Value {
     })
 }
 
-fn print_json(out: &Output, bundle: &Bundle, judged: &Judged) -> Result<(), Failure> {
+fn print_json(out: &Output, bundle: &Bundle, judged: &Judged, compared: &[(u64, bool)]) -> Result<(), Failure> {
     let note = |signed: &palyra_ledger::checkpoint::SignedCheckpoint| {
         let checkpoint = signed.checkpoint();
         json!({
@@ -99,6 +110,7 @@ fn print_json(out: &Output, bundle: &Bundle, judged: &Judged) -> Result<(), Fail
         "tool": bundle.tool,
         "selection": bundle.selection,
         "checkpoint": bundle.checkpoint.as_ref().map(note),
+        "anchors": compared.iter().map(|(size, same)| json!({"size": size, "compared": same})).collect::<Vec<_>>(),
         "newer": bundle.newer.as_ref().map(|(newer, _)| note(newer)),
         "events": pairs.map(|(kept, record)| record_json(&kept.frame, record)).collect::<Vec<_>>(),
         "faults": judged.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),

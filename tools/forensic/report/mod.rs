@@ -87,7 +87,7 @@ pub fn outside(case: &Case, path: &Path) -> Result<(), Failure> {
         && folder.canonicalize().is_ok_and(|folder| folder.starts_with(case.evidence.place(Path::new(""))));
     if inside {
         let what = format!("{} lies in the evidence, which is never changed", path.display());
-        return Err(Failure::usage(what, "name a file elsewhere"));
+        return Err(Failure::usage(what, "name a place elsewhere"));
     }
     Ok(())
 }

@@ -11,7 +11,11 @@ use super::bins::Bins;
 use crate::rows;
 
 /// Kinds that an investigator looks at first: trust given or taken, keys changed, something refused or mended.
-const NOTABLE: [Kind; 36] = [
+const NOTABLE: [Kind; 40] = [
+    Kind::AnchorConflict,
+    Kind::BranchStarted,
+    Kind::CompromiseDeclared,
+    Kind::CompromiseClosed,
     Kind::EpochStarted,
     Kind::KeySlotAdded,
     Kind::KeySlotRemoved,
