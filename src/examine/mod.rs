@@ -10,6 +10,7 @@ mod key_files;
 mod rebuild;
 mod verify;
 
+use std::io;
 use std::path::Path;
 
 use crate::base::{LedgerId, SlotId};
@@ -18,7 +19,7 @@ use crate::crypto::{Hash, Key, MessageKey, labels};
 use crate::engine::{Entry, Error};
 use crate::keys::{self, Credential, KeyTable, KeysError, Unlocked};
 use crate::log::Frame;
-use crate::store::Medium;
+use crate::store::{Medium, StoreError, StoreOp};
 
 pub use bodies::Bodies;
 pub use key_files::key_files;
@@ -47,7 +48,8 @@ impl Keys {
     ) -> Result<Self, KeysError> {
         let (current, next) = keys::read(medium, dir)?;
         let Some(first) = current.as_ref().or(next.as_ref()) else {
-            return Err(KeysError::Damaged { path: dir.join("keyring"), what: "there is no key ring" });
+            let absent = io::Error::new(io::ErrorKind::NotFound, "there is no key ring");
+            return Err(KeysError::Store(StoreError::new(StoreOp::Open, &dir.join("keyring"), absent)));
         };
         let mut opened = vec![(first.digest(), first.unlock(medium, dir, slot, credential)?)];
         if let (Some(_), Some(staged)) = (&current, &next) {
