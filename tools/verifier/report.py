@@ -72,9 +72,15 @@ class Report:
         lines += [f"FOUND {found['kind']}: {found['text']}" for found in self.findings]
         if self.more:
             lines.append(f"and {self.more} more findings")
-        count = len(self.findings) + self.more
-        lines.append("whole" if count == 0 else f"NOT whole: {count} finding(s)")
+        lines.append(self._closing())
         return "\n".join(_printable(line) for line in lines)
+
+    def _closing(self) -> str:
+        if self.exit_code() == errors.OK:
+            return "whole, and anchored from outside"
+        if self.exit_code() == errors.UNANCHORED:
+            return "whole as far as it goes, and NOT anchored to its end"
+        return f"NOT whole: {len(self.findings) + self.more} finding(s)"
 
 
 def _printable(line: str) -> str:
