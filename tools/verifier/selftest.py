@@ -101,7 +101,9 @@ def _checkpoints(leaves: List[bytes]) -> None:
     _hold(_judge(leaves[1:], None, good) == errors.DAMAGED, "another head is a fork")
     later = _note(20, _root(leaves[1:21]), leaves[20], branch=1)
     _hold(_judge(leaves, None, later) == errors.TRUNCATED, "a history that is not here is told")
-    _hold(_judge(leaves, 15, other) == errors.UNANCHORED, "what a later branch superseded anchors nothing")
+    given_up = _note(20, _root(leaves[1:21]), leaves[20])
+    _hold(_judge(leaves, 15, other) == errors.DAMAGED, "a head of this log with another root is no other history")
+    _hold(_judge(leaves, 15, given_up) == errors.UNANCHORED, "what a later branch superseded anchors nothing")
     for at in range(len(good)):
         broken = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
         try:
