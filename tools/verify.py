@@ -116,7 +116,8 @@ def root_key(raw: bytes) -> bytes:
 def run(options: argparse.Namespace) -> int:
     """Verifies, prints, and gives the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     report = home.verify(request(options))
     print(report.as_json() if options.json else report.as_text())
     return report.exit_code()
