@@ -58,7 +58,7 @@ class Report:
                 "ok": code == errors.OK,
                 "exit": code,
                 **self.facts,
-                "findings": self.findings,
+                "findings": self._gravest_first(),
                 "more_findings": self.more,
                 "notes": self.notes,
             },
@@ -69,11 +69,14 @@ class Report:
         """For people: facts, notes, findings, and one closing sentence."""
         lines = [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in self.facts.items()]
         lines += [f"note: {text}" for text in self.notes]
-        lines += [f"FOUND {found['kind']}: {found['text']}" for found in self.findings]
+        lines += [f"FOUND {found['kind']}: {found['text']}" for found in self._gravest_first()]
         if self.more:
             lines.append(f"and {self.more} more findings")
         lines.append(self._closing())
         return "\n".join(_printable(line) for line in lines)
+
+    def _gravest_first(self) -> List[Dict[str, Any]]:
+        return sorted(self.findings, key=lambda found: GRAVITY.index(found["exit"]))
 
     def _closing(self) -> str:
         if self.exit_code() == errors.OK:
