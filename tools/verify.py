@@ -4,18 +4,21 @@
 A second implementation, in another language, that shares no line with the first: where the two
 disagree, one of them or the document is wrong. It opens nothing for writing and takes no lock.
 
-Without keys it checks segments, frames, the chain, batches, groups, closed segments' digests, the head
-file and the structure of key ring and key table. With keys it opens and decodes every event as well,
-and the read spool, and checks versions, key slots, envelope digests, epochs, the key ring that the log
-names, and the certificates that the log holds. Checkpoints are verified, compared with the log's Merkle
-tree, and said to anchor it up to where they reach.
+Without keys it checks segments, frames, the chain, batches, groups, epochs, closed segments' digests, the
+head file and the structure of key ring and key table. With keys it opens and decodes every event as well,
+and the read spool, and checks versions, key slots, shreds, envelope digests, the key ring that the log
+names, the certificates that the log holds, and the state roots that its checkpoints name, as far as the
+vault, its backends, checkpoints and compromises make up the state: an event of devices or service
+credentials ends that. Checkpoints are verified, compared with the log's Merkle tree, and those that
+--checkpoints brings from outside are said to anchor it up to where they reach.
 
-It does not check: the state root (FORMAT.md does not say what the state's values hold), the sled copy, the
-index, backends other than `ledger`, or what pairing, devices and service credentials add up to. A chain
-without a signature stops accidents, not a writer with the keys.
+It does not check: the sled copy, the index, envelopes outside of the log (--open reads the object file of
+one), or what pairing, devices and service credentials add up to. A chain without a signature stops
+accidents, not a writer with the keys.
 
-Exit codes are the ledger's: 0 whole, 2 usage, 4 needs a key, 10 not found, 11 does not open,
-15 damaged, 16 cut off, 17 whole but nothing says that the end was not cut off, 18 cannot be read.
+Exit codes are the ledger's: 0 whole, and every event anchored by a checkpoint from outside, 2 usage,
+4 needs a key, 10 not found, 11 does not open, 15 damaged or of an unknown version, 16 cut off or rolled
+back, 17 whole but not anchored to its end, 18 cannot be read.
 """
 
 from __future__ import annotations
@@ -55,9 +58,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoints", metavar="FILE", action="append", default=[], help="signed checkpoints kept outside the home"
     )
-    parser.add_argument("--events", action="store_true", help="print every event first, a line of JSON each")
+    parser.add_argument("--events", action="store_true", help="print every event first, a line of JSON each; the report follows")
     parser.add_argument("--checkpoint-key", metavar="TEXT", help="the public key that signs them: NAME+ID+BASE64")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object, on the last line")
     parser.add_argument("--self-test", action="store_true", help="try test vectors and examples")
     return parser
 
@@ -113,7 +116,8 @@ def root_key(raw: bytes) -> bytes:
 def run(options: argparse.Namespace) -> int:
     """Verifies, prints, and gives the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     report = home.verify(request(options))
     print(report.as_json() if options.json else report.as_text())
     return report.exit_code()

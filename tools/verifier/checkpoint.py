@@ -10,8 +10,9 @@ import base64
 import binascii
 import hashlib
 import re
+from collections import deque
 from dataclasses import dataclass
-from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -20,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from . import errors
 from .crypto import k
 from .errors import Malformed
-from .journal import Frame
+from .files import open_regular
+from .journal import MAX_BATCH, Frame
 from .report import Report
 
 MAX_NOTE, MAX_SIGNATURES = 8192, 32
@@ -126,22 +128,27 @@ def key_of_text(text: str) -> bytes:
     return raw[1:]
 
 
-def read_notes(file: BinaryIO) -> Iterator[bytes]:
-    """Notes, each followed by an empty line; what follows the last whole one is torn and passed over."""
-    pending, blanks = b"", 0
+def read_notes(file: BinaryIO, outside: bool) -> Iterator[bytes]:
+    """Notes, each followed by an empty line. What follows the last one is torn and passed over in a home's
+    file; in one from outside it is a note without its empty line, and there is at least one note."""
+    pending, blanks, count = b"", 0, 0
     while True:
         line = file.readline(MAX_NOTE + 1)
         if not line:
-            return
+            break
         if line == b"\n":
             blanks += 1
             if blanks == 2:
                 yield pending
-                pending, blanks = b"", 0
+                pending, blanks, count = b"", 0, count + 1
                 continue
         pending += line
         if len(pending) > MAX_NOTE:
             raise Malformed("a note is too long")
+    if outside and pending:
+        yield pending
+    elif outside and count == 0:
+        raise Malformed("there is no checkpoint in it")
 
 
 class Tree:
@@ -169,32 +176,44 @@ class Tree:
 
 
 class Anchors:
-    """Compares checkpoints with the log that is walked beside them."""
+    """Compares checkpoints with the log that is walked beside them.
 
-    def __init__(self, report: Report, key: Optional[bytes]) -> None:
-        self.report, self.key = report, key
+    `read_event` gives the fields of an event where keys open it; without keys there is none.
+    """
+
+    def __init__(
+        self, report: Report, key: Optional[bytes],
+        read_event: Optional[Callable[[Frame], Optional[Dict[str, Any]]]] = None,
+    ) -> None:
+        self.report, self.key, self.read_event = report, key, read_event
         self.notes: Dict[int, List[Tuple[Note, str, bool]]] = {}
-        self.outside = 0
         self.tree = Tree()
-        self.branches: List[int] = []
-        self.forked: List[Tuple[Note, str]] = []
-        self.held = -1
+        self.branches: List[Tuple[int, int]] = []
+        self.held_notes: Set[int] = set()
+        self.forked: Set[int] = set()
+        self.held = 0
         self.count = 0
+        self.first_key: Optional[bytes] = None
+        self.signed: Set[int] = set()
+        # Events that only a checkpoint anchors; a batch that is torn at the end may hide so many.
+        self.bare: Deque[int] = deque(maxlen=MAX_BATCH + 1)
 
     def read(self, path: str, name: str, outside: bool) -> None:
         """Takes the notes of one file; those outside the home are what anchors."""
-        with open(path, "rb") as file:
-            try:
-                for raw in read_notes(file):
+        try:
+            with open(path, "rb") if outside else open_regular(path) as file:
+                for raw in read_notes(file, outside):
                     self._take(raw, name, outside)
-            except Malformed as fault:
-                self.report.damaged("checkpoint", f"{name}: {fault}")
+        except Malformed as fault:
+            self.report.damaged("checkpoint", f"{name}: {fault}")
 
     def _take(self, raw: bytes, name: str, outside: bool) -> None:
         note = parse(raw)
-        self.outside += outside
-        if self.key is not None and note.key != self.key:
-            self.report.damaged("checkpoint", f"{name}: a checkpoint of {note.size} events is by another key")
+        self.first_key = self.first_key or note.key
+        if note.key != (self.key or self.first_key):
+            than = "the ledger's" if self.key else "that of a checkpoint read before it"
+            text = f"{name}: the checkpoint of {note.size} events is by another key than {than}"
+            self.report.damaged("checkpoint", text)
             return
         if self.count >= MAX_NOTES:
             if self.count == MAX_NOTES:
@@ -208,42 +227,73 @@ class Anchors:
         """Adds a frame to the tree and compares the checkpoints that end with it."""
         if frame.seq != self.tree.size:
             return
+        if not self._needs_no_anchor(frame):
+            self.bare.append(frame.seq)
         self.tree.add(frame.hash)
         if frame.kind == BRANCH_KIND:
-            self.branches.append(frame.seq)
-        for note, name, outside in self.notes.get(self.tree.size, []):
-            if note.head == frame.hash and note.root == self.tree.root():
-                if outside:
-                    self.held = max(self.held, note.size)
-            else:
-                self.forked.append((note, name))
+            event = self.read_event(frame) if self.read_event else None
+            self.branches.append((frame.seq, event["branch"] if event else len(self.branches) + 1))
+        for note, _, outside in self.notes.get(self.tree.size, []):
+            if note.head != frame.hash:
+                continue
+            if note.root != self.tree.root():
+                self.forked.add(id(note))
+                continue
+            self.held_notes.add(id(note))
+            if outside:
+                self.held = max(self.held, note.size)
+
+    def _needs_no_anchor(self, frame: Frame) -> bool:
+        """Whether keys show that this is the record of a checkpoint of all before it, or of one put outside."""
+        event = self.read_event(frame) if self.read_event and frame.kind in (16, 17) else None
+        if event is None:
+            return False
+        if frame.kind == 17:
+            return event["size"] in self.signed
+        try:
+            note = parse(event["note"].encode())
+        except Malformed:
+            return False
+        of_this_log = note.ledger == frame.ledger and note.key == self.key
+        if not of_this_log or not event["size"] == note.size == frame.seq == self.tree.size > 0:
+            return False
+        if note.head != frame.before or note.root != self.tree.root():
+            return False
+        self.signed.add(note.size)
+        return True
 
     def finish(self, ledger: Optional[bytes], events: int) -> None:
-        """The comparison of FORMAT.md, in its order."""
+        """The comparison of FORMAT.md, in its order, and what no checkpoint from outside covers."""
         for notes in self.notes.values():
             for note, name, _ in notes:
                 self._compare(note, name, ledger, events)
-        if not self.notes and not self.outside:
-            return
         self.report.facts["checkpoints"] = {
-            "compared": sum(len(notes) for notes in self.notes.values()), "anchored": max(self.held, 0),
+            "compared": sum(len(notes) for notes in self.notes.values()), "anchored": self.held,
         }
-        if self.outside and self.held < 0:
-            self.report.finding(errors.UNANCHORED, "unanchored", "no checkpoint from outside holds for this log")
+        bare = max((seq for seq in self.bare if seq < events), default=-1)
+        if bare >= self.held:
+            text = f"events {self.held} to {bare} are in no checkpoint that was brought from outside"
+            self.report.finding(errors.UNANCHORED, "unanchored", text, self.held)
 
     def _compare(self, note: Note, name: str, ledger: Optional[bytes], events: int) -> None:
         what = f"{name}: the checkpoint of {note.size} events"
-        if note.ledger != ledger:
+        later = min((first for first, number in self.branches if number > note.branch), default=note.size)
+        known = max((number for _, number in self.branches), default=0)
+        if ledger is not None and note.ledger != ledger:
             self.report.damaged("checkpoint", f"{what} is of another ledger")
-        elif note.branch > len(self.branches):
+        elif id(note) in self.held_notes:
+            return
+        elif id(note) in self.forked:
+            self.report.damaged("forked", f"{what} has another root: the histories fork", note.size)
+        elif note.size > later:
+            self.report.note(f"{what} is superseded by a later branch")
+        elif note.branch > known:
             text = f"{what} is of a history that this copy has not"
             self.report.finding(errors.TRUNCATED, "rolled_back", text, note.size)
-        elif note.size > min(self.branches[note.branch :], default=note.size):
-            self.report.note(f"{what} is superseded by a later branch")
         elif note.size > events:
             text = f"{what}: events {events} to {note.size - 1} are lost"
             self.report.finding(errors.TRUNCATED, "truncated", text, events)
-        elif any(other is note for other, _ in self.forked):
-            self.report.damaged("forked", f"{what} has another head or root: the histories fork", note.size)
         elif note.size > self.tree.size:
             self.report.note(f"{what} could not be compared: frames before it are missing")
+        else:
+            self.report.damaged("forked", f"{what} has another head: the histories fork", note.size)

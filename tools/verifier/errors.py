@@ -28,3 +28,11 @@ class CannotOpen(Exception):
 
 class Malformed(Exception):
     """Bytes that are not what FORMAT.md says they are."""
+
+
+class FromTheFuture(Malformed):
+    """Bytes whose own check fits and whose version is none of FORMAT.md's."""
+
+    def __init__(self, text: str, size: int = 0) -> None:
+        super().__init__(text)
+        self.size = size

@@ -30,6 +30,35 @@ class Version:
     seq: int
     deleted: bool = False
     shredded: Optional[int] = None
+    shred_group: int = 0
+
+
+@dataclass
+class Envelope:
+    """The newest version's envelope of the secret that is to be opened; none where it is not in the log."""
+
+    version: int
+    slot: int
+    digest: str
+    sealed: Optional[bytes]
+
+
+def reader(secrets: Secrets) -> Callable[[Frame], Optional[Dict[str, Any]]]:
+    """Opens single events, whatever stands before them; none where the keys do not."""
+    epochs = [pair("epoch", secret) for secret in secrets.epochs]
+
+    def read(frame: Frame) -> Optional[Dict[str, Any]]:
+        if frame.epoch >= len(epochs):
+            return None
+        try:
+            body = open_committed(
+                epochs[frame.epoch], frame.nonce, frame.commitment, frame.sealed, frame.associated()
+            )
+            return decode(frame.kind, frame.schema, body)[1]
+        except (CannotOpen, Malformed, UnknownKind):
+            return None
+
+    return read
 
 
 class Fold:
@@ -43,7 +72,8 @@ class Fold:
         self.report = report
         self.epoch_keys = [pair("epoch", secret) for secret in secrets.epochs]
         self.wanted = wanted
-        self.envelopes: Dict[Name, Tuple[int, bytes]] = {}
+        self.envelopes: Dict[Name, Envelope] = {}
+        self.last_group = 0
         self.next = 0
         self.tree = checkpoint.Tree()
         self.checkpoint_key = checkpoint.signing_key(secrets.ledger_key)
@@ -65,6 +95,7 @@ class Fold:
     def take(self, frame: Frame) -> None:
         """Opens, decodes and folds one frame."""
         event = self._open(frame)
+        self.last_group = frame.group
         if event is not None and self.listen is not None:
             self.listen(frame, event)
         if self.stopped is None and frame.seq != self.next:
@@ -153,9 +184,11 @@ class Fold:
                 self._wrong(frame, "holds a checkpoint of another history")
 
     def _on_19(self, frame: Frame, event: Dict[str, Any]) -> None:
-        self.branch += 1
-        if (event["from"], event["head"], event["branch"]) != (frame.seq, frame.before.hex(), self.branch):
+        if (event["from"], event["head"]) != (frame.seq, frame.before.hex()):
             self._wrong(frame, "starts a branch that does not begin with it")
+        if event["branch"] <= self.branch:
+            self._wrong(frame, f"starts branch {event['branch']} after {self.branch}")
+        self.branch = event["branch"]
 
     def _on_32(self, frame: Frame, event: Dict[str, Any]) -> None:
         name = (event["scope"], event["name"])
@@ -173,7 +206,8 @@ class Fold:
         self.slots.add(event["slot"])
         versions[event["version"]] = Version(event["slot"], frame.seq)
         if self.wanted == "/".join(name):
-            self.envelopes[name] = (event["version"], envelope)
+            inside = envelope if event["backend"] == 0 else None
+            self.envelopes[name] = Envelope(event["version"], event["slot"], event["envelope_digest"], inside)
 
     def _chosen(self, frame: Frame, event: Dict[str, Any]) -> List[Version]:
         versions = self.vault.get((event["scope"], event["name"]), {})
@@ -202,7 +236,13 @@ class Fold:
             elif version.shredded is not None:
                 self._wrong(frame, f"shreds version {entry['version']} again")
             else:
-                version.shredded = frame.seq
+                version.shredded, version.shred_group = frame.seq, frame.group
+
+    def _on_40(self, _: Frame, event: Dict[str, Any]) -> None:
+        moved = {entry["slot"]: entry["envelope"] for entry in event["envelopes"]}
+        for envelope in self.envelopes.values():
+            if envelope.slot in moved:
+                envelope.sealed = bytes(moved[envelope.slot])
 
     def _on_64(self, frame: Frame, event: Dict[str, Any]) -> None:
         root = event["certificate"]

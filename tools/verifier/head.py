@@ -9,6 +9,8 @@ from typing import List, Optional
 
 from . import errors
 from .crypto import k, mac, same
+from .errors import Malformed
+from .files import open_regular
 from .journal import Frame, Walk
 from .report import Report
 
@@ -50,12 +52,16 @@ class HeadCheck:
 
     def __init__(self, path: str, report: Report) -> None:
         self.report = report
-        self.exists = os.path.exists(path)
+        self.exists = os.path.lexists(path)
         self.records: List[Head] = []
         self.held: List[Head] = []
         if not self.exists:
             return
-        with open(path, "rb") as file:
+        try:
+            file = open_regular(path)
+        except (FileNotFoundError, Malformed):
+            return
+        with file:
             for offset in (0, SECOND):
                 file.seek(offset)
                 raw = file.read(RECORD)
@@ -72,9 +78,13 @@ class HeadCheck:
         whole = [record for record in self.records if record.fits(ledger_key)]
         if len(whole) < len(self.records):
             self.report.note("a head record's MAC does not fit: it is torn or was altered")
-        if self.exists and not whole:
+        if self.records and not whole:
             self.report.damaged("head", "no record of the head file is whole")
         self.held = whole[-1:]
+
+    def is_open(self) -> bool:
+        """Whether the ledger was last not closed: what was under way may be unfinished."""
+        return any(not record.clean for record in self.held)
 
     def durable(self) -> int:
         """The event that the head file says was durable; -1 without one."""

@@ -8,20 +8,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from . import errors, keys, spool
+from . import errors, keys, objects, spool
 from .checkpoint import Anchors, signing_key
 from .codec import u32
-from .crypto import k, open_object
+from .crypto import h, k, open_object
 from .errors import CannotOpen, Malformed, Stop
-from .fold import Fold, Version
+from .files import read_bounded
+from .fold import Envelope, Fold, Version, reader
 from .head import HeadCheck
 from .journal import Frame, Walk
 from .report import Report
 from .x509 import public_of_certificate, public_of_key
 
 FORMAT = re.compile(rb"palyra-ledger 1\n")
-# FORMAT.md knows `ledger` alone; envelopes of other backends are not in the log and not checked here.
-BACKEND = re.compile(rb"[a-z_]{1,32}\n")
+LATER = re.compile(rb"palyra-ledger ([1-9][0-9]{0,9})\n")
+BACKEND = re.compile(rb"(ledger|encrypted_file|linux_secret_service|macos_keychain|windows_dpapi)\n")
 
 
 @dataclass
@@ -44,9 +45,9 @@ def verify(request: Request) -> Report:
     report = Report()
     if not os.path.isdir(os.path.join(request.home, "journal")):
         raise Stop(errors.NOT_FOUND, f"{request.home} holds no ledger: it has no folder `journal`")
-    _check_format(request.home, report)
+    _check_format(request, report)
     head = HeadCheck(os.path.join(request.home, "head"), report)
-    ring = _ring(request.home, report)
+    ring = _ring(request, report)
     secrets = None if request.keyless or ring is None else _secrets(request, ring, report)
     if secrets is not None:
         head.with_key(secrets.ledger_key)
@@ -60,18 +61,23 @@ def verify(request: Request) -> Report:
         fold = _fold(request, walk, secrets, report)
         if fold.stopped is None:
             _check_ring(request.home, ring, secrets, fold, report)
-            _check_slots(tables, secrets.kek(ring.ledger), ring, fold, report)
+            _check_slots(tables, secrets.kek(ring.ledger), ring, fold, head.is_open(), report)
         if request.open is not None:
-            _open_secret(request.open, tables, secrets.kek(ring.ledger), ring, fold, report)
+            _open_secret(request, tables, secrets.kek(ring.ledger), ring, fold, report)
     for table in tables:
         table.close()
     return report
 
 
-def _check_format(home: str, report: Report) -> None:
+def _check_format(request: Request, report: Report) -> None:
     for name, wanted in (("format", FORMAT), ("backend.kind", BACKEND)):
         try:
-            if not wanted.fullmatch(keys.read_bounded(os.path.join(home, name), 64)):
+            said = read_bounded(os.path.join(request.home, name), 64)
+            later = LATER.fullmatch(said) if name == "format" else None
+            if later and not wanted.fullmatch(said):
+                text = f"format {later.group(1).decode()} is not known to this program"
+                report.damaged("unknown_version", text)
+            elif not wanted.fullmatch(said):
                 report.damaged(name, f"the file `{name}` does not say what it should")
         except FileNotFoundError:
             report.damaged(name, f"there is no file `{name}`")
@@ -87,7 +93,7 @@ def _anchors(request: Request, secrets: Optional[keys.Secrets], report: Report) 
         if key is not None and key != own:
             report.damaged("checkpoint", "the key of checkpoints that was given is not this ledger's")
         key = own
-    anchors = Anchors(report, key)
+    anchors = Anchors(report, key, reader(secrets) if secrets is not None else None)
     inside = os.path.join(request.home, "checkpoints", "notes")
     if os.path.exists(inside):
         anchors.read(inside, "checkpoints/notes", outside=False)
@@ -117,12 +123,15 @@ def _keyless(home: str, head: HeadCheck, anchors: Anchors, report: Report) -> Wa
     return walk
 
 
-def _ring(home: str, report: Report) -> Optional[keys.Ring]:
-    path = os.path.join(home, "keys", "keyring")
+def _ring(request: Request, report: Report) -> Optional[keys.Ring]:
+    folder = os.path.join(request.home, "keys")
     try:
-        return keys.parse_ring(keys.read_bounded(path, keys.MAX_RING))
+        return keys.parse_ring(read_bounded(os.path.join(folder, "keyring"), keys.MAX_RING))
     except FileNotFoundError:
-        report.damaged("keyring", "there is no key ring")
+        if request.keyless and not os.path.lexists(folder):
+            report.note("the folder `keys` was not brought along: neither key ring nor key table is looked at")
+        else:
+            report.damaged("keyring", "there is no key ring")
     except Malformed as fault:
         report.damaged("keyring", f"the key ring: {fault}")
     return None
@@ -146,11 +155,11 @@ def _root(request: Request, ring: keys.Ring) -> bytes:
     if request.passphrase is not None:
         return keys.root_by_passphrase(ring, request.passphrase)
     if request.key_file is not None:
-        return keys.root_by_file(ring, keys.read_bounded(request.key_file, keys.KEY_FILE))
+        return keys.root_by_file(ring, read_bounded(request.key_file, keys.KEY_FILE, outside=True))
     for path in sorted(glob.glob(os.path.join(glob.escape(request.home), "keys", "root-*.key"))):
         name = os.path.basename(path)
         if name.endswith(f"-{ring.root_generation}.key"):
-            return keys.root_by_file(ring, keys.read_bounded(path, keys.KEY_FILE))
+            return keys.root_by_file(ring, read_bounded(path, keys.KEY_FILE))
     raise Stop(errors.NEEDS_KEY, "no key file lies in the home: name a key, or ask for --keyless")
 
 
@@ -226,7 +235,7 @@ def _check_ring(
 def _staged(home: str, digest: Optional[bytes]) -> bool:
     try:
         path = os.path.join(home, "keys", "keyring.next")
-        return keys.parse_ring(keys.read_bounded(path, keys.MAX_RING)).digest == digest
+        return keys.parse_ring(read_bounded(path, keys.MAX_RING)).digest == digest
     except (FileNotFoundError, Malformed):
         return False
 
@@ -240,18 +249,20 @@ def _ca_key_fits(ca_key: bytes, fold: Fold) -> bool:
 
 
 def _check_slots(
-    tables: List[keys.Table], kek: bytes, ring: keys.Ring, fold: Fold, report: Report
+    tables: List[keys.Table], kek: bytes, ring: keys.Ring, fold: Fold, is_open: bool, report: Report
 ) -> None:
     """Tells present, shredded and missing apart for every version that the log knows."""
     for (scope, name), versions in fold.vault.items():
         for number, version in versions.items():
             what = f"the key of {scope}/{name} version {number} (slot {version.slot})"
+            # A crash leaves at most the shreds of the last group undone, in a log that was not closed.
+            may_wait = is_open and version.shred_group == fold.last_group
             for table in tables:
-                _check_slot(table, kek, ring, version, what, report)
+                _check_slot(table, kek, ring, version, what, may_wait, report)
 
 
 def _check_slot(
-    table: keys.Table, kek: bytes, ring: keys.Ring, version: Version, what: str, report: Report
+    table: keys.Table, kek: bytes, ring: keys.Ring, version: Version, what: str, may_wait: bool, report: Report
 ) -> None:
     raw = table.slot(version.slot)
     state, event = keys.slot_state(raw, ring.table_generation, version.slot)
@@ -260,7 +271,7 @@ def _check_slot(
     if version.shredded is not None:
         if state == "shredded" and event == version.shredded:
             return
-        if version.shredded >= table.header.carried_out:
+        if may_wait and version.shredded >= table.header.carried_out:
             report.note(f"{what} is shredded in the log and not yet in {table.name}")
             return
         report.damaged("key_slot", f"{what} should be shredded in {table.name} by event {version.shredded}")
@@ -275,16 +286,20 @@ def _check_slot(
 
 
 def _open_secret(
-    wanted: str, tables: List[keys.Table], kek: bytes, ring: keys.Ring, fold: Fold, report: Report
+    request: Request, tables: List[keys.Table], kek: bytes, ring: keys.Ring, fold: Fold, report: Report
 ) -> None:
     """Opens the newest version's envelope and says its length, never its bytes."""
+    wanted = request.open
     if not fold.envelopes:
         report.finding(errors.NOT_FOUND, "open", f"the log knows no secret {wanted}")
         return
-    (scope, name), (number, envelope) = next(iter(fold.envelopes.items()))
-    version = fold.vault[(scope, name)][number]
+    (scope, name), found = next(iter(fold.envelopes.items()))
+    number, version = found.version, fold.vault[(scope, name)][found.version]
     if version.shredded is not None or version.deleted:
         report.finding(errors.NOT_FOUND, "open", f"version {number} of {wanted} is deleted or shredded")
+        return
+    envelope = found.sealed if found.sealed is not None else _outside(request.home, ring, found, report)
+    if envelope is None:
         return
     place = place_of(ring.ledger, scope, name, number)
     for table in tables:
@@ -298,6 +313,23 @@ def _open_secret(
         report.facts["open"] = {"secret": wanted, "version": number, "opens": True, "bytes": length}
         return
     report.finding(errors.CANNOT_OPEN, "open", f"version {number} of {wanted} does not open")
+
+
+def _outside(home: str, ring: keys.Ring, found: Envelope, report: Report) -> Optional[bytes]:
+    """The envelope from its object file; other places outside the log are not this reader's to open."""
+    try:
+        envelope = objects.read(home, ring.ledger, found.slot)
+    except FileNotFoundError:
+        text = f"the envelope of version {found.version} is neither in the log nor in an object file"
+        report.finding(errors.NOT_FOUND, "open", text)
+        return None
+    except Malformed as fault:
+        report.damaged("object", str(fault))
+        return None
+    if h("envelope digest", envelope).hex() != found.digest:
+        report.damaged("object", f"the object of slot {found.slot} is not the envelope that the log names")
+        return None
+    return envelope
 
 
 def place_of(ledger: bytes, scope: str, name: str, version: int) -> bytes:

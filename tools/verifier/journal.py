@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple
 
 from .crypto import h, hasher
-from .errors import Malformed
+from .errors import FromTheFuture, Malformed
+from .files import open_regular
 from .report import Report
 
 HEADER, TAG, HASH = 160, 16, 32
@@ -23,6 +24,10 @@ MAX_BATCH = 4096
 SEGMENT_HEADER = TRAILER = 128
 NAME = re.compile(r"^([0-9]{20})\.seg$")
 CHUNK = 1 << 16
+# The number that no event has, so that every number has one behind it.
+NO_SEQ = (1 << 64) - 1
+# The event that starts an epoch.
+EPOCH_KIND = 2
 # A scan after damage hashes at most this many times the segment: bytes made to look like many long
 # frames must not cost the square of their length.
 SCAN_FACTOR = 4
@@ -75,7 +80,9 @@ def read_frame(file: BinaryIO, offset: int, end: int) -> Frame:
     if len(stored) < HASH or h("frame hash", header, sealed) != stored:
         raise Malformed("the frame's hash does not fit")
     if version != 1:
-        raise Malformed(f"frame version {version} is not known")
+        raise FromTheFuture(f"frame version {version} is not known to this program", FRAME_OVERHEAD + length)
+    if seq == NO_SEQ:
+        raise Malformed(f"no event has the number {seq}")
     if zero or any(reserved):
         raise Malformed("reserved bytes are not zero")
     if not 1 <= count <= MAX_BATCH or place >= count:
@@ -108,6 +115,8 @@ class Walk:
         self.chain: Optional[bytes] = None
         self.time = 0
         self.group = 0
+        self.epoch = 0
+        self.skipped = False
         self.place = 0
         self.count = 0
         self.begun: Optional[int] = None
@@ -123,7 +132,12 @@ class Walk:
         """All whole frames, in order."""
         for at, (first, path) in enumerate(self.segments):
             is_last = at + 1 == len(self.segments)
-            with open(path, "rb") as file:
+            try:
+                file = open_regular(path)
+            except Malformed as fault:
+                self.report.damaged("segment_header", str(fault), first)
+                continue
+            with file:
                 end = file.seek(0, os.SEEK_END)
                 if self._segment_header(file, first, end, is_last, path):
                     segment = Segment(self, file, first, end, is_last, path)
@@ -137,11 +151,11 @@ class Walk:
         name = os.path.basename(path)
         file.seek(0)
         header = file.read(SEGMENT_HEADER)
-        if is_last and not any(header) and _only_zeros(file, 0, end):
+        if is_last and first > 0 and not any(header) and _only_zeros(file, 0, end):
             self.report.note(f"{name} holds nothing yet")
             return False
         if len(header) < SEGMENT_HEADER:
-            if is_last and first == self.expected:
+            if is_last and 0 < first == self.expected:
                 self.report.note(f"{name} is too short for its header: it was being made")
                 self.torn += end
                 return False
@@ -151,8 +165,14 @@ class Walk:
         problems = []
         if header[96:] != h("segment header", header[:96]):
             problems.append("its check does not fit")
+        elif magic == b"PLSG" and version != 1:
+            text = f"{name} has segment version {version}, which is not known to this program"
+            self.report.damaged("unknown_version", text, first)
+            return True
         if magic != b"PLSG" or version != 1 or zero or any(header[64:96]):
             problems.append("it is not canonical")
+        if first >= NO_SEQ:
+            problems.append("no event has that number")
         if seq != first:
             problems.append(f"it says that it begins at {seq}")
         if self.ledger is not None and ledger != self.ledger:
@@ -177,9 +197,10 @@ class Walk:
             self.begun = None
         if first > self.expected:
             self.gap(self.expected, first - 1, f"no segment holds them before {name}")
-            self.expected, self.chain = first, before
+            self.expected, self.chain, self.skipped = first, before, True
         elif first < self.expected:
-            self.report.damaged("sequence", f"{name} begins before the segment before it ended", first)
+            text = f"{name} overlaps the segment before it, which ends with event {self.expected - 1}"
+            self.report.damaged("sequence", text, first)
         elif self.chain is not None and before != self.chain:
             self.report.damaged("chain", f"{name} does not follow the frame before it", first)
 
@@ -210,6 +231,8 @@ class Walk:
         if frame.time < self.time:
             say("time", f"event {frame.seq} is older than the one before it", frame.seq)
         self._group(frame, after_damage)
+        self._epoch(frame, after_damage or self.skipped)
+        self.skipped = False
         self._batch(frame, after_damage)
         self.chain, self.time, self.expected = frame.hash, frame.time, frame.seq + 1
         self.events += 1
@@ -220,11 +243,17 @@ class Walk:
     def _group(self, frame: Frame, after_damage: bool) -> None:
         opens = frame.group == frame.seq and frame.place == 0
         stays = frame.group == self.group and frame.seq > 0
-        if not (opens or stays or after_damage):
+        if frame.group < self.group or frame.group > frame.seq or not (opens or stays or after_damage):
             self.report.damaged(
                 "group", f"event {frame.seq} says that its group begins at {frame.group}", frame.seq
             )
         self.group = frame.group
+
+    def _epoch(self, frame: Frame, after_damage: bool) -> None:
+        """The epoch is the last one started before; what was started in a gap is not known."""
+        if frame.epoch < self.epoch or (frame.epoch > self.epoch and not after_damage):
+            self.report.damaged("epoch", f"event {frame.seq} is of epoch {frame.epoch}, not {self.epoch}", frame.seq)
+        self.epoch = max(self.epoch, frame.epoch) + (frame.kind == EPOCH_KIND)
 
     def _batch(self, frame: Frame, after_damage: bool) -> None:
         if self.begun is None:
@@ -266,6 +295,11 @@ class Segment:
                 return
             try:
                 frame = read_frame(self.file, self.offset, self.end)
+            except FromTheFuture as fault:
+                text = f"{self.name}, offset {self.offset} (event {self.walk.expected}): {fault}"
+                self.walk.report.damaged("unknown_version", text, self.walk.expected)
+                self.offset, after_damage, self.unbroken = self.offset + fault.size, True, False
+                continue
             except Malformed as fault:
                 found = self._after_break(str(fault))
                 if found is None:
@@ -289,7 +323,11 @@ class Segment:
             "<HH16sQQQ32s32s", raw, 4
         )
         walk, wrong = self.walk, []
-        if version != 1 or zero or ledger != walk.ledger or first != self.first:
+        if version != 1:
+            text = f"trailer of {self.name}: version {version} is not known to this program"
+            walk.report.damaged("unknown_version", text, self.first)
+            return True
+        if zero or ledger != walk.ledger or first != self.first:
             wrong.append("it is of another segment")
         if last + 1 != walk.expected or walk.last is None or final != walk.last.hash:
             wrong.append("it names another last frame")
@@ -297,7 +335,9 @@ class Segment:
             wrong.append("it names another length")
         if self.unbroken and digest != self.digest.digest():
             wrong.append("its digest does not fit")
-        if self.offset + TRAILER != self.end:
+        behind = self.offset + TRAILER
+        # Zeros that were written ahead stay behind the trailer until the next segment is begun.
+        if behind != self.end and not (self.is_last and _only_zeros(self.file, behind, self.end)):
             wrong.append("bytes follow it")
         if walk.begun is not None:
             wrong.append(f"the batch that begins at event {walk.begun} is not whole before it")

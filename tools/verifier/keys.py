@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from .codec import Reader, u32, u64
 from .crypto import argon2id, h, k, open_object, same, xchacha_open
 from .errors import CannotOpen, Malformed
+from .files import open_regular
 
 MAX_SLOTS, MAX_LABEL, MAX_FURTHER = 16, 64, 7
 WRAPPED_ROOT = 104
@@ -66,15 +67,6 @@ class Secrets:
     def kek(self, ledger: bytes) -> bytes:
         """The key that wraps slot keys in the table."""
         return k("key encryption key", [self.ca_key, ledger, self.kek_salt])
-
-
-def read_bounded(path: str, limit: int) -> bytes:
-    """A whole small file."""
-    with open(path, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise Malformed(f"{os.path.basename(path)} is longer than {limit} bytes")
-    return data
 
 
 def parse_ring(data: bytes) -> Ring:
@@ -204,7 +196,7 @@ class Table:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
-        self.file = open(path, "rb")
+        self.file = open_regular(path)
         size = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)
         raw = self.file.read(TABLE_HEADER)

@@ -58,7 +58,7 @@ class Report:
                 "ok": code == errors.OK,
                 "exit": code,
                 **self.facts,
-                "findings": self.findings,
+                "findings": self._gravest_first(),
                 "more_findings": self.more,
                 "notes": self.notes,
             },
@@ -69,12 +69,21 @@ class Report:
         """For people: facts, notes, findings, and one closing sentence."""
         lines = [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in self.facts.items()]
         lines += [f"note: {text}" for text in self.notes]
-        lines += [f"FOUND {found['kind']}: {found['text']}" for found in self.findings]
+        lines += [f"FOUND {found['kind']}: {found['text']}" for found in self._gravest_first()]
         if self.more:
             lines.append(f"and {self.more} more findings")
-        count = len(self.findings) + self.more
-        lines.append("whole" if count == 0 else f"NOT whole: {count} finding(s)")
+        lines.append(self._closing())
         return "\n".join(_printable(line) for line in lines)
+
+    def _gravest_first(self) -> List[Dict[str, Any]]:
+        return sorted(self.findings, key=lambda found: GRAVITY.index(found["exit"]))
+
+    def _closing(self) -> str:
+        if self.exit_code() == errors.OK:
+            return "whole, and anchored from outside"
+        if self.exit_code() == errors.UNANCHORED:
+            return "whole as far as it goes, and NOT anchored to its end"
+        return f"NOT whole: {len(self.findings) + self.more} finding(s)"
 
 
 def _printable(line: str) -> str:

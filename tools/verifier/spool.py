@@ -9,6 +9,7 @@ from typing import Optional
 from .bodies import SCHEMA, UnknownKind, decode
 from .crypto import SEALED_OVERHEAD, k, open_object
 from .errors import CannotOpen, Malformed
+from .files import open_regular
 from .report import Report
 
 # A note of one command's reads: the longest body a frame can hold is far above it.
@@ -18,8 +19,11 @@ MAX_RECORD = 1_114_112
 def check(path: str, ledger: Optional[bytes], ledger_key: Optional[bytes], report: Report) -> None:
     """Checks every record. A torn last one is what a crash leaves: its read was never shown."""
     try:
-        file = open(path, "rb")
+        file = open_regular(path)
     except FileNotFoundError:
+        return
+    except Malformed as fault:
+        report.damaged("spool", str(fault))
         return
     key = k("read spool key", [ledger_key]) if ledger_key is not None else None
     count, opened = 0, 0
