@@ -195,6 +195,8 @@ class Anchors:
         self.count = 0
         self.first_key: Optional[bytes] = None
         self.signed: Set[int] = set()
+        # Records of checkpoints, as their headers say, where no key opens them; few enough.
+        self.unopened: Deque[int] = deque(maxlen=MAX_BATCH + 1)
         # Events that only a checkpoint anchors; a batch that is torn at the end may hide so many.
         self.bare: Deque[int] = deque(maxlen=MAX_BATCH + 1)
 
@@ -229,6 +231,8 @@ class Anchors:
             return
         if not self._needs_no_anchor(frame):
             self.bare.append(frame.seq)
+            if frame.kind == 16 and not self.read_event:
+                self.unopened.append(frame.seq)
         self.tree.add(frame.hash)
         if frame.kind == BRANCH_KIND:
             event = self.read_event(frame) if self.read_event else None
@@ -270,7 +274,9 @@ class Anchors:
         self.report.facts["checkpoints"] = {
             "compared": sum(len(notes) for notes in self.notes.values()), "anchored": self.held,
         }
-        bare = max((seq for seq in self.bare if seq < events), default=-1)
+        # A checkpoint never covers its own record: that one alone may stand behind it unopened.
+        own = self.held if self.held in self.unopened else None
+        bare = max((seq for seq in self.bare if seq < events and seq != own), default=-1)
         if bare >= self.held:
             text = f"events {self.held} to {bare} are in no checkpoint that was brought from outside"
             self.report.finding(errors.UNANCHORED, "unanchored", text, self.held)
