@@ -18,12 +18,14 @@ use crate::event::{self, Event};
 use crate::keys::{self, KeyRing, KeyTable, Unlocked};
 use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail};
 use crate::projection::{Index, IndexError, IndexMode};
+use crate::store::{Medium, RealMedium};
 use crate::vault;
 
 use super::config::Config;
 use super::core::{Core, Layout, Queue, Signal, TableState};
 use super::error::Error;
 use super::fold::{self, STATE_SCHEMA};
+use super::future::{self, Unknown};
 use super::history;
 use super::home;
 use super::lock::HomeLock;
@@ -55,6 +57,22 @@ struct Parts {
 /// Mends the journal from the sled copy under the home's lock; see [`restore`].
 pub fn repair(config: &Config) -> Result<Vec<Restored>, Error> {
     let parts = open_parts(config)?;
+    // What a newer program wrote is not mended: it may be as it should be.
+    let layout = &parts.layout;
+    let looked = Journal::open(
+        Arc::clone(&config.medium),
+        &layout.journal(),
+        &layout.index(),
+        parts.ring.ledger_id(),
+        limits::SEGMENT_BYTES_MAX,
+        None,
+        false,
+    );
+    if let Err(error) = looked.map_err(Error::from)
+        && error.is_from_the_future()
+    {
+        return Err(error);
+    }
     // Where the journal's end is to be taken as it is, the head file does not say how long it must be.
     let durable = if config.accept_head { None } else { parts.head.map(|head| head.seq) };
     restore::restore(config, &parts.layout, parts.ring.ledger_id(), durable)
@@ -82,12 +100,26 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
     let end = tail.last.map(|last| last.seq);
     let given_up = rollback::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
+    let (index, folded) = matching(&journal, index, folded);
+    let from = folded.map_or(0, |at| at.seq + 1);
+    let end = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
+    let last = match Unknown::find(&journal, from, end.seq)? {
+        None => end,
+        Some(unknown) if config.known_part => unknown.before(&journal)?.ok_or_else(|| unknown.refuse())?,
+        Some(unknown) => return Err(unknown.refuse()),
+    };
+    if !config.read_only {
+        future::check_spool(config, &parts.layout, ledger_id, parts.unlocked.ledger_key())?;
+    }
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
-    let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
-    let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
-    fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
+    let index = match index {
+        Some(index) => FoldedIndex { index, scratch: None },
+        None => fresh_index(config, &parts.layout, &index_key, ledger_id)?,
+    };
+    let spill = !config.read_only || index.scratch.is_some();
+    fold_tail(&journal, &index.index, &parts.unlocked, from, last.seq, spill)?;
     let branch = if config.accept_rollback && !config.read_only {
-        let branches = history::branches(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
+        let branches = history::branches(&index.index).map_err(|source| Error::Fold { seq: last.seq, source })?;
         let own = history::branch_at(&branches, u64::MAX);
         Some(rollback::branch_event(last, own, parts.head.as_ref(), given_up))
     } else {
@@ -158,6 +190,7 @@ fn open_index(
     {
         Ok((index, position)) => Ok((Some(index), position)),
         Err(IndexError::Rebuild { .. }) if !config.read_only => Ok((None, None)),
+        Err(IndexError::Rebuild { .. } | IndexError::Newer { .. }) if config.known_part => Ok((None, None)),
         Err(error) => Err(error.into()),
     }
 }
@@ -179,15 +212,15 @@ fn drop_torn(config: &Config, layout: &Layout, journal: &Journal, tail: &Tail) -
     let Some(torn) = tail.torn.as_ref().filter(|_| !config.read_only) else { return Ok(None) };
     config.medium.create_dir(&layout.quarantine())?;
     config.medium.sync_dir(&layout.home)?;
-    let saved_as = free_name(config, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
+    let saved_as = free_name(&*config.medium, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
     let digest = journal.drop_torn(torn, Some(&layout.quarantine().join(&saved_as)))?;
     Ok(Some(TailDropped { segment: torn.segment, offset: torn.offset, bytes: torn.bytes, digest, saved_as }))
 }
 
-fn free_name(config: &Config, layout: &Layout, stem: &str) -> Result<String, Error> {
+fn free_name(medium: &dyn Medium, layout: &Layout, stem: &str) -> Result<String, Error> {
     for number in 0_u32.. {
         let name = if number == 0 { stem.to_owned() } else { format!("{stem}.{number}") };
-        if !config.medium.exists(&layout.quarantine().join(&name))? {
+        if !medium.exists(&layout.quarantine().join(&name))? {
             return Ok(name);
         }
     }
@@ -195,28 +228,33 @@ fn free_name(config: &Config, layout: &Layout, stem: &str) -> Result<String, Err
 }
 
 /// An index whose position is not in the journal belongs to another history: it is made anew.
-fn matching_index(
-    config: &Config,
-    layout: &Layout,
-    key: &Key,
-    ledger_id: LedgerId,
-    journal: &Journal,
-    index: Option<Index>,
-    folded: Option<Position>,
-) -> Result<(Index, Option<Position>), Error> {
-    let matches = match folded {
-        Some(position) => journal.position(position.seq).is_ok_and(|found| found.hash == position.hash),
-        None => true,
-    };
-    if let Some(index) = index
-        && matches
-    {
-        return Ok((index, folded));
+fn matching(journal: &Journal, index: Option<Index>, folded: Option<Position>) -> (Option<Index>, Option<Position>) {
+    match folded {
+        Some(position) if !journal.position(position.seq).is_ok_and(|found| found.hash == position.hash) => (None, None),
+        _ => (index, folded),
+    }
+}
+
+/// An index, and the folder that it lives in where it is not the home's own.
+struct FoldedIndex {
+    index: Index,
+    scratch: Option<tempfile::TempDir>,
+}
+
+/// An empty index: in the home, or beside it where only the known part of the log is folded.
+fn fresh_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<FoldedIndex, Error> {
+    if config.known_part {
+        let dir = super::replay::scratch_dir()?;
+        let place = (Arc::new(RealMedium) as Arc<dyn Medium>, dir.path());
+        // Under a key of its own: nothing reads it again.
+        let key = Key::generate(&*config.random)?;
+        let index = Index::scratch(place, &key, (ledger_id, STATE_SCHEMA), None, &*config.random)?;
+        return Ok(FoldedIndex { index, scratch: Some(dir) });
     }
     if config.read_only {
         return Err(IndexError::Rebuild { reason: crate::projection::RebuildReason::Foreign }.into());
     }
-    Ok((new_index(config, layout, key, ledger_id)?, None))
+    Ok(FoldedIndex { index: new_index(config, layout, key, ledger_id)?, scratch: None })
 }
 
 fn new_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<Index, Error> {
@@ -332,7 +370,7 @@ fn assemble(
     settings: super::config::Settings,
     parts: Parts,
     journal: Journal,
-    index: Index,
+    FoldedIndex { index, scratch }: FoldedIndex,
     last: Last,
     found: Found,
 ) -> Result<Opened, Error> {
@@ -400,6 +438,7 @@ fn assemble(
         layout,
         journal,
         index,
+        scratch,
         lock: Mutex::new(lock),
         closed: AtomicBool::new(false),
     });
@@ -419,7 +458,7 @@ fn restore_head(
     let path: PathBuf = layout.head();
     if config.medium.exists(&path)? {
         config.medium.create_dir(&layout.quarantine())?;
-        let name = free_name(config, layout, &format!("{}-head", config.clock.now().as_millis()))?;
+        let name = free_name(&*config.medium, layout, &format!("{}-head", config.clock.now().as_millis()))?;
         config.medium.rename(&path, &layout.quarantine().join(name))?;
         config.medium.sync_dir(&layout.quarantine())?;
     }
@@ -542,7 +581,7 @@ fn fold_in_spool(core: &Core) -> Result<(), Error> {
         last = Some(ticket);
     }
     if spooled.dropped > 0 {
-        let event = Event::SpoolDropped(SpoolDropped { bytes: spooled.dropped });
+        let event = keep_spool(core, &bytes, spooled.dropped)?;
         let (ticket, ()) = core.enqueue(&Caller::system(), |_, _| Ok::<_, Error>((vec![event], ())))?;
         last = Some(ticket);
     }
@@ -551,6 +590,19 @@ fn fold_in_spool(core: &Core) -> Result<(), Error> {
     }
     core.medium.remove(&path)?;
     Ok(())
+}
+
+/// Keeps what of a spool did not read as evidence, durably, and says so. A crash behind this keeps it twice.
+fn keep_spool(core: &Core, bytes: &[u8], dropped: u64) -> Result<Event, Error> {
+    let whole = bytes.len().saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
+    let unread = bytes.get(whole..).unwrap_or_default();
+    let (medium, layout) = (&*core.medium, &core.layout);
+    medium.create_dir(&layout.quarantine())?;
+    medium.sync_dir(&layout.home)?;
+    let saved_as = free_name(medium, layout, &format!("{}-spool", core.clock.now().as_millis()))?;
+    medium.write_atomic(&layout.quarantine().join(&saved_as), unread)?;
+    let digest = Some(Hash::of(labels::EVIDENCE, &[unread]));
+    Ok(Event::SpoolDropped(SpoolDropped { bytes: dropped, digest, saved_as: Some(saved_as) }))
 }
 
 /// The slot that opens last is the pinned one; opening with another is recorded.

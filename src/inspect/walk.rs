@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Key};
-use crate::log::frame::{self, FRAME_OVERHEAD, Frame, Header, MAGIC};
+use crate::log::frame::{self, FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
-    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
 use crate::log::{Head, HeadError, HeadFile};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
@@ -225,7 +225,8 @@ impl Walk<'_> {
         let mut window = Window::new(file);
         window.fill(SEGMENT_HEADER_LEN)?;
         let header = SegmentHeader::parse(window.rest());
-        if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() {
+        let future = SegmentHeader::is_newer(window.rest());
+        if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() && !future {
             let what = format!("{} was being made when the power went", path.display());
             self.find_at(FindingCode::TornTail, first, (path, 0), what);
             return Ok(());
@@ -242,7 +243,6 @@ impl Walk<'_> {
             Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
                 let what = format!("{}: {why}", path.display());
-                let future = matches!(why, SegmentError::Version(_));
                 let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
                 self.damaged_here = true;
                 self.find_at(code, first, (path, 0), what);
@@ -389,14 +389,18 @@ impl Walk<'_> {
         path: &Path,
         last: bool,
         len: u64,
-        why: frame::FrameError,
+        why: FrameError,
     ) -> Result<(), StoreError> {
         let start = window.offset();
         let expected = self.expected;
         if last && self.batch_left == 0 && written_ahead(window, len)? {
             return pass_over(window, len);
         }
-        if last && self.is_torn(window, start, len)? {
+        let future = matches!(why, FrameError::Version(_)) && {
+            window.fill(FRAME_OVERHEAD + crate::base::limits::BODY_MAX)?;
+            frame::newer_version(window.rest()).is_some()
+        };
+        if last && !future && self.is_torn(window, start, len)? {
             let from = self.report.head.map_or(0, |head| head.seq + 1);
             let what = format!(
                 "{}: bytes {start} to {len} are of no whole batch, and event {from} and what follows were never \
@@ -433,7 +437,7 @@ impl Walk<'_> {
             }
         }
         let end = window.offset();
-        if last && end == len {
+        if last && end == len && !future {
             let what = format!(
                 "{}: bytes {start} to {end} are no whole batch; the next opening for writing drops them",
                 path.display()
@@ -446,9 +450,14 @@ impl Walk<'_> {
             Some(seq) if seq > expected + 1 => format!("events {expected} to {} are", seq - 1),
             _ => format!("event {expected} is"),
         };
-        let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
         self.damaged_here = true;
-        let damaged = Finding::new(FindingCode::FrameDamaged, Some(expected), what);
+        let damaged = if future {
+            let what = format!("{}: bytes {start} to {end}: {why}; {range} not read", path.display());
+            Finding::new(FindingCode::UnknownVersion, Some(expected), what)
+        } else {
+            let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
+            Finding::new(FindingCode::FrameDamaged, Some(expected), what)
+        };
         let through = resumes.and_then(|seq| seq.checked_sub(1)).filter(|through| *through > expected);
         self.push(Finding { file: Some(shown(path)), offset: Some(start), through, ..damaged });
         self.prev = None;

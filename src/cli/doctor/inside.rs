@@ -15,7 +15,7 @@ const REPAIR: &str = "`palyra-ledger doctor --repair` mends it";
 
 /// Checks what is inside.
 pub fn check(invocation: &Invocation, home: &Path, checks: &mut Checks) {
-    match invocation.open(Access::Read) {
+    match invocation.open(Access::Known) {
         Ok(ledger) => {
             checks.ok("opens", "the ledger opens");
             opened(home, &ledger, checks);
