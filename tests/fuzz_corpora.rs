@@ -223,7 +223,11 @@ fn events() -> Vec<Event> {
         Event::JournalRestored(system::JournalRestored { first: 3, last: 4, saved_as }),
         Event::HeadRestored(system::HeadRestored { seq: 8, hash }),
         Event::KeyTableRepaired(system::KeyTableRepaired { slots: vec![1, 2, 600] }),
-        Event::SpoolDropped(system::SpoolDropped { bytes: 31, digest: Some(hash), saved_as: Some("1-spool".to_owned()) }),
+        Event::SpoolDropped(system::SpoolDropped {
+            bytes: 31,
+            digest: Some(hash),
+            saved_as: Some("1-spool".to_owned()),
+        }),
         put(&[]),
         put(&[("env", "prod"), ("owner", "ops")]),
         Event::SecretDeleted(vault::SecretDeleted { scope, name, versions: vault::Versions::All }),

@@ -349,10 +349,7 @@ fn head(error: &HeadError) -> (ExitCode, String) {
         ),
         HeadError::Store(error) => store(error),
         HeadError::Dead { .. } => (ExitCode::Io, REOPEN.to_owned()),
-        HeadError::Damaged { .. }
-        | HeadError::Newer { .. }
-        | HeadError::Foreign { .. }
-        | HeadError::Forged { .. } => {
+        HeadError::Damaged { .. } | HeadError::Newer { .. } | HeadError::Foreign { .. } | HeadError::Forged { .. } => {
             (ExitCode::Integrity, REPAIR.to_owned())
         }
     }
@@ -366,9 +363,9 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::Store(error) | KeysError::Slot { source: SlotError::Store(error), .. } => return store(error),
         KeysError::Damaged { .. }
         | KeysError::Newer { .. }
-        | KeysError::Foreign { .. } | KeysError::RingAltered | KeysError::NoEpoch { .. } => {
-            (ExitCode::Integrity, "restore the home's `keys` folder from a backup")
-        }
+        | KeysError::Foreign { .. }
+        | KeysError::RingAltered
+        | KeysError::NoEpoch { .. } => (ExitCode::Integrity, "restore the home's `keys` folder from a backup"),
         KeysError::RingNotCommitted => (ExitCode::Truncated, "put the newest `keys` folder back"),
         KeysError::CaGeneration { .. } => (ExitCode::Conflict, "`palyra-ledger ca show` shows the generations"),
         KeysError::NoSuchSlot { .. } => (ExitCode::NotFound, "`palyra-ledger keys slots` lists the slots"),

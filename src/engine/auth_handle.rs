@@ -529,7 +529,8 @@ impl Auth {
 
     fn queue_renewed(&self, table: &TableState, started: &Started, tokens: &NewTokens) -> Result<u64, Error> {
         let NewTokens { access, refresh, expires_at, answer } = tokens;
-        let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some(), answer: answer.clone() };
+        let result =
+            RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some(), answer: answer.clone() };
         let cause = &PutCause::Refreshed { profile: started.profile.id.clone(), generation: started.generation };
         let mut writes =
             vec![Write { place: &started.source.access, value: access, expires_at: *expires_at, over: None, cause }];

@@ -62,9 +62,8 @@ impl Format {
     /// Events that are written in an older schema version than this program's.
     #[must_use]
     pub fn older_events(&self) -> u64 {
-        let older = |(kind, schema): &(u16, u16)| {
-            event::Kind::from_number(*kind).is_some_and(|kind| *schema < kind.schema())
-        };
+        let older =
+            |(kind, schema): &(u16, u16)| event::Kind::from_number(*kind).is_some_and(|kind| *schema < kind.schema());
         self.kinds.iter().filter(|(key, _)| older(key)).map(|(_, count)| count).sum()
     }
 

@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use crate::event::{self, CodecError, Kind};
+use crate::base::limits;
+use crate::crypto::Key;
 use crate::inspect::{FindingCode, Report};
-use crate::log::{Header, Journal, JournalError, Last};
+use crate::keys::{KeyRing, KeyTable, KeysError};
+use crate::log::{Frame, Header, Journal, JournalError, Last};
 
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
 use super::reads;
-use crate::base::limits;
-use crate::crypto::Key;
-use crate::log::Frame;
 
 /// Kinds and versions beyond which unknown events are only counted.
 const NAMED_MAX: usize = 64;
@@ -32,7 +32,8 @@ impl Unknown {
     pub(super) fn find(journal: &Journal, from: u64, last: u64) -> Result<Option<Self>, Error> {
         let unknown = |header: &Header| event::check_known(header.kind, header.schema).is_err();
         let found = journal.find(from, last, &unknown)?;
-        Ok(found.and_then(|header| event::check_known(header.kind, header.schema).err().map(|why| Self { header, why })))
+        Ok(found
+            .and_then(|header| event::check_known(header.kind, header.schema).err().map(|why| Self { header, why })))
     }
 
     /// The end of the batch before it; nothing where the log begins with it.
@@ -51,13 +52,14 @@ impl Unknown {
     }
 }
 
-/// Refuses a read spool whose records a newer program wrote.
-pub(super) fn check_spool(
-    config: &Config,
-    layout: &Layout,
-    ledger_id: crate::base::LedgerId,
-    ledger_key: &Key,
-) -> Result<(), Error> {
+/// Refuses a key table of a newer program, and a read spool with records of one. Anything else that is wrong with
+/// them is said where they are used.
+pub(super) fn check_others(config: &Config, layout: &Layout, ring: &KeyRing, ledger_key: &Key) -> Result<(), Error> {
+    let (ledger_id, generation) = (ring.ledger_id(), ring.table_generation());
+    match KeyTable::open(&*config.medium, &layout.keys(), ledger_id, generation, false) {
+        Err(error @ KeysError::Newer { .. }) => return Err(error.into()),
+        Err(_) | Ok(_) => {}
+    }
     let path = layout.spool();
     if !config.medium.exists(&path)? {
         return Ok(());

@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock, mpsc};
 
 use crate::base::{BackendKind, Caller, LedgerId, StateRead, Timestamp, limits};
 use crate::crypto::{Hash, Key, labels};
-use crate::event::system::{EpochCause, HeadRestored, KeySlotPinned, KeyTableRepaired, SpoolDropped, TailDropped};
+use crate::event::system::{HeadRestored, TailDropped};
 use crate::event::{self, Event};
 use crate::keys::{self, KeyRing, KeyTable, Unlocked};
 use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail};
@@ -32,6 +32,7 @@ use super::lock::HomeLock;
 use super::outside::Outside;
 use super::overlay::Overlay;
 use super::reads;
+use super::recover::{self, Found};
 use super::restore::{self, Restored};
 use super::rollback;
 
@@ -109,7 +110,7 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         Some(unknown) => return Err(unknown.refuse()),
     };
     if !config.read_only {
-        future::check_spool(config, &parts.layout, ledger_id, parts.unlocked.ledger_key())?;
+        future::check_others(config, &parts.layout, &parts.ring, parts.unlocked.ledger_key())?;
     }
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let index = match index {
@@ -126,12 +127,6 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         None
     };
     assemble(config, settings, parts, journal, index, last, Found { dropped, branch })
-}
-
-/// What is to be recorded of the opening itself.
-struct Found {
-    dropped: Option<TailDropped>,
-    branch: Option<Event>,
 }
 
 fn open_parts(config: &Config) -> Result<Parts, Error> {
@@ -212,12 +207,13 @@ fn drop_torn(config: &Config, layout: &Layout, journal: &Journal, tail: &Tail) -
     let Some(torn) = tail.torn.as_ref().filter(|_| !config.read_only) else { return Ok(None) };
     config.medium.create_dir(&layout.quarantine())?;
     config.medium.sync_dir(&layout.home)?;
-    let saved_as = free_name(&*config.medium, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
+    let saved_as =
+        free_name(&*config.medium, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
     let digest = journal.drop_torn(torn, Some(&layout.quarantine().join(&saved_as)))?;
     Ok(Some(TailDropped { segment: torn.segment, offset: torn.offset, bytes: torn.bytes, digest, saved_as }))
 }
 
-fn free_name(medium: &dyn Medium, layout: &Layout, stem: &str) -> Result<String, Error> {
+pub(super) fn free_name(medium: &dyn Medium, layout: &Layout, stem: &str) -> Result<String, Error> {
     for number in 0_u32.. {
         let name = if number == 0 { stem.to_owned() } else { format!("{stem}.{number}") };
         if !medium.exists(&layout.quarantine().join(&name))? {
@@ -230,7 +226,9 @@ fn free_name(medium: &dyn Medium, layout: &Layout, stem: &str) -> Result<String,
 /// An index whose position is not in the journal belongs to another history: it is made anew.
 fn matching(journal: &Journal, index: Option<Index>, folded: Option<Position>) -> (Option<Index>, Option<Position>) {
     match folded {
-        Some(position) if !journal.position(position.seq).is_ok_and(|found| found.hash == position.hash) => (None, None),
+        Some(position) if !journal.position(position.seq).is_ok_and(|found| found.hash == position.hash) => {
+            (None, None)
+        }
         _ => (index, folded),
     }
 }
@@ -443,7 +441,7 @@ fn assemble(
         closed: AtomicBool::new(false),
     });
     if !config.read_only {
-        recover(config, &core, found, restored.or(rewound), system.epoch_started)?;
+        recover::recover(config, &core, found, restored.or(rewound), system.epoch_started)?;
     }
     Ok(Opened { core, head })
 }
@@ -508,115 +506,6 @@ fn settle_ring(
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),
     }
-}
-
-/// Carries out and records what an earlier process left.
-fn recover(
-    config: &Config,
-    core: &Core,
-    found: Found,
-    restored: Option<HeadRestored>,
-    epoch_started: Timestamp,
-) -> Result<(), Error> {
-    let Found { dropped, branch } = found;
-    // The branch begins with the first event behind the copy, and in the name of whoever put it back.
-    if let Some(branch) = branch {
-        core.execute(&config.caller, |_, _| Ok::<_, Error>((vec![branch], ())))?;
-    }
-    let mut events: Vec<Event> = Vec::new();
-    events.extend(dropped.map(Event::TailDropped));
-    events.extend(restored.map(Event::HeadRestored));
-    {
-        let state = core.table();
-        core.carry_out_shreds(&state)?;
-        let slots = state.table.repair()?;
-        if !slots.is_empty() {
-            events.push(Event::KeyTableRepaired(KeyTableRepaired { slots }));
-        }
-    }
-    if !events.is_empty() {
-        core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
-    }
-    core.sweep_keystore();
-    fold_in_spool(core)?;
-    pin_opened_slot(config, core)?;
-    let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());
-    let max_age = core.settings.keys.epoch_max_age_days.saturating_mul(86_400_000);
-    if max_age > 0 && age > max_age {
-        core.start_epoch(&Caller::system(), EpochCause::Age)?;
-    }
-    Ok(())
-}
-
-impl Core {
-    /// Overwrites the key slots of every shred event that is visible and not carried out yet.
-    pub(super) fn carry_out_shreds(&self, state: &TableState) -> Result<(), Error> {
-        let after = state.table.shreds_through();
-        let pending = vault::pending_shreds(&self.index, after).map_err(|error| Error::Vault(error.into()))?;
-        if let Some((through, _)) = pending.last() {
-            let slots: Vec<(u64, u64)> =
-                pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
-            // The key goes first: a backend may let one wait. That all of it was done is noted last, so that a
-            // crash in between does both again.
-            self.guard(state.table.shred(&slots).map_err(Error::from))?;
-            self.remove_objects(slots.iter().map(|(slot, _)| *slot));
-            self.guard(state.table.shredded_through(*through).map_err(Error::from))?;
-        }
-        Ok(())
-    }
-}
-
-/// Commits what reading processes left, then removes the spool. A crash in between records those
-/// reads twice, never not at all.
-fn fold_in_spool(core: &Core) -> Result<(), Error> {
-    let path = core.layout.spool();
-    if !core.medium.exists(&path)? {
-        return Ok(());
-    }
-    let bytes = core.medium.read_all(&path, 2 * limits::SPOOL_BYTES_MAX)?;
-    let spooled = reads::parse_spool(&bytes, core.ledger_id, core.unlocked().ledger_key());
-    let mut last = None;
-    for (caller, event) in spooled.events {
-        let (ticket, ()) = core.enqueue(&caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
-        last = Some(ticket);
-    }
-    if spooled.dropped > 0 {
-        let event = keep_spool(core, &bytes, spooled.dropped)?;
-        let (ticket, ()) = core.enqueue(&Caller::system(), |_, _| Ok::<_, Error>((vec![event], ())))?;
-        last = Some(ticket);
-    }
-    if let Some(ticket) = last {
-        core.wait(ticket.number())?;
-    }
-    core.medium.remove(&path)?;
-    Ok(())
-}
-
-/// Keeps what of a spool did not read as evidence, durably, and says so. A crash behind this keeps it twice.
-fn keep_spool(core: &Core, bytes: &[u8], dropped: u64) -> Result<Event, Error> {
-    let whole = bytes.len().saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
-    let unread = bytes.get(whole..).unwrap_or_default();
-    let (medium, layout) = (&*core.medium, &core.layout);
-    medium.create_dir(&layout.quarantine())?;
-    medium.sync_dir(&layout.home)?;
-    let saved_as = free_name(medium, layout, &format!("{}-spool", core.clock.now().as_millis()))?;
-    medium.write_atomic(&layout.quarantine().join(&saved_as), unread)?;
-    let digest = Some(Hash::of(labels::EVIDENCE, &[unread]));
-    Ok(Event::SpoolDropped(SpoolDropped { bytes: dropped, digest, saved_as: Some(saved_as) }))
-}
-
-/// The slot that opens last is the pinned one; opening with another is recorded.
-fn pin_opened_slot(config: &Config, core: &Core) -> Result<(), Error> {
-    let opened = core.unlocked().slot();
-    let mut ring = core.ring.lock().unwrap_or_else(PoisonError::into_inner);
-    let previous = ring.pinned();
-    if config.slot.is_none() || opened == previous {
-        return Ok(());
-    }
-    let edited = ring.pin(&core.unlocked(), &*core.random, opened)?;
-    core.commit_ring(&Caller::system(), &mut ring, edited, |keyring| {
-        Event::KeySlotPinned(KeySlotPinned { slot: opened, previous, keyring })
-    })
 }
 
 /// A state root: BLAKE3 over every key and value in order (DESIGN section 1.5).

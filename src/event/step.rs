@@ -42,14 +42,17 @@ mod tests {
             for schema in 0..=4 {
                 let brought: Vec<u16> = STEPS
                     .iter()
-                    .filter(|step| step.kinds.iter().any(|(from, to, of)| (*from..=*to).contains(&kind) && *of == schema))
+                    .filter(|step| {
+                        step.kinds.iter().any(|(from, to, of)| (*from..=*to).contains(&kind) && *of == schema)
+                    })
                     .map(|step| step.number)
                     .collect();
                 assert_eq!(brought.len(), usize::from(check_known(kind, schema).is_ok()), "{kind} schema {schema}");
             }
         }
         assert!(STEPS.iter().map(|step| step.number).eq(1..=STEPS.len() as u16));
-        let newest = Kind::ALL.iter().filter_map(|kind| step_of(kind.number(), kind.schema())).max_by_key(|step| step.number);
+        let newest =
+            Kind::ALL.iter().filter_map(|kind| step_of(kind.number(), kind.schema())).max_by_key(|step| step.number);
         assert_eq!(newest, STEPS.last());
     }
 }

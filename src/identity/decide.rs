@@ -17,8 +17,8 @@ use crate::event::identity::{
 use super::fault::{ApplyFault, IdentityError};
 use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 use super::state::{
-    AuthorityState, DeviceRecord, DeviceState, authorities, counters, find_certificate, find_device, find_pairing, revocable,
-    find_request, key_holder, locate_pairing, open_pairings, revocations, unanswered,
+    AuthorityState, DeviceRecord, DeviceState, authorities, counters, find_certificate, find_device, find_pairing,
+    find_request, key_holder, locate_pairing, open_pairings, revocable, revocations, unanswered,
 };
 
 type Decision<T> = Result<(Vec<Event>, T), IdentityError>;

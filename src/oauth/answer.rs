@@ -38,8 +38,7 @@ impl std::fmt::Debug for Granted {
 impl Granted {
     /// Scopes are divided by spaces (RFC 6749, section 3.3), by some providers with commas. None at all says nothing.
     fn read(text: &str) -> Option<Self> {
-        let words: Vec<String> =
-            text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let words: Vec<String> = text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
         (!words.is_empty()).then_some(Self(words))
     }
 }

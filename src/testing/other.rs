@@ -64,7 +64,7 @@ impl OtherProgram {
         let mut buffer = Vec::new();
         journal.read(before.seq, &mut buffer)?;
         let header = Header::parse(&buffer).map_err(|_| JournalError::Missing { seq: before.seq })?;
-        let opener = self.unlocked.epoch(header.epoch)?;
+        let (opener, time) = (self.unlocked.epoch(header.epoch)?, header.time);
         let mut group = Group::default();
         for ((index, seq), (kind, schema, plain)) in (0..).zip(first..).zip(events) {
             let header = Header {
@@ -80,7 +80,7 @@ impl OtherProgram {
             group.starts.push(u32::try_from(group.bytes.len()).unwrap_or(u32::MAX));
             let sealing = Sealing { opener: &opener, nonce: self.random.array()? };
             prev = frame::seal(header, &sealing, plain, &mut group.bytes);
-            group.last = Some(Last { seq, hash: prev, time: header.time });
+            group.last = Some(Last { seq, hash: prev, time });
         }
         journal.append(&group)?;
         let mac_key = self.unlocked.ledger_key().subkey(labels::HEAD_MAC);

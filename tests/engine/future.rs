@@ -52,7 +52,8 @@ fn refused(disk: &SimDisk, clock: &ManualClock, what: &str) -> Error {
 
 #[test]
 fn an_event_from_the_future_stops_projection_and_not_verification() {
-    for (kind, schema) in [(200, 1), (90, 3), (Kind::SecretPut.number(), 3), (Kind::SecretDeleted.number(), 2), (1, 0)] {
+    for (kind, schema) in [(200, 1), (90, 3), (Kind::SecretPut.number(), 3), (Kind::SecretDeleted.number(), 2), (1, 0)]
+    {
         let clock = ManualClock::default();
         let (disk, last) = filled(&clock);
         let root = Ledger::open(simulated(disk.snapshot(), 3, &clock)).unwrap().state_root().unwrap();

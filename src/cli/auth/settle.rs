@@ -212,7 +212,8 @@ pub fn login(
                 return Ok(());
             }
             Place::Daemon => {
-                let passed = Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at, tokens.answer.clone());
+                let passed =
+                    Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at, tokens.answer.clone());
                 let passed = passed.ok_or_else(|| Failure::new(ExitCode::Internal, "a token is no text", ""))?;
                 let login = HandOver::Login { profile: Box::new(profile(None)?), flow, tokens: passed };
                 match hand_over(invocation, &login) {

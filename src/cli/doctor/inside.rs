@@ -79,6 +79,9 @@ fn place(code: FindingCode) -> (&'static str, &'static str) {
             "backend",
             "bring it back from a backup, write the secret anew, or give that version up with `palyra-ledger secrets shred`",
         ),
+        FindingCode::UnknownEvent | FindingCode::UnknownVersion => {
+            ("format", "use the program that wrote it, or a newer one")
+        }
         FindingCode::EnvelopeOrphaned | FindingCode::MoveUnfinished => {
             ("backend", "run that command when it suits: nothing is lost meanwhile")
         }

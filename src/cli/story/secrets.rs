@@ -13,7 +13,9 @@ pub(super) fn put(event: &SecretPut) -> String {
     let from = match &event.cause {
         None | Some(PutCause::Given) => String::new(),
         Some(PutCause::LoggedIn(profile)) => format!(", given at the login to profile {profile}"),
-        Some(PutCause::Refreshed { profile, generation }) => format!(", given for refresh {generation} of profile {profile}"),
+        Some(PutCause::Refreshed { profile, generation }) => {
+            format!(", given for refresh {generation} of profile {profile}")
+        }
     };
     format!("wrote version {version} of {scope}/{name}, {size}{aside}{from}")
 }

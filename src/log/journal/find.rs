@@ -21,8 +21,7 @@ impl Journal {
         let mut seq = from;
         while seq <= to {
             let segment = self.segment_of(seq)?;
-            let offset =
-                if seq == segment.first_seq { SEGMENT_HEADER_LEN as u64 } else { self.position(seq)?.offset };
+            let offset = if seq == segment.first_seq { SEGMENT_HEADER_LEN as u64 } else { self.position(seq)?.offset };
             let path = segment.path.clone();
             let mut walk = Walk::new(Arc::clone(&segment), offset);
             let begun = seq;
