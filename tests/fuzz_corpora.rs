@@ -14,7 +14,7 @@ use palyra_ledger::checkpoint::{Checkpoint, Frontier, SignedCheckpoint, tree};
 use palyra_ledger::crypto::{Hash, KEY_LEN, Key, MessageKey, Opener, SEALED_OVERHEAD, SigningKey, labels, seal_sealed};
 use palyra_ledger::device::messages::{Base64, FinishMessage, HelloMessage, RenewMessage};
 use palyra_ledger::event::identity::{ClientKind, Der};
-use palyra_ledger::event::{self, Event, system, vault};
+use palyra_ledger::event::{self, Event, auth, codec, identity, system, vault};
 use palyra_ledger::inspect::bundle::Builder;
 use palyra_ledger::keys::KeyRing;
 use palyra_ledger::log::frame::{self, Frame, Header, Sealing};

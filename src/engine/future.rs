@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{self, CodecError, Kind};
 use crate::base::limits;
 use crate::crypto::Key;
+use crate::event::{self, CodecError, Kind};
 use crate::inspect::{FindingCode, Report};
 use crate::keys::{KeyRing, KeyTable, KeysError};
 use crate::log::{Frame, Header, Journal, JournalError, Last};

@@ -330,6 +330,30 @@ mod tests {
     }
 
     #[test]
+    fn scopes_that_the_provider_left_out_are_named_in_the_words_of_the_profile() {
+        let asked = ["read".to_owned(), "chat:write".to_owned()];
+        for (scope, lost) in [
+            ("", None),
+            (r#","scope":null"#, None),
+            (r#","scope":"""#, None),
+            (r#","scope":7"#, None),
+            (r#","scope":"chat:write read""#, Some(vec![])),
+            (r#","scope":"read,chat:write""#, Some(vec![])),
+            (r#","scope":"read CANARY""#, Some(vec!["chat:write"])),
+            (r#","scope":"CANARY""#, Some(vec!["read", "chat:write"])),
+        ] {
+            let tokens = ok(&format!(r#"{{"access_token":"a"{scope}}}"#));
+            let note = tokens.note(&asked);
+            assert_eq!(
+                note.scopes_lost.as_ref().map(|lost| lost.iter().map(String::as_str).collect()),
+                lost,
+                "{scope}"
+            );
+            assert!(!format!("{tokens:?}{note:?}").contains("CANARY"), "{scope}");
+        }
+    }
+
+    #[test]
     fn answers_as_providers_write_them() {
         let tokens = ok(r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","x":{}}"#);
         assert_eq!((tokens.access.expose(), tokens.expires_in_s), (b"a".as_slice(), Some(3600)));
