@@ -78,7 +78,7 @@ fn a_newer_event_is_named_and_everything_before_it_is_read() {
     assert!(journal(&home) == before);
 
     let forensic = env!("CARGO_BIN_EXE_palyra-forensic");
-    for words in [&["--format", "json", "verify"][..], &["--keys", "--format", "json", "verify"]] {
+    for words in [&["--format", "json", "verify"][..], &["--format", "json", "verify", "--keys"]] {
         let output = Plain::new(forensic).args(words).arg(home.path()).output().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(17), "{words:?}: {shown}{}", String::from_utf8_lossy(&output.stderr));

@@ -149,8 +149,9 @@ fn large(home: &Path) -> Hash {
             });
         }
     });
-    let root = ledger.state_root().unwrap();
     ledger.close().unwrap();
+    // Closing signs a checkpoint, which is in the state.
+    let root = Ledger::open(wide(home).read_only()).unwrap().state_root().unwrap();
     OtherProgram::at(Arc::new(RealMedium), home, Arc::new(OsRandom)).unwrap().index(1, STATE_SCHEMA - 1).unwrap();
     root
 }
