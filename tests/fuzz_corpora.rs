@@ -14,7 +14,7 @@ use palyra_ledger::checkpoint::{Checkpoint, Frontier, SignedCheckpoint, tree};
 use palyra_ledger::crypto::{Hash, KEY_LEN, Key, MessageKey, Opener, SEALED_OVERHEAD, SigningKey, labels, seal_sealed};
 use palyra_ledger::device::messages::{Base64, FinishMessage, HelloMessage, RenewMessage};
 use palyra_ledger::event::identity::{ClientKind, Der};
-use palyra_ledger::event::{self, Event, system, vault};
+use palyra_ledger::event::{self, Event, auth, codec, identity, system, vault};
 use palyra_ledger::inspect::bundle::Builder;
 use palyra_ledger::keys::KeyRing;
 use palyra_ledger::log::frame::{self, Frame, Header, Sealing};
@@ -170,6 +170,7 @@ fn put(labels: &[(&str, &str)]) -> Event {
         labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
         envelope_digest: Hash([0xed; 32]),
         backend: 0,
+        cause: Some(vault::PutCause::Given),
         envelope: vec![0xee; 75],
     })
 }
@@ -222,7 +223,11 @@ fn events() -> Vec<Event> {
         Event::JournalRestored(system::JournalRestored { first: 3, last: 4, saved_as }),
         Event::HeadRestored(system::HeadRestored { seq: 8, hash }),
         Event::KeyTableRepaired(system::KeyTableRepaired { slots: vec![1, 2, 600] }),
-        Event::SpoolDropped(system::SpoolDropped { bytes: 31 }),
+        Event::SpoolDropped(system::SpoolDropped {
+            bytes: 31,
+            digest: Some(hash),
+            saved_as: Some("1-spool".to_owned()),
+        }),
         put(&[]),
         put(&[("env", "prod"), ("owner", "ops")]),
         Event::SecretDeleted(vault::SecretDeleted { scope, name, versions: vault::Versions::All }),
@@ -282,7 +287,28 @@ fn events() -> Vec<Event> {
                 last: time,
             }],
         }),
+        Event::DeviceRevoked(identity::DeviceRevoked {
+            device: DeviceId::from_bytes([8; 16]),
+            certificates: Some(vec![Serial::from_bytes([1; 17]), Serial::from_bytes([2; 17])]),
+        }),
+        Event::RefreshSucceeded(auth::RefreshSucceeded {
+            profile: "main".parse().unwrap(),
+            generation: 3,
+            expires_at: Some(time),
+            rotated: false,
+            took_ms: Some(812),
+            scopes_lost: Some(vec!["chat:write".to_owned()]),
+        }),
+        came(vault::PutCause::LoggedIn("main".parse().unwrap())),
+        came(vault::PutCause::Refreshed { profile: "main".parse().unwrap(), generation: 3 }),
     ]
+}
+
+fn came(cause: vault::PutCause) -> Event {
+    match put(&[]) {
+        Event::SecretPut(event) => Event::SecretPut(vault::SecretPut { cause: Some(cause), ..event }),
+        other => other,
+    }
 }
 
 /// A bundle of whole frames under a checkpoint of the first of them.
@@ -311,15 +337,27 @@ fn bundle_of(frames: &[&[u8]], covered: usize) -> Vec<u8> {
     builder.finish("palyra-forensic", "events 0-1").unwrap().encode()
 }
 
+/// Kind, schema version where it is not 1, and body, as the read spool has them.
+fn spooled(body: &event::Body) -> Vec<u8> {
+    let marked = if body.schema == 1 { body.kind } else { body.kind | 0x8000 };
+    let schema = if body.schema == 1 { Vec::new() } else { body.schema.to_le_bytes().to_vec() };
+    [&marked.to_le_bytes()[..], &schema, &body.plain].concat()
+}
+
+fn older(kind: u16, plain: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], plain].concat()
+}
+
 fn sealed_frame(seq: u64, prev: Hash, event: &Event, caller: &Caller) -> (Vec<u8>, Hash) {
+    let body = event::encode(caller, event).unwrap();
     let header = Header {
         ledger_id: ledger_id(),
         seq,
         prev,
         time: Timestamp::from_millis(1_790_000_000_000 + seq),
         group_start: 0,
-        kind: event.kind().number(),
-        schema: event::SCHEMA,
+        kind: body.kind,
+        schema: body.schema,
         epoch: 1,
         batch_index: u16::try_from(seq).unwrap(),
         batch_len: 2,
@@ -328,8 +366,7 @@ fn sealed_frame(seq: u64, prev: Hash, event: &Event, caller: &Caller) -> (Vec<u8
         commitment: [0; 32],
     };
     let mut out = Vec::new();
-    let body = event::encode(caller, event).unwrap();
-    let hash = frame::seal(header, &Sealing { opener: frame_opener(), nonce: [5; 24] }, &body, &mut out);
+    let hash = frame::seal(header, &Sealing { opener: frame_opener(), nonce: [5; 24] }, &body.plain, &mut out);
     (out, hash)
 }
 
@@ -662,9 +699,20 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             for (at, event) in events().iter().enumerate() {
                 let caller = [&system, &cli, &library][at % 3];
                 let body = event::encode(caller, event).unwrap();
-                let name = format!("{at:02}-{}", event.kind().name());
-                add(&name, [&event.kind().number().to_le_bytes()[..], &body].concat());
+                let version = if body.schema == 1 { String::new() } else { format!("-v{}", body.schema) };
+                let name = format!("{at:02}-{}{version}", event.kind().name());
+                add(&name, spooled(&body));
             }
+            // Versions that are read and no longer written; those of kinds 15 and 32 stand among the older seeds.
+            let device = event::v1::DeviceRevoked { device: DeviceId::from_bytes([8; 16]) };
+            add("device_revoked-v1", older(78, &codec::encode(&(&cli, device)).unwrap()));
+            let refreshed = event::v1::RefreshSucceeded {
+                profile: "main".parse().unwrap(),
+                generation: 2,
+                expires_at: None,
+                rotated: true,
+            };
+            add("refresh_succeeded-v1", older(102, &codec::encode(&(&system, refreshed)).unwrap()));
         }
         "reference" => {
             for (name, text) in [
@@ -698,9 +746,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             add("unknown-format", sled_value(1, 0, &[3]));
         }
         "spool" => {
-            let read = events().pop().unwrap();
-            let mut plain = read.kind().number().to_le_bytes().to_vec();
-            plain.extend(event::encode(&cli, &read).unwrap());
+            let read = events().into_iter().find(|event| event.kind().name() == "references_resolved").unwrap();
+            let plain = spooled(&event::encode(&cli, &read).unwrap());
             // As the target's key and ledger seal it, so that it reads as a spool of one record.
             let opener = Opener::wrapping(&Key::from_bytes(&mut [1; 32]).subkey(labels::SPOOL));
             let sealed = seal_sealed(&opener, &[3; 24], &[2; 16], &plain);

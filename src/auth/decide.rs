@@ -245,6 +245,15 @@ pub fn decide_refresh(
     Ok((vec![Event::RefreshStarted(event)], started))
 }
 
+/// What is known of a provider's answer, beside what it holds. Its words are those of the profile.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AnswerNote {
+    /// How long it took, in milliseconds, where that was measured.
+    pub took_ms: Option<u64>,
+    /// Scopes of the grant that the provider left out of those it named; nothing where it named none.
+    pub scopes_lost: Option<Vec<String>>,
+}
+
 /// How a refresh ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefreshResult {
@@ -254,6 +263,8 @@ pub enum RefreshResult {
         expires_at: Option<Timestamp>,
         /// Whether there is a new refresh token.
         rotated: bool,
+        /// What else is known of the answer.
+        answer: AnswerNote,
     },
     /// The provider refused, and will go on refusing.
     Refused {
@@ -315,11 +326,13 @@ pub fn decide_refreshed(
     let profile = id.clone();
     let mut recorded = result.clone();
     let event = match result {
-        RefreshResult::Renewed { expires_at, rotated } => Event::RefreshSucceeded(RefreshSucceeded {
+        RefreshResult::Renewed { expires_at, rotated, answer } => Event::RefreshSucceeded(RefreshSucceeded {
             profile,
             generation,
             expires_at: *expires_at,
             rotated: *rotated,
+            took_ms: answer.took_ms,
+            scopes_lost: answer.scopes_lost.clone(),
         }),
         RefreshResult::Refused { failure, what } => {
             let lost = started.after_lost_answer && *failure == FailureKind::AuthInvalid;

@@ -16,7 +16,7 @@ mod state;
 mod toml_text;
 
 pub use decide::{
-    RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
+    AnswerNote, RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
     decide_order, decide_refresh, decide_refreshed, decide_set, resume,
 };
 pub use endpoint::{Endpoint, EndpointError};

@@ -28,3 +28,15 @@ impl<'a> Reader<'a> {
         self.take().map(u64::from_le_bytes)
     }
 }
+
+/// The version that a format's bytes begin with behind its magic, where a newer program wrote them: it is above the
+/// last one that is known, and they are not `whole` in that one, as bytes of ours with a damaged version would be.
+pub(crate) fn newer(bytes: &[u8], magic: [u8; 4], known: u16, whole: impl FnOnce(&[u8]) -> bool) -> Option<u16> {
+    let mut reader = Reader(bytes);
+    let version = (reader.take()? == magic).then(|| reader.u16())??;
+    if version <= known {
+        return None;
+    }
+    let as_known = zeroize::Zeroizing::new([&magic[..], &known.to_le_bytes(), reader.0].concat());
+    (!whole(&as_known)).then_some(version)
+}

@@ -1,12 +1,13 @@
 //! `doctor`: what is well, what is not, and what to do about it.
 
 mod files;
+mod format;
 mod inside;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Config, Ledger};
+use crate::engine::{Config, Format, Ledger};
 
 use super::exit::{ExitCode, Failure};
 use super::invocation::Invocation;
@@ -95,17 +96,22 @@ pub fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<(), Failure> {
     let repaired = if args.repair { Some(repair(invocation, args.yes)?) } else { None };
     let mut checks = Checks::default();
     files::check(&home, &mut checks);
+    // Before anything is opened: opening brings an older index up to this version.
+    let format = Format::of(&Config::new(&home)).ok();
+    if let Some(format) = &format {
+        format::check(format, &mut checks);
+    }
     inside::check(invocation, &home, &mut checks);
     let out = &invocation.out;
     if out.is_json() {
-        out.json(&to_json(&checks, repaired.as_deref()))?;
+        out.json(&to_json(&checks, repaired.as_deref(), format.as_ref()))?;
     } else {
         print(out, &checks, repaired.as_deref())?;
     }
     if checks.worst() == State::Problem { Err(Failure::quiet(ExitCode::DoctorFindings)) } else { Ok(()) }
 }
 
-fn to_json(checks: &Checks, repaired: Option<&[String]>) -> Value {
+fn to_json(checks: &Checks, repaired: Option<&[String]>, format: Option<&Format>) -> Value {
     let list: Vec<Value> = checks
         .0
         .iter()
@@ -125,6 +131,7 @@ fn to_json(checks: &Checks, repaired: Option<&[String]>) -> Value {
     if let Some(done) = repaired {
         report.insert("repaired".to_owned(), json!(done));
     }
+    report.insert("format".to_owned(), format.map_or(Value::Null, format::to_json));
     report.insert("checks".to_owned(), list.into());
     Value::Object(report)
 }

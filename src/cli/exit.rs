@@ -109,6 +109,8 @@ pub struct Failure {
     pub what: String,
     /// What to do next; empty where there is nothing to say.
     pub hint: String,
+    /// Whether a newer program wrote what is in the way: nothing is damaged.
+    pub is_newer: bool,
     quiet: bool,
 }
 
@@ -116,7 +118,7 @@ impl Failure {
     /// A failure with a code, what failed and what to do next.
     #[must_use]
     pub fn new(code: ExitCode, what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, what: what.into(), hint: hint.into(), quiet: false }
+        Self { code, what: what.into(), hint: hint.into(), is_newer: false, quiet: false }
     }
 
     /// A command line that cannot be followed.
@@ -128,7 +130,7 @@ impl Failure {
     /// Nothing is left to be said but the exit code.
     #[must_use]
     pub fn quiet(code: ExitCode) -> Self {
-        Self { code, what: String::new(), hint: String::new(), quiet: true }
+        Self { code, what: String::new(), hint: String::new(), is_newer: false, quiet: true }
     }
 
     /// Whether nothing is to be printed.
@@ -156,7 +158,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (code, hint) = explain(&error);
-        Self::new(code, error.to_string(), hint)
+        Self { is_newer: error.is_from_the_future(), ..Self::new(code, error.to_string(), hint) }
     }
 }
 
@@ -166,6 +168,9 @@ const REOPEN: &str = "look at the disk, then run the command again";
 /// The exit code of an error of the library, and what to do next.
 #[must_use]
 pub fn explain(error: &Error) -> (ExitCode, String) {
+    if error.is_from_the_future() {
+        return (ExitCode::Usage, newer(error));
+    }
     let (code, hint) = match error {
         Error::NoLedger { .. } => {
             (ExitCode::NotFound, "run `palyra-ledger init`, or name another home with --home or PALYRA_LEDGER_HOME")
@@ -252,6 +257,21 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
     (code, hint.to_owned())
 }
 
+/// What to do where a newer program wrote something.
+fn newer(error: &Error) -> String {
+    let then = match error {
+        Error::Codec { seq, .. } if *seq > 0 => format!(
+            "; `palyra-ledger log verify` checks the whole chain all the same, `palyra-ledger replay --at {}` shows the state before it",
+            seq - 1
+        ),
+        Error::Index(_) => {
+            "; to go on with this one, make the index anew from the log: `palyra-ledger doctor --repair`".to_owned()
+        }
+        _ => "; `palyra-ledger log verify --keyless` checks what this one knows".to_owned(),
+    };
+    format!("nothing was changed: use the program that wrote it, or a newer one{then}")
+}
+
 fn store(error: &StoreError) -> (ExitCode, String) {
     system(&error.source)
 }
@@ -315,6 +335,7 @@ fn journal(error: &JournalError) -> (ExitCode, String) {
         JournalError::Damaged { .. }
         | JournalError::Chain { .. }
         | JournalError::Segment { .. }
+        | JournalError::Newer { .. }
         | JournalError::Missing { .. } => (ExitCode::Integrity, REPAIR.to_owned()),
     }
 }
@@ -328,7 +349,7 @@ fn head(error: &HeadError) -> (ExitCode, String) {
         ),
         HeadError::Store(error) => store(error),
         HeadError::Dead { .. } => (ExitCode::Io, REOPEN.to_owned()),
-        HeadError::Damaged { .. } | HeadError::Foreign { .. } | HeadError::Forged { .. } => {
+        HeadError::Damaged { .. } | HeadError::Newer { .. } | HeadError::Foreign { .. } | HeadError::Forged { .. } => {
             (ExitCode::Integrity, REPAIR.to_owned())
         }
     }
@@ -340,9 +361,11 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
             (ExitCode::Locked, "put the key file back, name it with --key-file, or open another slot with --slot ID")
         }
         KeysError::Store(error) | KeysError::Slot { source: SlotError::Store(error), .. } => return store(error),
-        KeysError::Damaged { .. } | KeysError::Foreign { .. } | KeysError::RingAltered | KeysError::NoEpoch { .. } => {
-            (ExitCode::Integrity, "restore the home's `keys` folder from a backup")
-        }
+        KeysError::Damaged { .. }
+        | KeysError::Newer { .. }
+        | KeysError::Foreign { .. }
+        | KeysError::RingAltered
+        | KeysError::NoEpoch { .. } => (ExitCode::Integrity, "restore the home's `keys` folder from a backup"),
         KeysError::RingNotCommitted => (ExitCode::Truncated, "put the newest `keys` folder back"),
         KeysError::CaGeneration { .. } => (ExitCode::Conflict, "`palyra-ledger ca show` shows the generations"),
         KeysError::NoSuchSlot { .. } => (ExitCode::NotFound, "`palyra-ledger keys slots` lists the slots"),

@@ -11,12 +11,13 @@ use zeroize::Zeroizing;
 use crate::base::{Actor, Caller, Origin, Reason, SecretBytes, limits};
 use crate::engine::{Config, Error, Ledger, Settings};
 use crate::keys::{self, Credential, KeySlot, KeysError, NewSlot, SlotKind};
-use crate::projection::IndexError;
+use crate::projection::{IndexError, RebuildReason};
 use crate::store::RealMedium;
 
 use super::args::Global;
 use super::exit::{ExitCode, Failure};
 use super::output::{Output, safe};
+use super::progress;
 use super::seat::Seat;
 
 /// What a command opens the ledger for.
@@ -24,6 +25,8 @@ use super::seat::Seat;
 pub enum Access {
     /// Reading: several processes may do so at once.
     Read,
+    /// Reading what this program knows: where a newer one wrote events, what stands before the first of them.
+    Known,
     /// Writing: alone.
     Write,
 }
@@ -116,7 +119,8 @@ impl Invocation {
         })
     }
 
-    /// Opens the ledger. Reading opens it for writing where its index must be rebuilt first.
+    /// Opens the ledger. Reading opens it for writing where its index must be rebuilt first, or brought up to this
+    /// program's version.
     ///
     /// # Errors
     /// [`Failure`] with what failed.
@@ -129,13 +133,31 @@ impl Invocation {
             return self.unlock(&config).map_err(|error| self.explain_open(error));
         }
         match self.unlock(&config.clone().read_only()) {
-            Err(Opening::Ledger(Error::Index(IndexError::Rebuild { .. }))) => {
-                self.out.note("the index is not usable: rebuilding it from the log");
-                self.unlock(&config).map_err(|error| self.explain_open(error))
+            Err(Opening::Ledger(Error::Index(IndexError::Rebuild { reason }))) => {
+                self.out.note(match reason {
+                    RebuildReason::Schema => "the index was made by an older version: making it anew from the log",
+                    _ => "the index is not usable: rebuilding it from the log",
+                });
+                match progress::spinning(self, "folding the log", || self.unlock(&config)) {
+                    Err(Opening::Ledger(error)) if access == Access::Known && error.is_from_the_future() => {
+                        self.known_part(&config, &error)
+                    }
+                    done => done.map_err(|error| self.explain_open(error)),
+                }
+            }
+            Err(Opening::Ledger(error)) if access == Access::Known && error.is_from_the_future() => {
+                self.known_part(&config, &error)
             }
             Err(error) => Err(self.explain_open(error)),
             Ok(ledger) => Ok(ledger),
         }
+    }
+
+    /// Opens what stands before the first event of a newer program.
+    fn known_part(&self, config: &Config, newer: &Error) -> Result<Ledger, Failure> {
+        let opened = self.unlock(&config.clone().known_part()).map_err(|error| self.explain_open(error))?;
+        self.out.warn(&format!("{newer}: only what stands before it is read"));
+        Ok(opened)
     }
 
     /// Opens a damaged ledger, restoring what the second copy holds; where that is not enough, the

@@ -95,7 +95,7 @@ pub fn run(invocation: &Invocation, command: LogCommand) -> Result<(), Failure> 
 }
 
 fn head(invocation: &Invocation) -> Result<(), Failure> {
-    let ledger = invocation.open(Access::Read)?;
+    let ledger = invocation.open(Access::Known)?;
     let head = ledger.log().head()?;
     invocation.close(&ledger);
     let out = &invocation.out;
@@ -112,7 +112,7 @@ fn head(invocation: &Invocation) -> Result<(), Failure> {
 
 fn show(invocation: &Invocation, args: &ShowArgs) -> Result<(), Failure> {
     let filter = Filter::new(&args.filter, invocation.global.actor.clone())?;
-    let ledger = invocation.open(Access::Read)?;
+    let ledger = invocation.open(Access::Known)?;
     let from = match filter.since() {
         Some(since) => args.from.max(ledger.log().first_at(since)?),
         None => args.from,
@@ -158,6 +158,7 @@ pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
         return out.json(&story::entry_json(entry));
     }
     let kind = entry.kind_name();
+    let older = if entry.schema == entry.event.kind().schema() { String::new() } else { format!(" v{}", entry.schema) };
     let style = match kind.as_str() {
         "command_refused" => Style::Warn,
         "secret_shredded" | "tail_dropped" | "witness_set_aside" | "head_restored" | "journal_restored"
@@ -170,7 +171,7 @@ pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
         (Style::Plain, &format!("{:<7} ", entry.seq)),
         (Style::Dim, &format!("{}  ", entry.time)),
         (Style::Plain, &format!("{:<13} ", entry.caller.actor.as_str())),
-        (Style::Dim, &format!("[{kind}] ")),
+        (Style::Dim, &format!("[{kind}{older}] ")),
         (style, &what),
         (Style::Dim, &reason),
     ])

@@ -25,3 +25,14 @@ pub fn bar<T>(invocation: &Invocation, what: &'static str, work: impl FnOnce(&dy
     progress.finish_and_clear();
     done
 }
+
+/// Shows that work goes on, where the error output is a terminal. Not while a passphrase is asked for.
+pub fn spinning<T>(invocation: &Invocation, what: &'static str, work: impl FnOnce() -> T) -> T {
+    let progress = ProgressBar::new_spinner().with_message(what);
+    if !invocation.out.is_json() {
+        progress.enable_steady_tick(Duration::from_millis(120));
+    }
+    let done = work();
+    progress.finish_and_clear();
+    done
+}

@@ -53,7 +53,7 @@ enum ReplayCommand {
 
 /// Runs `replay`.
 pub fn run(invocation: &Invocation, args: &ReplayArgs) -> Result<(), Failure> {
-    let ledger = invocation.open(Access::Read)?;
+    let ledger = invocation.open(Access::Known)?;
     let done = match &args.command {
         Some(ReplayCommand::Diff { before, after }) => diff(invocation, &ledger, args, before, after),
         None if args.follow => follow::run(invocation, &ledger, args),

@@ -1,5 +1,7 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+mod secrets;
+
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
@@ -10,9 +12,10 @@ use crate::event::Event;
 use crate::event::auth::UsageNote;
 use crate::event::identity::{RefusalNote, SeenNote, Subject};
 use crate::event::system::{ConflictCause, EpochCause, SlotNote, WitnessFault};
-use crate::event::vault::{ReadNote, ResolutionNote, SecretPut, Versions};
 
 use super::time;
+
+use secrets::{aside, numbered, put, read, resolved, target};
 
 /// One sentence about an event, without its subject: the actor.
 #[must_use]
@@ -136,7 +139,9 @@ fn recovery(event: &Event) -> String {
             format!("repaired {} of the key table from their second copy", count(event.slots.len() as u64, "slot"))
         }
         Event::SpoolDropped(event) => {
-            format!("could not read {} of the read spool: records of reads may be missing", count(event.bytes, "byte"))
+            let kept = event.saved_as.as_deref().map(kept).unwrap_or_default();
+            let bytes = count(event.bytes, "byte");
+            format!("could not read {bytes} of the read spool: records of reads may be missing{kept}")
         }
         Event::CheckpointSigned(event) => {
             let state = if event.state_root.is_some() { ", with the state's root" } else { "" };
@@ -228,7 +233,10 @@ fn daily(event: &Event) -> String {
         }
         Event::DeviceGranted(event) => format!("took the scope {} from device {}", event.scope, event.device),
         Event::DeviceRenamed(event) => format!("renamed device {} to \"{}\"", event.device, event.name),
-        Event::DeviceRevoked(event) => format!("revoked device {}", event.device),
+        Event::DeviceRevoked(event) => {
+            let held = |all: &Vec<_>| format!(" and {} that it held", count(all.len() as u64, "certificate"));
+            format!("revoked device {}{}", event.device, event.certificates.as_ref().map(held).unwrap_or_default())
+        }
         Event::DeviceCleared(event) => format!("cleared device {}: it may ask to be paired again", event.device),
         Event::DeviceRemoved(event) => format!("took device {} off the list", event.device),
         Event::CertificateRevoked(event) => format!("revoked certificate {}", event.serial),
@@ -278,7 +286,10 @@ fn credentials(event: &Event) -> String {
         }
         Event::RefreshSucceeded(event) => {
             let rotated = if event.rotated { ", with a new refresh token" } else { "" };
-            format!("refreshed profile {}{rotated}{}", event.profile, until(&event.expires_at))
+            let took = event.took_ms.map(|millis| format!(", answered in {millis} ms")).unwrap_or_default();
+            let lost = event.scopes_lost.as_ref().filter(|lost| !lost.is_empty());
+            let lost = lost.map(|lost| format!(", without the scopes {}", lost.join(" "))).unwrap_or_default();
+            format!("refreshed profile {}{rotated}{}{took}{lost}", event.profile, until(&event.expires_at))
         }
         Event::RefreshFailed(event) => {
             let next = match (event.terminal, event.retry_at) {
@@ -325,69 +336,6 @@ fn slot(note: &SlotNote) -> String {
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-fn put(event: &SecretPut) -> String {
-    let SecretPut { scope, name, version, value_bytes, .. } = event;
-    let size = count(u64::from(*value_bytes), "byte");
-    let aside = aside(event.expires_at, event.description.as_deref(), event.labels.len());
-    format!("wrote version {version} of {scope}/{name}, {size}{aside}")
-}
-
-fn aside(expires: Option<Timestamp>, description: Option<&str>, labels: usize) -> String {
-    let mut parts = Vec::new();
-    parts.extend(description.map(|text| format!("\"{text}\"")));
-    if labels > 0 {
-        parts.push(count(labels as u64, "label"));
-    }
-    parts.extend(expires.map(|at| format!("expires {}", time::second(at))));
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
-}
-
-fn target(scope: &crate::base::Scope, name: &crate::base::SecretName, versions: Versions) -> String {
-    match versions {
-        Versions::All => format!("{scope}/{name}"),
-        Versions::One(version) => format!("version {version} of {scope}/{name}"),
-    }
-}
-
-fn numbered(numbers: &[u32]) -> String {
-    match numbers {
-        [one] => format!("version {one}"),
-        [first, .., last] if numbers.len() > 4 => format!("{} versions ({first} to {last})", numbers.len()),
-        _ => {
-            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-            format!("versions {}", texts.join(", "))
-        }
-    }
-}
-
-fn read(reads: &[ReadNote]) -> String {
-    let shown: Vec<String> = reads
-        .iter()
-        .take(3)
-        .map(|note| {
-            let times = if note.count == 1 { String::new() } else { format!(" {} times", note.count) };
-            format!("version {} of {}/{}{times}", note.version, note.scope, note.name)
-        })
-        .collect();
-    let more = reads.len().saturating_sub(shown.len());
-    let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other secret")) };
-    format!("read {}{more}", shown.join(", "))
-}
-
-fn resolved(notes: &[ResolutionNote]) -> String {
-    let told = |note: &ResolutionNote| {
-        let times = if note.count == 1 { String::new() } else { format!(" {} times", note.count) };
-        match note.reason {
-            None => format!("resolved {}{times}", note.shown),
-            Some(reason) => format!("gave no value for {}{times} ({}: {reason})", note.shown, note.status),
-        }
-    };
-    let shown: Vec<String> = notes.iter().take(3).map(told).collect();
-    let more = notes.len().saturating_sub(shown.len());
-    let more = if more == 0 { String::new() } else { format!(" and {}", count(more as u64, "other reference")) };
-    format!("{}{more}", shown.join(", "))
 }
 
 /// An entry as one JSON object: header fields, kind, actor, origin, reason, and the event's fields.
@@ -466,7 +414,7 @@ fn rename(map: &mut Map<String, Value>, names: &[(&str, &str)]) {
 mod tests {
     use super::*;
     use crate::event::system::CommandRefused;
-    use crate::event::vault::{SecretShredded, SecretsRead};
+    use crate::event::vault::{ReadNote, SecretShredded, SecretsRead};
 
     #[test]
     fn events_read_as_sentences() {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::auth::documents::{self, Documents, Edit, Plan, Problem};
-use crate::auth::{self, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
+use crate::auth::{self, AnswerNote, AuthError, Chosen, Order, ProfileRecord, Query, RefreshResult, Runtime, Started};
 use crate::backend::BackendError;
 use crate::base::{
     Caller, Context, ProfileId, ProfileScope, Provider, SecretBytes, SecretPath, StateRead, Timestamp, limits,
 };
 use crate::event::Event;
 use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, UsageReported};
-use crate::event::vault::Versions;
+use crate::event::vault::{PutCause, Versions};
 use crate::vault::{self, Expect, Material, Metadata, Put, Select, VaultError};
 
 use super::core::{Core, TableState};
@@ -52,6 +52,8 @@ pub struct NewTokens {
     pub refresh: Option<SecretBytes>,
     /// When the access token ends.
     pub expires_at: Option<Timestamp>,
+    /// What else is known of the answer.
+    pub answer: AnswerNote,
 }
 
 /// A refresh that was begun: it is durable, and nobody else begins one before its lease is over.
@@ -120,6 +122,8 @@ struct Write<'a> {
     expires_at: Option<Timestamp>,
     /// Only over this version: whoever wrote another one meanwhile meant it.
     over: Option<u32>,
+    /// How the value came.
+    cause: &'a PutCause,
 }
 
 enum Attempt {
@@ -158,7 +162,8 @@ fn puts(
     for (write, material) in writes {
         let material = *material;
         let metadata = Metadata { expires_at: Some(write.expires_at), ..Metadata::default() };
-        let command = Put { target: write.place, value: write.value, max_bytes, expect, metadata: &metadata, material };
+        let (target, value, metadata, cause) = (write.place, write.value, &metadata, write.cause);
+        let command = Put { target, value, max_bytes, expect, metadata, material, cause };
         events.extend(vault::decide_put(state, &command, context)?.events);
     }
     if let Some(target) = left_over {
@@ -523,13 +528,15 @@ impl Auth {
     }
 
     fn queue_renewed(&self, table: &TableState, started: &Started, tokens: &NewTokens) -> Result<u64, Error> {
-        let NewTokens { access, refresh, expires_at } = tokens;
-        let result = RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some() };
+        let NewTokens { access, refresh, expires_at, answer } = tokens;
+        let result =
+            RefreshResult::Renewed { expires_at: *expires_at, rotated: refresh.is_some(), answer: answer.clone() };
+        let cause = &PutCause::Refreshed { profile: started.profile.id.clone(), generation: started.generation };
         let mut writes =
-            vec![Write { place: &started.source.access, value: access, expires_at: *expires_at, over: None }];
+            vec![Write { place: &started.source.access, value: access, expires_at: *expires_at, over: None, cause }];
         if let (Some(place), Some(token)) = (&started.source.refresh, refresh) {
             let sent = Some(started.refresh_version).filter(|version| *version > 0);
-            writes.push(Write { place, value: token, expires_at: None, over: sent });
+            writes.push(Write { place, value: token, expires_at: None, over: sent, cause });
         }
         self.queue_write(table, &writes, None, |state, context| {
             auth::decide_refreshed(state, context, started, &result).map(|(events, _)| (events, ()))
@@ -558,7 +565,8 @@ impl Auth {
                 Ok(tokens) => {
                     let number = self.queue_renewed(&table, started, tokens)?;
                     let rotated = tokens.refresh.is_some();
-                    Ok((number, RefreshResult::Renewed { expires_at: tokens.expires_at, rotated }))
+                    let (expires_at, answer) = (tokens.expires_at, tokens.answer.clone());
+                    Ok((number, RefreshResult::Renewed { expires_at, rotated, answer }))
                 }
                 Err(result) => {
                     let decide = |state: &dyn StateRead, context: &Context| {
@@ -586,8 +594,9 @@ impl Auth {
             return Err(AuthError::Static(profile.id.clone()).into());
         };
         self.core.record_usage()?;
-        let NewTokens { access, refresh, expires_at } = tokens;
-        let write = |place, value, expires_at| Write { place, value, expires_at, over: None };
+        let NewTokens { access, refresh, expires_at, .. } = tokens;
+        let cause = &PutCause::LoggedIn(profile.id.clone());
+        let write = |place, value, expires_at| Write { place, value, expires_at, over: None, cause };
         let mut writes = vec![write(&source.access, access, *expires_at)];
         if let (Some(place), Some(token)) = (&source.refresh, refresh) {
             writes.push(write(place, token, None));

@@ -323,6 +323,7 @@ pub struct Config {
     pub(crate) slot: Option<SlotId>,
     pub(crate) credential: Credential,
     pub(crate) read_only: bool,
+    pub(crate) known_part: bool,
     pub(crate) settings: Option<Settings>,
     pub(crate) medium: Arc<dyn Medium>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -354,6 +355,7 @@ impl Config {
             slot: None,
             credential: Credential::None,
             read_only: false,
+            known_part: false,
             settings: None,
             medium: Arc::new(RealMedium),
             clock: Arc::new(SystemClock),
@@ -415,6 +417,15 @@ impl Config {
     #[must_use]
     pub const fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// Open for reading only, and where a newer program wrote events that this one does not know, only up to the
+    /// first of them: the state is that before it. Nothing is changed.
+    #[must_use]
+    pub const fn known_part(mut self) -> Self {
+        self.read_only = true;
+        self.known_part = true;
         self
     }
 

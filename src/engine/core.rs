@@ -115,8 +115,8 @@ pub struct QueuedBatch {
     pub time: Timestamp,
     /// Epoch that seals it.
     pub epoch: u32,
-    /// Kind number and plain body of each event. Bodies hold names, and values only in envelopes.
-    pub events: Vec<(u16, Vec<u8>)>,
+    /// Each event, encoded. Bodies hold names, and values only in envelopes.
+    pub events: Vec<crate::event::Body>,
     /// What it changes.
     pub delta: crate::base::Delta,
 }
@@ -181,6 +181,9 @@ pub struct Core {
     pub journal: Journal,
     /// The projections.
     pub index: Index,
+    /// Where the index lives, where that is not the home: only the known part of the log is folded into it.
+    #[allow(dead_code, reason = "held for its folder, which is removed with it")]
+    pub scratch: Option<tempfile::TempDir>,
     /// The head file and the key that authenticates it.
     pub head: Option<(HeadFile, Key)>,
     /// The key ring; held while keys are administered.

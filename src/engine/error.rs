@@ -9,6 +9,7 @@ use crate::base::{BackendKind, RandomError, SecretPath, StateError, Timestamp};
 use crate::crypto::OpenError;
 use crate::event::CodecError;
 use crate::keys::KeysError;
+use crate::log::segment::SegmentError;
 use crate::log::{HeadError, JournalError};
 use crate::platform::KeystoreError;
 use crate::projection::IndexError;
@@ -231,6 +232,14 @@ pub enum Error {
         /// Why.
         source: CodecError,
     },
+    /// The read spool holds a record of a newer program.
+    #[error("{}: {source}", path.display())]
+    Spool {
+        /// The spool.
+        path: PathBuf,
+        /// Why.
+        source: CodecError,
+    },
     /// The envelope of a secret does not open.
     #[error("version {version} of {target}: {source}")]
     Envelope {
@@ -356,6 +365,20 @@ impl Error {
                 Some(false)
             }
             _ => None,
+        }
+    }
+
+    /// Whether a newer program wrote what this one does not know: nothing is damaged, and nothing was changed.
+    #[must_use]
+    pub fn is_from_the_future(&self) -> bool {
+        match self {
+            Self::Codec { source, .. } | Self::Spool { source, .. } => source.is_from_the_future(),
+            Self::Keys(KeysError::Newer { .. })
+            | Self::Head(HeadError::Newer { .. })
+            | Self::Index(IndexError::Newer { .. })
+            | Self::Journal(JournalError::Newer { .. }) => true,
+            Self::Journal(JournalError::Segment { why, .. }) => matches!(why, SegmentError::Version(_)),
+            _ => false,
         }
     }
 

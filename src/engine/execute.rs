@@ -206,8 +206,7 @@ impl Core {
             if let Event::EpochStarted(started) = event {
                 next_epoch = started.epoch;
             }
-            let body = event::encode(&context.caller, event).map_err(|source| Error::Codec { seq, source })?;
-            bodies.push((event.kind().number(), body));
+            bodies.push(event::encode(&context.caller, event).map_err(|source| Error::Codec { seq, source })?);
         }
         let batch = QueuedBatch {
             no: queue.next_no,
@@ -314,15 +313,15 @@ impl Core {
         for batch in batches {
             let opener = unlocked.epoch(batch.epoch)?;
             let batch_len = u16::try_from(batch.events.len()).unwrap_or(u16::MAX);
-            for ((index, seq), (kind, body)) in (0..).zip(batch.first_seq..).zip(&batch.events) {
+            for ((index, seq), body) in (0..).zip(batch.first_seq..).zip(&batch.events) {
                 let header = Header {
                     ledger_id: self.ledger_id,
                     seq,
                     prev,
                     time: batch.time,
                     group_start,
-                    kind: *kind,
-                    schema: event::SCHEMA,
+                    kind: body.kind,
+                    schema: body.schema,
                     epoch: batch.epoch,
                     batch_index: index,
                     batch_len,
@@ -333,7 +332,7 @@ impl Core {
                 let (nonce, rest) = nonces.split_first_chunk().ok_or(Error::BatchTooLarge { events: frames })?;
                 nonces = rest;
                 group.starts.push(u32::try_from(group.bytes.len()).unwrap_or(u32::MAX));
-                prev = frame::seal(header, &Sealing { opener: &opener, nonce: *nonce }, body, &mut group.bytes);
+                prev = frame::seal(header, &Sealing { opener: &opener, nonce: *nonce }, &body.plain, &mut group.bytes);
                 group.last = Some(Last { seq, hash: prev, time: batch.time });
             }
         }
@@ -357,7 +356,7 @@ impl Core {
 }
 
 fn batch_bytes(batch: &QueuedBatch) -> usize {
-    batch.events.iter().map(|(_, body)| frame::FRAME_OVERHEAD + body.len()).sum()
+    batch.events.iter().map(|body| frame::FRAME_OVERHEAD + body.plain.len()).sum()
 }
 
 fn push(queue: &mut Queue, (batch, next_epoch): (QueuedBatch, u32), now: Timestamp) -> Ticket {

@@ -386,7 +386,9 @@ impl Identity {
     /// # Errors
     /// [`Error::Identity`] where there is no such device.
     pub fn revoke(&self, device: DeviceId) -> Result<(), Error> {
-        self.core.execute(&self.caller, |state, _| identity::decide_revoke(state, device)).map(|_| ())
+        self.core
+            .execute(&self.caller, |state, context| identity::decide_revoke(state, context.now, device))
+            .map(|_| ())
     }
 
     /// Lets a revoked device ask to be paired again.

@@ -108,8 +108,8 @@ fn write_genesis(
         prev: frame::genesis(ledger_id),
         time,
         group_start: 0,
-        kind: event.kind().number(),
-        schema: event::SCHEMA,
+        kind: body.kind,
+        schema: body.schema,
         epoch: 0,
         batch_index: 0,
         batch_len: 1,
@@ -120,7 +120,7 @@ fn write_genesis(
     let mut group = Group { bytes: Vec::new(), starts: vec![0], last: None };
     let opener = unlocked.epoch(0)?;
     let hash =
-        frame::seal(header, &Sealing { opener: &opener, nonce: config.random.array()? }, &body, &mut group.bytes);
+        frame::seal(header, &Sealing { opener: &opener, nonce: config.random.array()? }, &body.plain, &mut group.bytes);
     let last = Last { seq: 0, hash, time };
     group.last = Some(last);
     journal.append(&group)?;

@@ -9,27 +9,30 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock, mpsc};
 
 use crate::base::{BackendKind, Caller, LedgerId, StateRead, Timestamp, limits};
 use crate::crypto::{Hash, Key, labels};
-use crate::event::system::{EpochCause, HeadRestored, KeySlotPinned, KeyTableRepaired, SpoolDropped, TailDropped};
+use crate::event::system::{HeadRestored, TailDropped};
 use crate::event::{self, Event};
 use crate::keys::{self, KeyRing, KeyTable, Unlocked};
 use crate::log::{Frame, Head, HeadError, HeadFile, Journal, Last, Position, Tail};
 use crate::projection::{Index, IndexError, IndexMode};
+use crate::store::{Medium, RealMedium};
 use crate::vault;
 
 use super::config::Config;
 use super::core::{Core, Layout, Queue, Signal, TableState};
 use super::error::Error;
 use super::fold::{self, STATE_SCHEMA};
+use super::future::{self, Unknown};
 use super::history;
 use super::home;
 use super::lock::HomeLock;
 use super::outside::Outside;
 use super::overlay::Overlay;
 use super::reads;
+use super::recover::{self, Found};
 use super::restore::{self, Restored};
 use super::rollback;
 
@@ -55,6 +58,22 @@ struct Parts {
 /// Mends the journal from the sled copy under the home's lock; see [`restore`].
 pub fn repair(config: &Config) -> Result<Vec<Restored>, Error> {
     let parts = open_parts(config)?;
+    // What a newer program wrote is not mended: it may be as it should be.
+    let layout = &parts.layout;
+    let looked = Journal::open(
+        Arc::clone(&config.medium),
+        &layout.journal(),
+        &layout.index(),
+        parts.ring.ledger_id(),
+        limits::SEGMENT_BYTES_MAX,
+        None,
+        false,
+    );
+    if let Err(error) = looked.map_err(Error::from)
+        && error.is_from_the_future()
+    {
+        return Err(error);
+    }
     // Where the journal's end is to be taken as it is, the head file does not say how long it must be.
     let durable = if config.accept_head { None } else { parts.head.map(|head| head.seq) };
     restore::restore(config, &parts.layout, parts.ring.ledger_id(), durable)
@@ -82,24 +101,32 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
     let end = tail.last.map(|last| last.seq);
     let given_up = rollback::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
+    let (index, folded) = matching(&journal, index, folded);
+    let from = folded.map_or(0, |at| at.seq + 1);
+    let end = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
+    let last = match Unknown::find(&journal, from, end.seq)? {
+        None => end,
+        Some(unknown) if config.known_part => unknown.before(&journal)?.ok_or_else(|| unknown.refuse())?,
+        Some(unknown) => return Err(unknown.refuse()),
+    };
+    if !config.read_only {
+        future::check_others(config, &parts.layout, &parts.ring, parts.unlocked.ledger_key())?;
+    }
     let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
-    let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
-    let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
-    fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
+    let index = match index {
+        Some(index) => FoldedIndex { index, scratch: None },
+        None => fresh_index(config, &parts.layout, &index_key, ledger_id)?,
+    };
+    let spill = !config.read_only || index.scratch.is_some();
+    fold_tail(&journal, &index.index, &parts.unlocked, from, last.seq, spill)?;
     let branch = if config.accept_rollback && !config.read_only {
-        let branches = history::branches(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
+        let branches = history::branches(&index.index).map_err(|source| Error::Fold { seq: last.seq, source })?;
         let own = history::branch_at(&branches, u64::MAX);
         Some(rollback::branch_event(last, own, parts.head.as_ref(), given_up))
     } else {
         None
     };
     assemble(config, settings, parts, journal, index, last, Found { dropped, branch })
-}
-
-/// What is to be recorded of the opening itself.
-struct Found {
-    dropped: Option<TailDropped>,
-    branch: Option<Event>,
 }
 
 fn open_parts(config: &Config) -> Result<Parts, Error> {
@@ -158,6 +185,7 @@ fn open_index(
     {
         Ok((index, position)) => Ok((Some(index), position)),
         Err(IndexError::Rebuild { .. }) if !config.read_only => Ok((None, None)),
+        Err(IndexError::Rebuild { .. } | IndexError::Newer { .. }) if config.known_part => Ok((None, None)),
         Err(error) => Err(error.into()),
     }
 }
@@ -179,15 +207,16 @@ fn drop_torn(config: &Config, layout: &Layout, journal: &Journal, tail: &Tail) -
     let Some(torn) = tail.torn.as_ref().filter(|_| !config.read_only) else { return Ok(None) };
     config.medium.create_dir(&layout.quarantine())?;
     config.medium.sync_dir(&layout.home)?;
-    let saved_as = free_name(config, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
+    let saved_as =
+        free_name(&*config.medium, layout, &format!("{}-tail-{:020}", config.clock.now().as_millis(), torn.segment))?;
     let digest = journal.drop_torn(torn, Some(&layout.quarantine().join(&saved_as)))?;
     Ok(Some(TailDropped { segment: torn.segment, offset: torn.offset, bytes: torn.bytes, digest, saved_as }))
 }
 
-fn free_name(config: &Config, layout: &Layout, stem: &str) -> Result<String, Error> {
+pub(super) fn free_name(medium: &dyn Medium, layout: &Layout, stem: &str) -> Result<String, Error> {
     for number in 0_u32.. {
         let name = if number == 0 { stem.to_owned() } else { format!("{stem}.{number}") };
-        if !config.medium.exists(&layout.quarantine().join(&name))? {
+        if !medium.exists(&layout.quarantine().join(&name))? {
             return Ok(name);
         }
     }
@@ -195,28 +224,35 @@ fn free_name(config: &Config, layout: &Layout, stem: &str) -> Result<String, Err
 }
 
 /// An index whose position is not in the journal belongs to another history: it is made anew.
-fn matching_index(
-    config: &Config,
-    layout: &Layout,
-    key: &Key,
-    ledger_id: LedgerId,
-    journal: &Journal,
-    index: Option<Index>,
-    folded: Option<Position>,
-) -> Result<(Index, Option<Position>), Error> {
-    let matches = match folded {
-        Some(position) => journal.position(position.seq).is_ok_and(|found| found.hash == position.hash),
-        None => true,
-    };
-    if let Some(index) = index
-        && matches
-    {
-        return Ok((index, folded));
+fn matching(journal: &Journal, index: Option<Index>, folded: Option<Position>) -> (Option<Index>, Option<Position>) {
+    match folded {
+        Some(position) if !journal.position(position.seq).is_ok_and(|found| found.hash == position.hash) => {
+            (None, None)
+        }
+        _ => (index, folded),
+    }
+}
+
+/// An index, and the folder that it lives in where it is not the home's own.
+struct FoldedIndex {
+    index: Index,
+    scratch: Option<tempfile::TempDir>,
+}
+
+/// An empty index: in the home, or beside it where only the known part of the log is folded.
+fn fresh_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<FoldedIndex, Error> {
+    if config.known_part {
+        let dir = super::replay::scratch_dir()?;
+        let place = (Arc::new(RealMedium) as Arc<dyn Medium>, dir.path());
+        // Under a key of its own: nothing reads it again.
+        let key = Key::generate(&*config.random)?;
+        let index = Index::scratch(place, &key, (ledger_id, STATE_SCHEMA), None, &*config.random)?;
+        return Ok(FoldedIndex { index, scratch: Some(dir) });
     }
     if config.read_only {
         return Err(IndexError::Rebuild { reason: crate::projection::RebuildReason::Foreign }.into());
     }
-    Ok((new_index(config, layout, key, ledger_id)?, None))
+    Ok(FoldedIndex { index: new_index(config, layout, key, ledger_id)?, scratch: None })
 }
 
 fn new_index(config: &Config, layout: &Layout, key: &Key, ledger_id: LedgerId) -> Result<Index, Error> {
@@ -332,7 +368,7 @@ fn assemble(
     settings: super::config::Settings,
     parts: Parts,
     journal: Journal,
-    index: Index,
+    FoldedIndex { index, scratch }: FoldedIndex,
     last: Last,
     found: Found,
 ) -> Result<Opened, Error> {
@@ -400,11 +436,12 @@ fn assemble(
         layout,
         journal,
         index,
+        scratch,
         lock: Mutex::new(lock),
         closed: AtomicBool::new(false),
     });
     if !config.read_only {
-        recover(config, &core, found, restored.or(rewound), system.epoch_started)?;
+        recover::recover(config, &core, found, restored.or(rewound), system.epoch_started)?;
     }
     Ok(Opened { core, head })
 }
@@ -419,7 +456,7 @@ fn restore_head(
     let path: PathBuf = layout.head();
     if config.medium.exists(&path)? {
         config.medium.create_dir(&layout.quarantine())?;
-        let name = free_name(config, layout, &format!("{}-head", config.clock.now().as_millis()))?;
+        let name = free_name(&*config.medium, layout, &format!("{}-head", config.clock.now().as_millis()))?;
         config.medium.rename(&path, &layout.quarantine().join(name))?;
         config.medium.sync_dir(&layout.quarantine())?;
     }
@@ -469,102 +506,6 @@ fn settle_ring(
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),
     }
-}
-
-/// Carries out and records what an earlier process left.
-fn recover(
-    config: &Config,
-    core: &Core,
-    found: Found,
-    restored: Option<HeadRestored>,
-    epoch_started: Timestamp,
-) -> Result<(), Error> {
-    let Found { dropped, branch } = found;
-    // The branch begins with the first event behind the copy, and in the name of whoever put it back.
-    if let Some(branch) = branch {
-        core.execute(&config.caller, |_, _| Ok::<_, Error>((vec![branch], ())))?;
-    }
-    let mut events: Vec<Event> = Vec::new();
-    events.extend(dropped.map(Event::TailDropped));
-    events.extend(restored.map(Event::HeadRestored));
-    {
-        let state = core.table();
-        core.carry_out_shreds(&state)?;
-        let slots = state.table.repair()?;
-        if !slots.is_empty() {
-            events.push(Event::KeyTableRepaired(KeyTableRepaired { slots }));
-        }
-    }
-    if !events.is_empty() {
-        core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
-    }
-    core.sweep_keystore();
-    fold_in_spool(core)?;
-    pin_opened_slot(config, core)?;
-    let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());
-    let max_age = core.settings.keys.epoch_max_age_days.saturating_mul(86_400_000);
-    if max_age > 0 && age > max_age {
-        core.start_epoch(&Caller::system(), EpochCause::Age)?;
-    }
-    Ok(())
-}
-
-impl Core {
-    /// Overwrites the key slots of every shred event that is visible and not carried out yet.
-    pub(super) fn carry_out_shreds(&self, state: &TableState) -> Result<(), Error> {
-        let after = state.table.shreds_through();
-        let pending = vault::pending_shreds(&self.index, after).map_err(|error| Error::Vault(error.into()))?;
-        if let Some((through, _)) = pending.last() {
-            let slots: Vec<(u64, u64)> =
-                pending.iter().flat_map(|(seq, slots)| slots.iter().map(|slot| (*slot, *seq))).collect();
-            // The key goes first: a backend may let one wait. That all of it was done is noted last, so that a
-            // crash in between does both again.
-            self.guard(state.table.shred(&slots).map_err(Error::from))?;
-            self.remove_objects(slots.iter().map(|(slot, _)| *slot));
-            self.guard(state.table.shredded_through(*through).map_err(Error::from))?;
-        }
-        Ok(())
-    }
-}
-
-/// Commits what reading processes left, then removes the spool. A crash in between records those
-/// reads twice, never not at all.
-fn fold_in_spool(core: &Core) -> Result<(), Error> {
-    let path = core.layout.spool();
-    if !core.medium.exists(&path)? {
-        return Ok(());
-    }
-    let bytes = core.medium.read_all(&path, 2 * limits::SPOOL_BYTES_MAX)?;
-    let spooled = reads::parse_spool(&bytes, core.ledger_id, core.unlocked().ledger_key());
-    let mut last = None;
-    for (caller, event) in spooled.events {
-        let (ticket, ()) = core.enqueue(&caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
-        last = Some(ticket);
-    }
-    if spooled.dropped > 0 {
-        let event = Event::SpoolDropped(SpoolDropped { bytes: spooled.dropped });
-        let (ticket, ()) = core.enqueue(&Caller::system(), |_, _| Ok::<_, Error>((vec![event], ())))?;
-        last = Some(ticket);
-    }
-    if let Some(ticket) = last {
-        core.wait(ticket.number())?;
-    }
-    core.medium.remove(&path)?;
-    Ok(())
-}
-
-/// The slot that opens last is the pinned one; opening with another is recorded.
-fn pin_opened_slot(config: &Config, core: &Core) -> Result<(), Error> {
-    let opened = core.unlocked().slot();
-    let mut ring = core.ring.lock().unwrap_or_else(PoisonError::into_inner);
-    let previous = ring.pinned();
-    if config.slot.is_none() || opened == previous {
-        return Ok(());
-    }
-    let edited = ring.pin(&core.unlocked(), &*core.random, opened)?;
-    core.commit_ring(&Caller::system(), &mut ring, edited, |keyring| {
-        Event::KeySlotPinned(KeySlotPinned { slot: opened, previous, keyring })
-    })
 }
 
 /// A state root: BLAKE3 over every key and value in order (DESIGN section 1.5).

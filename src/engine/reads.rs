@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::{Caller, KeyedPrint, LedgerId, Random, SecretPath, Timestamp, limits};
 use crate::crypto::{Key, Opener, labels, open_sealed, seal_sealed};
 use crate::event::vault::{ReadNote, ReferencesResolved, ResolutionNote, ResolveReason, SecretsRead};
-use crate::event::{self, Event};
+use crate::event::{self, CodecError, Event};
 use crate::store::Medium;
 
 use super::error::Error;
@@ -166,12 +166,41 @@ pub fn spool(
     caller: &Caller,
     event: &Event,
 ) -> Result<u64, Error> {
-    let mut plain = event.kind().number().to_le_bytes().to_vec();
-    plain.extend(event::encode(caller, event).map_err(|source| Error::Codec { seq: u64::MAX, source })?);
+    let body = event::encode(caller, event).map_err(|source| Error::Codec { seq: u64::MAX, source })?;
+    let plain = spooled(&body);
     let sealed = seal_sealed(&spool_opener(ledger_key), &random.array()?, ledger_id.as_bytes(), &plain);
     let mut record = u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     record.extend(sealed);
     Ok(medium.append(path, &record)?)
+}
+
+/// Marks a kind number behind which the schema version stands: records without it are of version 1.
+const WITH_SCHEMA: u16 = 0x8000;
+
+/// A record's plain text: which event, then its body.
+pub(crate) fn spooled(body: &event::Body) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(4 + body.plain.len());
+    if body.schema == 1 {
+        plain.extend_from_slice(&body.kind.to_le_bytes());
+    } else {
+        plain.extend_from_slice(&(body.kind | WITH_SCHEMA).to_le_bytes());
+        plain.extend_from_slice(&body.schema.to_le_bytes());
+    }
+    plain.extend_from_slice(&body.plain);
+    plain
+}
+
+/// Kind and schema version of a record, and the body behind them.
+pub(crate) fn unspooled(plain: &[u8]) -> Option<(u16, u16, &[u8])> {
+    let (kind, body) = plain.split_first_chunk::<2>()?;
+    let kind = u16::from_le_bytes(*kind);
+    if kind & WITH_SCHEMA == 0 {
+        return Some((kind, 1, body));
+    }
+    let (schema, body) = body.split_first_chunk::<2>()?;
+    let schema = u16::from_le_bytes(*schema);
+    // Version 1 has one form.
+    (schema != 1).then_some((kind & !WITH_SCHEMA, schema, body))
 }
 
 /// What a spool holds: events that read well, and bytes that do not.
@@ -181,6 +210,8 @@ pub struct Spooled {
     pub events: Vec<(Caller, Event)>,
     /// Bytes from the first record that is torn or altered to the end.
     pub dropped: u64,
+    /// Why this program does not read the first of them, where a newer one wrote it.
+    pub newer: Option<CodecError>,
 }
 
 /// Reads a spool's bytes.
@@ -191,11 +222,12 @@ pub fn parse_spool(bytes: &[u8], ledger_id: LedgerId, ledger_key: &Key) -> Spool
     let mut rest = bytes;
     while !rest.is_empty() {
         match next_record(rest, &opener, ledger_id) {
-            Some((event, after)) => {
+            Some((Ok(event), after)) => {
                 found.events.push(event);
                 rest = after;
             }
-            None => {
+            unread => {
+                found.newer = unread.and_then(|(event, _)| event.err()).filter(CodecError::is_from_the_future);
                 found.dropped = rest.len() as u64;
                 break;
             }
@@ -204,11 +236,12 @@ pub fn parse_spool(bytes: &[u8], ledger_id: LedgerId, ledger_key: &Key) -> Spool
     found
 }
 
-fn next_record<'a>(bytes: &'a [u8], opener: &Opener, ledger_id: LedgerId) -> Option<((Caller, Event), &'a [u8])> {
+type Record = Result<(Caller, Event), CodecError>;
+
+fn next_record<'a>(bytes: &'a [u8], opener: &Opener, ledger_id: LedgerId) -> Option<(Record, &'a [u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (sealed, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
     let plain = open_sealed(opener, ledger_id.as_bytes(), sealed).ok()?;
-    let (kind, body) = plain.split_first_chunk::<2>()?;
-    let event = event::decode(u16::from_le_bytes(*kind), event::SCHEMA, body).ok()?;
-    Some((event, rest))
+    let (kind, schema, body) = unspooled(&plain)?;
+    Some((event::decode(kind, schema, body), rest))
 }

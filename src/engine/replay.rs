@@ -235,7 +235,7 @@ fn spill(index: &Index, seq: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn scratch_dir() -> Result<tempfile::TempDir, Error> {
+pub(super) fn scratch_dir() -> Result<tempfile::TempDir, Error> {
     let failed = |source| {
         let place = std::path::Path::new("(temporary folder)");
         crate::store::StoreError::new(crate::store::StoreOp::Folder, place, source)

@@ -22,6 +22,7 @@ use super::anchor_view;
 use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
+use super::future::UnknownEvents;
 
 /// Frames that were restored from the sled copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,7 +227,12 @@ fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
     let copies = anchor_view::copies(medium, layout, None);
     let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
     let mut marks = LogMarks::new(sizes);
-    let mut report = verify_files_with(medium, &layout.home, None, &mut |header, hash| marks.observe(header, hash))?;
+    let mut unknown = UnknownEvents::default();
+    let mut report = verify_files_with(medium, &layout.home, None, &mut |header, hash| {
+        marks.observe(header, hash);
+        unknown.observe(header);
+    })?;
+    unknown.note(&mut report);
     compare_outside(&mut report, &marks, held);
     copies.compare(&mut report, &marks, None);
     Ok(report)

@@ -9,7 +9,7 @@ use crate::base::{
     limits, prefix_end,
 };
 use crate::event::Event;
-use crate::event::vault::{ReadNote, SecretsRead, Versions};
+use crate::event::vault::{PutCause, ReadNote, SecretsRead, Versions};
 use crate::keys::SlotError;
 use crate::vault::{
     self, Describe, Expect, Head, Material, Metadata, Put, Select, VaultError, VersionRecord, VersionState,
@@ -346,7 +346,8 @@ impl Vault {
         let done = self.core.enqueue_as(&self.caller, |state, context| {
             let put = |material| {
                 let (expect, metadata) = (options.expect, &options.metadata);
-                let command = Put { target, value, max_bytes, expect, metadata, material };
+                let cause = &PutCause::Given;
+                let command = Put { target, value, max_bytes, expect, metadata, material, cause };
                 vault::decide_put(state, &command, context).map(|decided| (decided.events, decided.version))
             };
             if let Some(outside) = outside {

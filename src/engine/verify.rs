@@ -14,6 +14,7 @@ use super::anchor_view;
 use super::checkpoints::root_of;
 use super::core::Core;
 use super::error::Error;
+use super::future::UnknownEvents;
 use super::history::{self, BranchRecord};
 use super::replay::{Replay, ReplayPoint};
 
@@ -38,10 +39,13 @@ impl Core {
         let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
         let branches = history::branches(&self.index).unwrap_or_default();
         let mut marks = LogMarks::new(sizes).with_branches(branches.iter().map(BranchRecord::branch).collect());
+        let mut unknown = UnknownEvents::default();
         let mut report =
             inspect::verify_files_with(&*self.medium, &self.layout.home, Some(&head_key), &mut |header, hash| {
                 marks.observe(header, hash);
+                unknown.observe(header);
             })?;
+        unknown.note(&mut report);
         inspect::compare_outside(&mut report, &marks, held);
         let last = history::last(&self.index).ok().flatten();
         copies.compare(&mut report, &marks, last.as_ref().map(|last| last.note.as_str()));
@@ -83,6 +87,8 @@ impl Core {
                 report.add(FindingCode::BodyDamaged, Some(seq), format!("event {seq} does not open: {source}"));
                 return Ok(());
             }
+            // Another program wrote it meanwhile; the walk behind it will say so.
+            Err(Error::Codec { source, .. }) if source.is_from_the_future() => return Ok(()),
             Err(Error::Codec { seq, source }) => {
                 report.add(FindingCode::BodyDamaged, Some(seq), format!("event {seq}: {source}"));
                 return Ok(());

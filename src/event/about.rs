@@ -95,7 +95,10 @@ impl Event {
             Self::PairingRefused(event) => About { pairings: event.pairing.into_iter().collect(), ..about },
             Self::DevicePaired(event) => about.device(event.device),
             Self::DeviceRenamed(event) => about.device(event.device),
-            Self::DeviceRevoked(event) => about.device(event.device),
+            Self::DeviceRevoked(event) => {
+                let certificates = event.certificates.clone().unwrap_or_default();
+                About { certificates, ..about.device(event.device) }
+            }
             Self::DeviceCleared(event) => about.device(event.device),
             Self::DeviceRemoved(event) => about.device(event.device),
             Self::DeviceGranted(event) => about.device(event.device),

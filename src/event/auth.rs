@@ -202,7 +202,8 @@ pub struct RefreshStarted {
     pub cause: RefreshCause,
 }
 
-/// A refresh succeeded; the new tokens were written in the same batch.
+/// A refresh succeeded; the new tokens were written in the same batch (schema 2; 1 is
+/// [`v1::RefreshSucceeded`](crate::event::v1::RefreshSucceeded)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshSucceeded {
     /// The profile.
@@ -213,6 +214,12 @@ pub struct RefreshSucceeded {
     pub expires_at: Option<Timestamp>,
     /// Whether the provider gave a new refresh token.
     pub rotated: bool,
+    /// How long the provider took to answer, in milliseconds; nothing in events of schema 1, or where nobody
+    /// measured it.
+    pub took_ms: Option<u64>,
+    /// Scopes of the grant that the provider left out of what it granted; nothing in events of schema 1, or where
+    /// the provider did not say what it granted.
+    pub scopes_lost: Option<Vec<String>>,
 }
 
 /// A refresh failed.

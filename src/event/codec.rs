@@ -16,13 +16,19 @@ use crate::base::limits::BODY_MAX;
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The kind number is not assigned in this version of the program.
-    #[error("event kind {kind} is not known to this version: use the version that wrote it, or a newer one")]
+    #[error("event kind {kind} (schema version {schema}) is not known to palyra-ledger {}", env!("CARGO_PKG_VERSION"))]
     UnknownKind {
         /// The number in the header.
         kind: u16,
+        /// The schema version in the header.
+        schema: u16,
     },
     /// The schema version of this kind is not known to this version of the program.
-    #[error("schema version {schema} of event kind {kind} is not known to this version")]
+    #[error(
+        "schema version {schema} of event kind {kind} ({}) is not known to palyra-ledger {}",
+        super::Kind::display_name(*kind),
+        env!("CARGO_PKG_VERSION")
+    )]
     UnknownSchema {
         /// The kind number.
         kind: u16,

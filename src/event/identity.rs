@@ -390,11 +390,14 @@ pub struct DeviceGranted {
     pub granted: bool,
 }
 
-/// A device is no longer trusted, nor is any certificate of it.
+/// A device is no longer trusted, nor is any certificate of it (schema 2; 1 is
+/// [`v1::DeviceRevoked`](crate::event::v1::DeviceRevoked)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRevoked {
     /// The device.
     pub device: DeviceId,
+    /// The certificates that this revoked, the newest first; nothing in events of schema 1.
+    pub certificates: Option<Vec<Serial>>,
 }
 
 /// One certificate is no longer trusted.

@@ -2,7 +2,8 @@
 //!
 //! An event is a fact in the past tense. Its kind number stands in the clear header of its frame;
 //! its fields stand in the sealed body, encoded by [`codec`]. Numbers are never reused, fields are
-//! never reordered: a changed event is a new schema version with an upcast from the old one.
+//! never reordered: a changed event is a new schema version with an upcast from the old one ([`v1`]).
+//! Stored bytes are never written again: an old event stays as it is, and is only read as the present one.
 //!
 //! | invariant | kept by |
 //! |---|---|
@@ -45,7 +46,9 @@ pub mod codec;
 pub mod compromise;
 pub mod identity;
 mod kind;
+mod step;
 pub mod system;
+pub mod v1;
 pub mod vault;
 
 use crate::base::Caller;
@@ -53,9 +56,21 @@ use crate::base::Caller;
 pub use about::About;
 pub use codec::CodecError;
 pub use kind::{Kind, KindClass};
+pub use step::{STEPS, Step, step_of};
 
+macro_rules! current {
+    () => {
+        1
+    };
+    ($schema:literal) => {
+        $schema
+    };
+}
+
+// `= Kind` is an event that has one version. `= Kind, 2 [1 => v1::Old]` writes version 2 and reads version 1 through
+// its frozen type. A version is added by freezing the present type under its number and naming the next one here.
 macro_rules! events {
-    ($($(#[$doc:meta])* $variant:ident($payload:ty) = $kind:ident,)*) => {
+    ($($(#[$doc:meta])* $variant:ident($payload:ty) = $kind:ident $(, $schema:literal [$($old:literal => $frozen:ty),+])?;)*) => {
         /// One event of any domain.
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
         #[serde(untagged)]
@@ -73,179 +88,210 @@ macro_rules! events {
             }
         }
 
-        /// Encodes a caller and an event as the plain text of a frame's body.
-        ///
-        /// # Errors
-        /// [`CodecError`] where the encoding would exceed the body's bound.
-        pub fn encode(caller: &Caller, event: &Event) -> Result<Vec<u8>, CodecError> {
-            match event {
-                $(Event::$variant(payload) => codec::encode(&(caller, payload)),)*
+        impl Kind {
+            /// The schema version in which this kind is written. Every one from 1 to it is read.
+            #[must_use]
+            pub const fn schema(self) -> u16 {
+                match self {
+                    $(Self::$kind => current!($($schema)?),)*
+                }
             }
         }
 
-        /// Decodes the plain text of a frame's body.
+        /// Encodes a caller and an event as the plain text of a frame's body, in the event's present schema version.
+        ///
+        /// # Errors
+        /// [`CodecError`] where the encoding would exceed the body's bound.
+        pub fn encode(caller: &Caller, event: &Event) -> Result<Body, CodecError> {
+            let plain = match event {
+                $(Event::$variant(payload) => codec::encode(&(caller, payload)),)*
+            }?;
+            Ok(Body { kind: event.kind().number(), schema: event.kind().schema(), plain })
+        }
+
+        /// Decodes the plain text of a frame's body, whichever schema version it was written in.
         ///
         /// # Errors
         /// [`CodecError`] for an unknown kind or schema version, and for bytes that are no such
         /// event, or that are followed by others.
         pub fn decode(kind: u16, schema: u16, body: &[u8]) -> Result<(Caller, Event), CodecError> {
-            let known = Kind::from_number(kind).ok_or(CodecError::UnknownKind { kind })?;
-            if schema != SCHEMA {
-                return Err(CodecError::UnknownSchema { kind, schema });
-            }
-            match known {
-                $(Kind::$kind => codec::decode_canonical::<(Caller, $payload)>(body).map(|(caller, payload)| (caller, Event::$variant(payload))),)*
+            let known = Kind::from_number(kind).ok_or(CodecError::UnknownKind { kind, schema })?;
+            match (known, schema) {
+                $(
+                    (Kind::$kind, current!($($schema)?)) => codec::decode_canonical::<(Caller, $payload)>(body)
+                        .map(|(caller, payload)| (caller, Event::$variant(payload))),
+                    $($((Kind::$kind, $old) => codec::decode_canonical::<(Caller, $frozen)>(body)
+                        .map(|(caller, old)| (caller, Event::$variant(old.into()))),)+)?
+                )*
+                _ => Err(CodecError::UnknownSchema { kind, schema }),
             }
         }
     };
 }
 
-/// Schema version of every event so far.
-pub const SCHEMA: u16 = 1;
+/// An encoded event, and what its header says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// The kind number.
+    pub kind: u16,
+    /// The schema version of the encoding.
+    pub schema: u16,
+    /// Caller and event. Names stand in it, and values only in envelopes.
+    pub plain: Vec<u8>,
+}
+
+/// Whether this program reads events of a kind and schema version; where not, why. Needs no key.
+///
+/// # Errors
+/// [`CodecError::UnknownKind`] or [`CodecError::UnknownSchema`].
+pub fn check_known(kind: u16, schema: u16) -> Result<(), CodecError> {
+    let known = Kind::from_number(kind).ok_or(CodecError::UnknownKind { kind, schema })?;
+    if (1..=known.schema()).contains(&schema) { Ok(()) } else { Err(CodecError::UnknownSchema { kind, schema }) }
+}
 
 events! {
     /// See [`system::LedgerCreated`].
-    LedgerCreated(system::LedgerCreated) = LedgerCreated,
+    LedgerCreated(system::LedgerCreated) = LedgerCreated;
     /// See [`system::EpochStarted`].
-    EpochStarted(system::EpochStarted) = EpochStarted,
+    EpochStarted(system::EpochStarted) = EpochStarted;
     /// See [`system::KeySlotAdded`].
-    KeySlotAdded(system::KeySlotAdded) = KeySlotAdded,
+    KeySlotAdded(system::KeySlotAdded) = KeySlotAdded;
     /// See [`system::KeySlotRemoved`].
-    KeySlotRemoved(system::KeySlotRemoved) = KeySlotRemoved,
+    KeySlotRemoved(system::KeySlotRemoved) = KeySlotRemoved;
     /// See [`system::KeySlotPinned`].
-    KeySlotPinned(system::KeySlotPinned) = KeySlotPinned,
+    KeySlotPinned(system::KeySlotPinned) = KeySlotPinned;
     /// See [`system::RootRotated`].
-    RootRotated(system::RootRotated) = RootRotated,
+    RootRotated(system::RootRotated) = RootRotated;
     /// See [`system::TailDropped`].
-    TailDropped(system::TailDropped) = TailDropped,
+    TailDropped(system::TailDropped) = TailDropped;
     /// See [`system::WitnessSetAside`].
-    WitnessSetAside(system::WitnessSetAside) = WitnessSetAside,
+    WitnessSetAside(system::WitnessSetAside) = WitnessSetAside;
     /// See [`system::WitnessRebuilt`].
-    WitnessRebuilt(system::WitnessRebuilt) = WitnessRebuilt,
+    WitnessRebuilt(system::WitnessRebuilt) = WitnessRebuilt;
     /// See [`system::ClockStepped`].
-    ClockStepped(system::ClockStepped) = ClockStepped,
+    ClockStepped(system::ClockStepped) = ClockStepped;
     /// See [`system::CommandRefused`].
-    CommandRefused(system::CommandRefused) = CommandRefused,
+    CommandRefused(system::CommandRefused) = CommandRefused;
     /// See [`system::JournalRestored`].
-    JournalRestored(system::JournalRestored) = JournalRestored,
+    JournalRestored(system::JournalRestored) = JournalRestored;
     /// See [`system::HeadRestored`].
-    HeadRestored(system::HeadRestored) = HeadRestored,
+    HeadRestored(system::HeadRestored) = HeadRestored;
     /// See [`system::KeyTableRepaired`].
-    KeyTableRepaired(system::KeyTableRepaired) = KeyTableRepaired,
+    KeyTableRepaired(system::KeyTableRepaired) = KeyTableRepaired;
     /// See [`system::SpoolDropped`].
-    SpoolDropped(system::SpoolDropped) = SpoolDropped,
+    SpoolDropped(system::SpoolDropped) = SpoolDropped, 2 [1 => v1::SpoolDropped];
     /// See [`compromise::CompromiseDeclared`].
-    CompromiseDeclared(compromise::CompromiseDeclared) = CompromiseDeclared,
+    CompromiseDeclared(compromise::CompromiseDeclared) = CompromiseDeclared;
     /// See [`compromise::CompromiseClosed`].
-    CompromiseClosed(compromise::CompromiseClosed) = CompromiseClosed,
+    CompromiseClosed(compromise::CompromiseClosed) = CompromiseClosed;
     /// See [`system::CheckpointSigned`].
-    CheckpointSigned(system::CheckpointSigned) = CheckpointSigned,
+    CheckpointSigned(system::CheckpointSigned) = CheckpointSigned;
     /// See [`system::AnchorPlaced`].
-    AnchorPlaced(system::AnchorPlaced) = AnchorPlaced,
+    AnchorPlaced(system::AnchorPlaced) = AnchorPlaced;
     /// See [`system::AnchorConflict`].
-    AnchorConflict(system::AnchorConflict) = AnchorConflict,
+    AnchorConflict(system::AnchorConflict) = AnchorConflict;
     /// See [`system::BranchStarted`].
-    BranchStarted(system::BranchStarted) = BranchStarted,
+    BranchStarted(system::BranchStarted) = BranchStarted;
     /// See [`vault::SecretPut`].
-    SecretPut(vault::SecretPut) = SecretPut,
+    SecretPut(vault::SecretPut) = SecretPut, 2 [1 => v1::SecretPut];
     /// See [`vault::SecretDeleted`].
-    SecretDeleted(vault::SecretDeleted) = SecretDeleted,
+    SecretDeleted(vault::SecretDeleted) = SecretDeleted;
     /// See [`vault::SecretUndeleted`].
-    SecretUndeleted(vault::SecretUndeleted) = SecretUndeleted,
+    SecretUndeleted(vault::SecretUndeleted) = SecretUndeleted;
     /// See [`vault::SecretShredded`].
-    SecretShredded(vault::SecretShredded) = SecretShredded,
+    SecretShredded(vault::SecretShredded) = SecretShredded;
     /// See [`vault::SecretDescribed`].
-    SecretDescribed(vault::SecretDescribed) = SecretDescribed,
+    SecretDescribed(vault::SecretDescribed) = SecretDescribed;
     /// See [`vault::SecretsRead`].
-    SecretsRead(vault::SecretsRead) = SecretsRead,
+    SecretsRead(vault::SecretsRead) = SecretsRead;
     /// See [`vault::ReferencesResolved`].
-    ReferencesResolved(vault::ReferencesResolved) = ReferencesResolved,
+    ReferencesResolved(vault::ReferencesResolved) = ReferencesResolved;
     /// See [`vault::BackendMigrationStarted`].
-    BackendMigrationStarted(vault::BackendMigrationStarted) = BackendMigrationStarted,
+    BackendMigrationStarted(vault::BackendMigrationStarted) = BackendMigrationStarted;
     /// See [`vault::EnvelopesMoved`].
-    EnvelopesMoved(vault::EnvelopesMoved) = EnvelopesMoved,
+    EnvelopesMoved(vault::EnvelopesMoved) = EnvelopesMoved;
     /// See [`vault::BackendSwitched`].
-    BackendSwitched(vault::BackendSwitched) = BackendSwitched,
+    BackendSwitched(vault::BackendSwitched) = BackendSwitched;
     /// See [`vault::BackendMigrationFinished`].
-    BackendMigrationFinished(vault::BackendMigrationFinished) = BackendMigrationFinished,
+    BackendMigrationFinished(vault::BackendMigrationFinished) = BackendMigrationFinished;
     /// See [`vault::BackendMigrationAborted`].
-    BackendMigrationAborted(vault::BackendMigrationAborted) = BackendMigrationAborted,
+    BackendMigrationAborted(vault::BackendMigrationAborted) = BackendMigrationAborted;
     /// See [`identity::CaCertified`].
-    CaCertified(identity::CaCertified) = CaCertified,
+    CaCertified(identity::CaCertified) = CaCertified;
     /// See [`identity::CaPrepared`].
-    CaPrepared(identity::CaPrepared) = CaPrepared,
+    CaPrepared(identity::CaPrepared) = CaPrepared;
     /// See [`identity::CaActivated`].
-    CaActivated(identity::CaActivated) = CaActivated,
+    CaActivated(identity::CaActivated) = CaActivated;
     /// See [`identity::CaTainted`].
-    CaTainted(identity::CaTainted) = CaTainted,
+    CaTainted(identity::CaTainted) = CaTainted;
     /// See [`identity::CaRevoked`].
-    CaRevoked(identity::CaRevoked) = CaRevoked,
+    CaRevoked(identity::CaRevoked) = CaRevoked;
     /// See [`identity::PairingMinted`].
-    PairingMinted(identity::PairingMinted) = PairingMinted,
+    PairingMinted(identity::PairingMinted) = PairingMinted;
     /// See [`identity::PairingAttempted`].
-    PairingAttempted(identity::PairingAttempted) = PairingAttempted,
+    PairingAttempted(identity::PairingAttempted) = PairingAttempted;
     /// See [`identity::PairingRequested`].
-    PairingRequested(identity::PairingRequested) = PairingRequested,
+    PairingRequested(identity::PairingRequested) = PairingRequested;
     /// See [`identity::PairingApproved`].
-    PairingApproved(identity::PairingApproved) = PairingApproved,
+    PairingApproved(identity::PairingApproved) = PairingApproved;
     /// See [`identity::PairingDenied`].
-    PairingDenied(identity::PairingDenied) = PairingDenied,
+    PairingDenied(identity::PairingDenied) = PairingDenied;
     /// See [`identity::PairingEnded`].
-    PairingEnded(identity::PairingEnded) = PairingEnded,
+    PairingEnded(identity::PairingEnded) = PairingEnded;
     /// See [`identity::DevicePaired`].
-    DevicePaired(identity::DevicePaired) = DevicePaired,
+    DevicePaired(identity::DevicePaired) = DevicePaired;
     /// See [`identity::CertificateIssued`].
-    CertificateIssued(identity::CertificateIssued) = CertificateIssued,
+    CertificateIssued(identity::CertificateIssued) = CertificateIssued;
     /// See [`identity::DeviceRenamed`].
-    DeviceRenamed(identity::DeviceRenamed) = DeviceRenamed,
+    DeviceRenamed(identity::DeviceRenamed) = DeviceRenamed;
     /// See [`identity::DeviceRevoked`].
-    DeviceRevoked(identity::DeviceRevoked) = DeviceRevoked,
+    DeviceRevoked(identity::DeviceRevoked) = DeviceRevoked, 2 [1 => v1::DeviceRevoked];
     /// See [`identity::CertificateRevoked`].
-    CertificateRevoked(identity::CertificateRevoked) = CertificateRevoked,
+    CertificateRevoked(identity::CertificateRevoked) = CertificateRevoked;
     /// See [`identity::DeviceCleared`].
-    DeviceCleared(identity::DeviceCleared) = DeviceCleared,
+    DeviceCleared(identity::DeviceCleared) = DeviceCleared;
     /// See [`identity::DeviceRemoved`].
-    DeviceRemoved(identity::DeviceRemoved) = DeviceRemoved,
+    DeviceRemoved(identity::DeviceRemoved) = DeviceRemoved;
     /// See [`identity::CrlIssued`].
-    CrlIssued(identity::CrlIssued) = CrlIssued,
+    CrlIssued(identity::CrlIssued) = CrlIssued;
     /// See [`identity::ConnectionsRefused`].
-    ConnectionsRefused(identity::ConnectionsRefused) = ConnectionsRefused,
+    ConnectionsRefused(identity::ConnectionsRefused) = ConnectionsRefused;
     /// See [`identity::DevicesSeen`].
-    DevicesSeen(identity::DevicesSeen) = DevicesSeen,
+    DevicesSeen(identity::DevicesSeen) = DevicesSeen;
     /// See [`identity::PairingRefused`].
-    PairingRefused(identity::PairingRefused) = PairingRefused,
+    PairingRefused(identity::PairingRefused) = PairingRefused;
     /// See [`identity::DaemonStarted`].
-    DaemonStarted(identity::DaemonStarted) = DaemonStarted,
+    DaemonStarted(identity::DaemonStarted) = DaemonStarted;
     /// See [`identity::DaemonStopped`].
-    DaemonStopped(identity::DaemonStopped) = DaemonStopped,
+    DaemonStopped(identity::DaemonStopped) = DaemonStopped;
     /// See [`identity::RequestExpired`].
-    RequestExpired(identity::RequestExpired) = RequestExpired,
+    RequestExpired(identity::RequestExpired) = RequestExpired;
     /// See [`identity::DeviceGranted`].
-    DeviceGranted(identity::DeviceGranted) = DeviceGranted,
+    DeviceGranted(identity::DeviceGranted) = DeviceGranted;
     /// See [`auth::ProfileSet`].
-    ProfileSet(auth::ProfileSet) = ProfileSet,
+    ProfileSet(auth::ProfileSet) = ProfileSet;
     /// See [`auth::ProfileEnabled`].
-    ProfileEnabled(auth::ProfileEnabled) = ProfileEnabled,
+    ProfileEnabled(auth::ProfileEnabled) = ProfileEnabled;
     /// See [`auth::ProfileDeleted`].
-    ProfileDeleted(auth::ProfileDeleted) = ProfileDeleted,
+    ProfileDeleted(auth::ProfileDeleted) = ProfileDeleted;
     /// See [`auth::ProfileCleared`].
-    ProfileCleared(auth::ProfileCleared) = ProfileCleared,
+    ProfileCleared(auth::ProfileCleared) = ProfileCleared;
     /// See [`auth::OrderSet`].
-    OrderSet(auth::OrderSet) = OrderSet,
+    OrderSet(auth::OrderSet) = OrderSet;
     /// See [`auth::RefreshStarted`].
-    RefreshStarted(auth::RefreshStarted) = RefreshStarted,
+    RefreshStarted(auth::RefreshStarted) = RefreshStarted;
     /// See [`auth::RefreshSucceeded`].
-    RefreshSucceeded(auth::RefreshSucceeded) = RefreshSucceeded,
+    RefreshSucceeded(auth::RefreshSucceeded) = RefreshSucceeded, 2 [1 => v1::RefreshSucceeded];
     /// See [`auth::RefreshFailed`].
-    RefreshFailed(auth::RefreshFailed) = RefreshFailed,
+    RefreshFailed(auth::RefreshFailed) = RefreshFailed;
     /// See [`auth::ProfileLoggedIn`].
-    ProfileLoggedIn(auth::ProfileLoggedIn) = ProfileLoggedIn,
+    ProfileLoggedIn(auth::ProfileLoggedIn) = ProfileLoggedIn;
     /// See [`auth::ProfileLoggedOut`].
-    ProfileLoggedOut(auth::ProfileLoggedOut) = ProfileLoggedOut,
+    ProfileLoggedOut(auth::ProfileLoggedOut) = ProfileLoggedOut;
     /// See [`auth::UsageReported`].
-    UsageReported(auth::UsageReported) = UsageReported,
+    UsageReported(auth::UsageReported) = UsageReported;
     /// See [`auth::FailedOver`].
-    FailedOver(auth::FailedOver) = FailedOver,
+    FailedOver(auth::FailedOver) = FailedOver;
 }
 
 impl Event {

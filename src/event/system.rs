@@ -195,11 +195,16 @@ pub struct KeyTableRepaired {
     pub slots: Vec<u64>,
 }
 
-/// Part of the read spool could not be read: reads of the stated window may be missing.
+/// Part of the read spool could not be read: reads of the stated window may be missing (schema 2; 1 is
+/// [`v1::SpoolDropped`](crate::event::v1::SpoolDropped)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolDropped {
     /// How many bytes.
     pub bytes: u64,
+    /// Digest of those bytes; nothing in events of schema 1.
+    pub digest: Option<Hash>,
+    /// File in the quarantine folder that keeps them; nothing in events of schema 1, whose bytes were not kept.
+    pub saved_as: Option<String>,
 }
 
 /// A checkpoint of the log before it was signed.

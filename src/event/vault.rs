@@ -4,10 +4,27 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{BackendKind, KeyedPrint, Scope, SecretName, SourceKind, Timestamp};
+use crate::base::{BackendKind, KeyedPrint, ProfileId, Scope, SecretName, SourceKind, Timestamp};
 use crate::crypto::Hash;
 
-/// A secret version was written.
+/// How a value came to be written (stored: variants are numbered by their place, never reordered).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PutCause {
+    /// Whoever wrote it brought it.
+    Given,
+    /// A provider gave it when somebody logged in to this profile.
+    LoggedIn(ProfileId),
+    /// A provider gave it for a refresh of this profile.
+    Refreshed {
+        /// The profile.
+        profile: ProfileId,
+        /// Number of the refresh.
+        generation: u64,
+    },
+}
+
+/// A secret version was written (schema 2; 1 is [`v1::SecretPut`](crate::event::v1::SecretPut)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretPut {
     /// Whose.
@@ -30,6 +47,8 @@ pub struct SecretPut {
     pub envelope_digest: Hash,
     /// Backend that holds the envelope: 0 is this event itself.
     pub backend: u16,
+    /// How the value came; nothing in events of schema 1.
+    pub cause: Option<PutCause>,
     /// The envelope, where the ledger itself is the backend.
     #[serde(with = "serde_bytes")]
     pub envelope: Vec<u8>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::crypto::Hash;
-use crate::engine::{Entry, Error};
+use crate::engine::Entry;
 use crate::event::Event;
 use crate::inspect::{Finding, FindingCode, Site};
 use crate::keys::{KeyTable, SlotError, SlotStatus, Unlocked};
@@ -53,11 +53,11 @@ impl<'a> Bodies<'a> {
                 Some(entry)
             }
             Err(error) => {
-                let code = match &error {
-                    // A newer program's event is whole, and this one cannot read it.
-                    Error::Codec { source, .. } if source.is_from_the_future() => FindingCode::UnknownEvent,
-                    _ => FindingCode::BodyDamaged,
-                };
+                // A newer program's event is whole, and this one cannot read it: that is counted by header.
+                if error.is_from_the_future() {
+                    return None;
+                }
+                let code = FindingCode::BodyDamaged;
                 let what = format!("{} at byte {}: event {seq}: {error}", site.path.display(), site.offset);
                 let place = Finding::new(code, Some(seq), what);
                 self.push(Finding { file: Some(site.path.display().to_string()), offset: Some(site.offset), ..place });

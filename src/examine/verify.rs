@@ -4,9 +4,11 @@ use std::path::Path;
 
 use crate::base::limits::CHECKPOINT_FILE_MAX;
 use crate::checkpoint::VerifierKey;
-use crate::engine::{self, Entry};
+use crate::engine::{self, Entry, UnknownEvents};
 use crate::event::Event;
-use crate::inspect::{Anchor, Assessment, Course, Finding, FindingCode, Kept, Seen, Site, assess_opened, read_notes};
+use crate::inspect::{
+    Anchor, Assessment, Course, Finding, FindingCode, Kept, Report, Seen, Site, assess_opened, read_notes,
+};
 use crate::log::Frame;
 use crate::store::Medium;
 
@@ -59,7 +61,9 @@ pub fn verify_opened(
     });
     let head_key = asked.keys.and_then(Keys::head_key);
     let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
+    let mut unknown = UnknownEvents::default();
     let mut assessment = assess_opened(medium, &course, &anchors, asked.live, &mut |frame, site| {
+        unknown.observe(&frame.header);
         let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
         visit(frame, site, entry.as_ref());
         entry.as_ref().map_or_else(Seen::default, seen)
@@ -76,7 +80,9 @@ pub fn verify_opened(
         (None, Some((from, dir))) => invalid.extend(key_files(from, dir, assessment.report().ledger_id)),
         (None, None) => {}
     }
-    for finding in invalid {
+    let mut noted = Report { ok: true, ..Report::default() };
+    unknown.note(&mut noted);
+    for finding in invalid.into_iter().chain(noted.findings) {
         assessment.add(finding);
     }
     assessment.sort();

@@ -18,7 +18,7 @@ use super::fault::{ApplyFault, IdentityError};
 use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 use super::state::{
     AuthorityState, DeviceRecord, DeviceState, authorities, counters, find_certificate, find_device, find_pairing,
-    find_request, key_holder, locate_pairing, open_pairings, revocations, unanswered,
+    find_request, key_holder, locate_pairing, open_pairings, revocable, revocations, unanswered,
 };
 
 type Decision<T> = Result<(Vec<Event>, T), IdentityError>;
@@ -497,9 +497,12 @@ pub fn decide_grant(state: &dyn StateRead, device: DeviceId, scope: Scope, grant
 ///
 /// # Errors
 /// [`IdentityError::NoDevice`].
-pub fn decide_revoke(state: &dyn StateRead, device: DeviceId) -> Decision<()> {
-    let live = paired(state, device)?.state == DeviceState::Paired;
-    Ok((Vec::from_iter(live.then_some(Event::DeviceRevoked(DeviceRevoked { device }))), ()))
+pub fn decide_revoke(state: &dyn StateRead, now: Timestamp, device: DeviceId) -> Decision<()> {
+    if paired(state, device)?.state != DeviceState::Paired {
+        return Ok((Vec::new(), ()));
+    }
+    let certificates = Some(revocable(state, now, device)?);
+    Ok((vec![Event::DeviceRevoked(DeviceRevoked { device, certificates })], ()))
 }
 
 /// Decides a revocation of one certificate. What is revoked already is no refusal: it gives no event.

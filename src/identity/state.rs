@@ -870,14 +870,29 @@ fn forget_revocations(state: &dyn StateRead, time: Timestamp, max: usize) -> Res
 
 /// Revokes what a device holds. What ended longer ago than the grace is good for nothing any more, and
 /// its certificates stand in order of their serials, so the newest are looked at first.
-fn revoke_all(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Result<Delta, ApplyFault> {
-    let mut totals = counters(state)?;
-    let mut delta = Vec::new();
+/// The certificates that a revocation of their device revokes, the newest first: those that are not revoked, and
+/// are good or could still be renewed.
+///
+/// # Errors
+/// As [`counters`], or [`ApplyFault::Missing`].
+pub fn revocable(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Result<Vec<Serial>, ApplyFault> {
+    let mut found = Vec::new();
     for serial in certificates_of(state, device)?.into_iter().rev() {
         let record = find_certificate(state, serial)?.ok_or(ApplyFault::Missing("certificate"))?;
         if record.not_after.as_millis().saturating_add(limits::RENEWAL_GRACE_MS) < time.as_millis() {
             break;
         }
+        if record.revoked.is_none() {
+            found.push(serial);
+        }
+    }
+    Ok(found)
+}
+
+fn revoke_all(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Result<Delta, ApplyFault> {
+    let mut totals = counters(state)?;
+    let mut delta = Vec::new();
+    for serial in revocable(state, time, device)? {
         if let Some(changes) = revoke_one(state, time, serial, true)? {
             totals.revoked += 1;
             delta.extend(changes);

@@ -243,8 +243,8 @@ fn a_revoked_device_pairs_again_only_after_it_was_cleared() {
     let first = world.pair(7);
     let second = world.renew(7, first).unwrap();
     let device = DeviceId::from_bytes([7; 16]);
-    world.run(|state, _| decide_revoke(state, device)).unwrap();
-    assert_eq!(world.run(|state, _| decide_revoke(state, device)).unwrap().0, 0);
+    world.run(|state, context| decide_revoke(state, context.now, device)).unwrap();
+    assert_eq!(world.run(|state, context| decide_revoke(state, context.now, device)).unwrap().0, 0);
     assert!(matches!(world.renew(7, second), Err(IdentityError::DeviceRevoked(_))));
     for serial in [first, second] {
         assert!(find_certificate(&world, serial).unwrap().unwrap().revoked.is_some());
@@ -621,7 +621,7 @@ fn step_model(world: &mut World, known: &mut Known, step: Step) {
             }
         }
         Step::Revoke(device) => {
-            let done = world.run(|state, _| decide_revoke(state, id(device)));
+            let done = world.run(|state, context| decide_revoke(state, context.now, id(device)));
             assert_eq!(done.is_ok(), known.contains_key(&device));
             if let Some((state, held)) = known.get_mut(&device)
                 && *state == DeviceState::Paired

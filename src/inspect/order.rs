@@ -1,4 +1,4 @@
-//! Whether frames stand in their batches and groups as a writer puts them.
+//! Whether frames stand in their batches, groups and epochs as a writer puts them.
 
 use crate::log::frame::Header;
 
@@ -14,14 +14,24 @@ enum Batch {
     Unknown,
 }
 
-/// Follows batches and groups from frame to frame.
+/// Follows batches, groups and epochs from frame to frame.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     batch: Batch,
     group: Option<u64>,
+    /// Epochs that began so far, where that is known.
+    epoch: Option<u32>,
 }
 
+/// Kind of the event that begins an epoch.
+const EPOCH: u16 = 2;
+
 impl Order {
+    /// At the beginning of a log.
+    pub(super) fn at_beginning() -> Self {
+        Self { epoch: Some(0), ..Self::default() }
+    }
+
     /// Whether frames of the batch under way are still to come.
     pub(super) fn is_within(&self) -> bool {
         matches!(self.batch, Batch::Within { .. })
@@ -34,7 +44,7 @@ impl Order {
 
     /// Damage was passed over.
     pub(super) fn forget(&mut self) {
-        *self = Self { batch: Batch::Unknown, group: None };
+        *self = Self { batch: Batch::Unknown, group: None, epoch: None };
     }
 
     /// Takes the next frame; what is wrong with its place.
@@ -53,10 +63,16 @@ impl Order {
             next => Batch::Within { next, len },
         };
         self.group = Some(group);
-        match (fits, begins || stays) {
-            (false, _) => Some("a batch is not whole"),
-            (true, false) => Some("it neither begins a group nor belongs to that of the frame before it"),
-            (true, true) => None,
+        let same_epoch = self.epoch.is_none_or(|epoch| epoch == header.epoch);
+        self.epoch = Some(header.epoch.saturating_add(u32::from(header.kind == EPOCH)));
+        if !fits {
+            Some("a batch is not whole")
+        } else if !(begins || stays) {
+            Some("it neither begins a group nor belongs to that of the frame before it")
+        } else if !same_epoch {
+            Some("it names another epoch than the one that began last")
+        } else {
+            None
         }
     }
 }

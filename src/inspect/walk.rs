@@ -9,13 +9,13 @@ use crate::crypto::{Hash, Key};
 use crate::log::frame::{self, FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
 use crate::log::journal::all_zeros;
 use crate::log::segment::{
-    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentError, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
+    self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer, TRAILER_MAGIC,
 };
 use crate::log::{Head, HeadError, HeadFile};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
 use super::order::Order;
-use super::window::{self, Window};
+use super::window::Window;
 use super::{Finding, FindingCode, Report, ReportHead};
 
 /// Findings beyond which a walk only counts: a destroyed disk has millions.
@@ -117,9 +117,8 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
         expected: 0,
         prev: None,
         time: Timestamp::from_millis(0),
-        order: Order::default(),
+        order: if course.part { Order::default() } else { Order::at_beginning() },
         twice_below: 0,
-        newer: false,
         listed: BTreeMap::new(),
         watch: course.watch.iter().map(|seq| (*seq, None)).collect(),
         first: None,
@@ -184,8 +183,6 @@ struct Walk<'a> {
     order: Order,
     /// Events below this stood in earlier segments already; 0 where none of this segment's did.
     twice_below: u64,
-    /// The segment before this one ends in what a newer program wrote.
-    newer: bool,
     /// How often each kind of finding came.
     listed: BTreeMap<FindingCode, u64>,
     /// Sequence numbers that are watched, and the hashes found there.
@@ -254,7 +251,8 @@ impl Walk<'_> {
         let mut window = Window::new(file);
         window.fill(SEGMENT_HEADER_LEN)?;
         let header = SegmentHeader::parse(window.rest());
-        if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() {
+        let future = SegmentHeader::is_newer(window.rest());
+        if last && first > 0 && len <= SEGMENT_HEADER_LEN as u64 && header.is_err() && !future {
             let what = format!("{} was being made when the power went", path.display());
             self.find_at(FindingCode::TornTail, first, (path, 0), what);
             return Ok(());
@@ -271,20 +269,18 @@ impl Walk<'_> {
             self.prev = None;
             self.order.forget();
         }
-        if first > self.expected && !std::mem::take(&mut self.newer) {
+        if first > self.expected {
             let what = format!("no segment holds events {} to {}", self.expected, first - 1);
             let missing = Finding::new(FindingCode::SegmentMissing, Some(self.expected), what);
             self.push(Finding { through: Some(first - 1), ..missing });
             self.prev = None;
             self.order.forget();
         }
-        self.newer = false;
         self.expected = first;
         match header {
             Ok(header) => self.check_header(path, &header, first),
             Err(why) => {
                 let what = format!("{}: {why}", path.display());
-                let future = matches!(why, SegmentError::Version(_)) && !window::is_altered_segment(window.rest());
                 let code = if future { FindingCode::UnknownVersion } else { FindingCode::SegmentHeader };
                 self.damaged_here = true;
                 self.find_at(code, first, (path, 0), what);
@@ -328,18 +324,8 @@ impl Walk<'_> {
                 break;
             }
             let offset = window.offset();
-            match Header::parse(window.rest()) {
-                Ok(header) => window.fill(header.frame_len())?,
-                Err(FrameError::Version(version)) if !window.is_altered_frame()? => {
-                    let what =
-                        format!("{} at byte {offset}: frames of version {version} are not known", path.display());
-                    self.find_at(FindingCode::UnknownVersion, self.expected, (path, offset), what);
-                    self.newer = true;
-                    self.prev = None;
-                    self.order.forget();
-                    return pass_over(window, len);
-                }
-                Err(_) => {}
+            if let Ok(header) = Header::parse(window.rest()) {
+                window.fill(header.frame_len())?;
             }
             window.prepare();
             match window.frame() {
@@ -468,7 +454,17 @@ impl Walk<'_> {
         if last && !self.order.is_within() && written_ahead(window, len)? {
             return pass_over(window, len);
         }
-        if last && self.is_torn(window, start, len)? {
+        if SegmentTrailer::parse(window.rest()).is_ok() {
+            let what =
+                format!("{}: what stands behind its trailer, at byte {start}, is not the ledger's", path.display());
+            self.find_at(FindingCode::SegmentTrailer, expected, (path, start), what);
+            return pass_over(window, len);
+        }
+        let future = matches!(why, FrameError::Version(_)) && {
+            window.fill(FRAME_OVERHEAD + crate::base::limits::BODY_MAX)?;
+            frame::newer_version(window.rest()).is_some()
+        };
+        if last && !future && self.is_torn(window, start, len)? {
             let from = self.report.head.map_or(0, |head| head.seq.saturating_add(1));
             let what = format!(
                 "{}: bytes {start} to {len} are of no whole batch, and event {from} and what follows were never \
@@ -505,7 +501,7 @@ impl Walk<'_> {
             }
         }
         let end = window.offset();
-        if last && end == len {
+        if last && end == len && !future {
             let what = format!(
                 "{}: bytes {start} to {end} are no whole batch; the next opening for writing drops them",
                 path.display()
@@ -518,9 +514,14 @@ impl Walk<'_> {
             Some(seq) if seq > expected.saturating_add(1) => format!("events {expected} to {} are", seq - 1),
             _ => format!("event {expected} is"),
         };
-        let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
         self.damaged_here = true;
-        let damaged = Finding::new(FindingCode::FrameDamaged, Some(expected), what);
+        let damaged = if future {
+            let what = format!("{}: bytes {start} to {end}: {why}; {range} not read", path.display());
+            Finding::new(FindingCode::UnknownVersion, Some(expected), what)
+        } else {
+            let what = format!("{}: bytes {start} to {end} are damaged ({why}); {range} lost here", path.display());
+            Finding::new(FindingCode::FrameDamaged, Some(expected), what)
+        };
         let through = resumes.and_then(|seq| seq.checked_sub(1)).filter(|through| *through > expected);
         self.push(Finding { file: Some(shown(path)), offset: Some(start), through, ..damaged });
         self.prev = None;

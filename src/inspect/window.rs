@@ -4,28 +4,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::crypto::{Hash, Hasher};
-use crate::log::frame::{Frame, FrameError, HEADER_LEN, Header, VERSION};
-use crate::log::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::log::frame::{Frame, FrameError, Header};
+use crate::log::segment;
 use crate::store::{MediumFile, StoreError};
 
 const WINDOW: usize = 4 * 1024 * 1024;
 /// Below this many bytes a second thread costs more than it saves.
 const SHARED_MIN: usize = 256 * 1024;
-
-/// The format version stands behind the magic in frames and in segment headers.
-fn set_version(bytes: &mut [u8], version: u16) {
-    if let Some(place) = bytes.get_mut(4..6) {
-        place.copy_from_slice(&version.to_le_bytes());
-    }
-}
-
-/// Whether what seems to be the header of a segment of another version is one of ours in which that number was
-/// altered.
-pub(super) fn is_altered_segment(bytes: &[u8]) -> bool {
-    let mut header = bytes.get(..SEGMENT_HEADER_LEN).unwrap_or_default().to_vec();
-    set_version(&mut header, segment::VERSION);
-    SegmentHeader::parse(&header).is_ok()
-}
 
 /// A file read through a sliding window.
 pub(super) struct Window {
@@ -97,18 +82,6 @@ impl Window {
         let bytes = bytes.min(self.rest().len());
         self.begin += bytes;
         self.offset += bytes as u64;
-    }
-
-    /// Whether what seems to be a frame of another version is one of ours in which that number was altered: with
-    /// the right one its hash matches.
-    pub(super) fn is_altered_frame(&mut self) -> Result<bool, StoreError> {
-        let Some(mut header) = self.rest().first_chunk::<HEADER_LEN>().copied() else { return Ok(false) };
-        set_version(&mut header, VERSION);
-        let Ok(header) = Header::parse(&header) else { return Ok(false) };
-        self.fill(header.frame_len())?;
-        let mut bytes = self.rest().get(..header.frame_len()).unwrap_or_default().to_vec();
-        set_version(&mut bytes, VERSION);
-        Ok(Frame::parse(&bytes).is_ok())
     }
 
     fn digest_passed(&mut self) {

@@ -29,6 +29,14 @@ pub enum KeysError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A newer program wrote a file.
+    #[error("{} has format version {version}, which is not known to palyra-ledger {}", path.display(), env!("CARGO_PKG_VERSION"))]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version.
+        version: u16,
+    },
     /// A file belongs to another ledger.
     #[error("{} belongs to ledger {found}", path.display())]
     Foreign {

@@ -75,10 +75,14 @@ impl SlotFiles {
 fn read_one(medium: &dyn Medium, dir: &Path, name: &str) -> Result<Option<KeyRing>, KeysError> {
     let path = dir.join(name);
     match medium.read_all(&path, limits::KEYRING_BYTES_MAX) {
-        Ok(bytes) => match KeyRing::parse(&Zeroizing::new(bytes)) {
-            Some(ring) => Ok(Some(ring)),
-            None => Err(KeysError::Damaged { path, what: "it is not a key ring of a known version" }),
-        },
+        Ok(bytes) => {
+            let bytes = Zeroizing::new(bytes);
+            match (KeyRing::parse(&bytes), KeyRing::newer(&bytes)) {
+                (Some(ring), _) => Ok(Some(ring)),
+                (None, Some(version)) => Err(KeysError::Newer { path, version }),
+                (None, None) => Err(KeysError::Damaged { path, what: "it is not a key ring of a known version" }),
+            }
+        }
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }

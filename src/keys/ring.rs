@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
 use crate::crypto::{Hash, Key, Opener, labels, open_sealed, seal_sealed};
 use crate::platform::{self, Keystore};
@@ -175,6 +175,11 @@ impl KeyRing {
         out.extend_from_slice(&u32::try_from(self.sealed.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&self.sealed);
         out
+    }
+
+    /// The version of a ring that a newer program wrote.
+    pub(super) fn newer(bytes: &[u8]) -> Option<u16> {
+        newer(bytes, MAGIC, WITH_GENERATIONS, |bytes| Self::parse(bytes).is_some())
     }
 
     /// Parses a file's bytes; needs no key. Nothing is authentic before [`KeyRing::unlock`].

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
 use crate::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, open_sealed, seal_sealed};
 use crate::platform::Keystore;
@@ -457,8 +457,13 @@ pub(super) fn parse_key_file(bytes: &[u8]) -> Option<Key> {
 }
 
 fn key_in(path: &Path, bytes: &[u8]) -> Result<Key, KeysError> {
-    parse_key_file(bytes)
-        .ok_or_else(|| KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" })
+    parse_key_file(bytes).ok_or_else(|| {
+        let path = path.to_owned();
+        match newer(bytes, KEY_FILE_MAGIC, KEY_FILE_VERSION, |bytes| parse_key_file(bytes).is_some()) {
+            Some(version) => KeysError::Newer { path, version },
+            None => KeysError::Damaged { path, what: "it is not a whole key file" },
+        }
+    })
 }
 
 /// Reads a key file that the caller keeps elsewhere; it must be the owner's alone.

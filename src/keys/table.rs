@@ -142,6 +142,8 @@ impl KeyTable {
                     return Err(KeysError::Foreign { path, found: header.ledger_id });
                 }
                 whole.push(header);
+            } else if let Some(version) = TableHeader::newer(&bytes) {
+                return Err(KeysError::Newer { path, version });
             }
             len = len.max(file.len()?.saturating_sub(HEADER_LEN as u64) / SLOT_LEN as u64);
             Ok(file)

@@ -1,7 +1,7 @@
 //! The bytes of the key table (stored; FORMAT.md "The key table").
 
 use crate::base::LedgerId;
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 use crate::crypto::{Hash, KEY_LEN, Key, NONCE_LEN, TAG_LEN, labels};
 
 use super::error::SlotError;
@@ -150,6 +150,11 @@ impl TableHeader {
         let check = Hash::of(labels::TABLE_HEADER, &[&out]);
         out.extend_from_slice(&check.0);
         out.try_into().unwrap_or([0; HEADER_LEN])
+    }
+
+    /// The version of a table that a newer program wrote.
+    pub(super) fn newer(bytes: &[u8; HEADER_LEN]) -> Option<u16> {
+        newer(bytes, MAGIC, VERSION, |bytes| bytes.first_chunk().and_then(Self::parse).is_some())
     }
 
     pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Option<Self> {

@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 use crate::base::limits::BODY_MAX;
 use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Hasher, MessageKey, NONCE_LEN, OpenError, Opener, Sealed, TAG_LEN, labels};
@@ -79,6 +79,12 @@ pub struct Header {
     pub nonce: [u8; NONCE_LEN],
     /// Key commitment of the seal.
     pub commitment: [u8; 32],
+}
+
+/// The version of the frame format that begins here, where a newer program wrote it.
+pub(crate) fn newer_version(bytes: &[u8]) -> Option<u16> {
+    let most = bytes.get(..FRAME_OVERHEAD + BODY_MAX).unwrap_or(bytes);
+    newer(most, MAGIC, VERSION, |bytes| Frame::parse(bytes).is_ok())
 }
 
 impl Header {

@@ -11,7 +11,7 @@ use crate::base::{LedgerId, Timestamp};
 use crate::crypto::{Hash, Key, keyed_hash, verify_mac};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 
 const MAGIC: [u8; 4] = *b"PLHD";
 const VERSION: u16 = 1;
@@ -45,6 +45,14 @@ pub enum HeadError {
     Damaged {
         /// The file.
         path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error("{} has format version {version}, which is not known to palyra-ledger {}", path.display(), env!("CARGO_PKG_VERSION"))]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version.
+        version: u16,
     },
     /// It belongs to another ledger.
     #[error("{} belongs to ledger {found}", path.display())]
@@ -123,12 +131,17 @@ impl HeadFile {
     ) -> Result<(Self, Head), HeadError> {
         let file = medium.open(path, if writable { OpenMode::ReadWrite } else { OpenMode::Read })?;
         let mut newest: Option<Record> = None;
-        let mut forged = false;
+        let (mut forged, mut future) = (false, None);
         for at in [0, SECOND_AT] {
             let mut bytes = [0; RECORD_LEN];
             if file.read_at(at, &mut bytes)? < RECORD_LEN {
                 continue;
             }
+            let ours = |bytes: &[u8]| {
+                let record = bytes.first_chunk().and_then(parse);
+                record.is_some_and(|record| mac_key.is_none_or(|key| verify_mac(key, &[&record.covered], &record.mac)))
+            };
+            future = future.or(newer(&bytes, MAGIC, VERSION, ours));
             let Some(record) = parse(&bytes) else { continue };
             if let Some(key) = mac_key
                 && !verify_mac(key, &[&record.covered], &record.mac)
@@ -141,6 +154,9 @@ impl HeadFile {
             }
         }
         let path = path.to_owned();
+        if let Some(version) = future {
+            return Err(HeadError::Newer { path, version });
+        }
         match newest {
             Some(record) if record.ledger_id != ledger_id => Err(HeadError::Foreign { path, found: record.ledger_id }),
             Some(record) => {

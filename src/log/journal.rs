@@ -5,6 +5,8 @@
 //! with its header, synced, and its folder synced (a crash leaves a last file without a whole header,
 //! which holds no frame and is removed).
 
+mod find;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
@@ -60,6 +62,22 @@ pub enum JournalError {
         path: PathBuf,
         /// What is wrong.
         why: SegmentError,
+    },
+    /// A frame of a format version that is not known stands behind the last known one.
+    #[error(
+        "event {seq} in {} (byte {offset}) has frame format version {version}, which is not known to palyra-ledger {}",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// Its sequence number, if it follows the event before it.
+        seq: u64,
+        /// The version.
+        version: u16,
     },
     /// A segment is not there.
     #[error("the journal has no segment that holds event {seq}")]
@@ -276,6 +294,7 @@ impl Journal {
             let header = match SegmentHeader::parse(bytes.get(..got).unwrap_or_default()) {
                 Ok(header) if header.first_seq == first_seq && header.ledger_id == self.ledger_id => header,
                 Ok(_) => return Err(JournalError::Segment { path, why: SegmentError::Check }),
+                Err(why) if SegmentHeader::is_newer(&bytes) => return Err(JournalError::Segment { path, why }),
                 // A crash during a roll: the file holds no frame yet, for frames are written
                 // only after the header was synced.
                 Err(_) if index > 0 && index + 1 == firsts.len() && file.len()? <= SEGMENT_HEADER_LEN as u64 => {
@@ -858,6 +877,14 @@ impl Scan {
             // Zeros that were written ahead hold no frame and are no torn one.
             if all_zeros(&*segment.file, self.offset, file_len)? {
                 return Ok(ScanEnd { offset: self.offset, closed: false, torn: None, ready: file_len });
+            }
+        }
+        if let Some((offset, FrameError::Version(_))) = broken {
+            let mut bytes = vec![0; FRAME_OVERHEAD + BODY_MAX];
+            let got = segment.file.read_at(offset, &mut bytes)?;
+            if let Some(version) = frame::newer_version(bytes.get(..got).unwrap_or_default()) {
+                // No torn write: these bytes are not ours to drop.
+                return Err(JournalError::Newer { path: segment.path.clone(), offset, seq, version });
             }
         }
         if let Some((offset, why)) = broken {

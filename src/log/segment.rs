@@ -3,7 +3,7 @@
 use crate::base::LedgerId;
 use crate::crypto::{Hash, Hasher, labels};
 
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 
 /// Length of a segment's header in bytes.
 pub const SEGMENT_HEADER_LEN: usize = 128;
@@ -25,7 +25,7 @@ pub enum SegmentError {
     #[error("it does not begin as it should")]
     Magic,
     /// The format version is not known.
-    #[error("its format version {0} is not known to this program")]
+    #[error("its format version {0} is not known to palyra-ledger {version}", version = env!("CARGO_PKG_VERSION"))]
     Version(u16),
     /// Reserved bytes are not zero, or the check does not match.
     #[error("its check does not match its bytes")]
@@ -58,6 +58,11 @@ impl SegmentHeader {
         let check = Hash::of(labels::SEGMENT_HEADER, &[&bytes]);
         bytes.extend_from_slice(&check.0);
         bytes.try_into().unwrap_or([0; SEGMENT_HEADER_LEN])
+    }
+
+    /// Whether a newer program wrote a segment's first bytes.
+    pub(crate) fn is_newer(bytes: &[u8]) -> bool {
+        newer(bytes, HEADER_MAGIC, VERSION, |bytes| Self::parse(bytes).is_ok()).is_some()
     }
 
     /// Reads a header; what parses re-encodes to the same bytes.

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::auth::RefreshResult;
+use crate::auth::{AnswerNote, RefreshResult};
 use crate::base::{SecretBytes, Timestamp, limits};
 use crate::event::auth::FailureKind;
 
@@ -20,6 +20,27 @@ pub struct Tokens {
     pub expires_in_s: Option<u64>,
     /// When they were asked for: a life is counted from then.
     pub asked_at: Timestamp,
+    /// How long the answer took, in milliseconds, by the wall clock; nothing where it was read from elsewhere.
+    pub took_ms: Option<u64>,
+    /// What the provider says that it granted, where it says so.
+    pub granted: Option<Granted>,
+}
+
+/// Scopes in a provider's own words. They are compared with those of a profile, and shown to nobody.
+pub struct Granted(Vec<String>);
+
+impl std::fmt::Debug for Granted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Granted(..)")
+    }
+}
+
+impl Granted {
+    /// Scopes are divided by spaces (RFC 6749, section 3.3), by some providers with commas. None at all says nothing.
+    fn read(text: &str) -> Option<Self> {
+        let words: Vec<String> = text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        (!words.is_empty()).then_some(Self(words))
+    }
 }
 
 impl Tokens {
@@ -27,6 +48,13 @@ impl Tokens {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_in_s.map(|seconds| self.asked_at.plus_millis(seconds.saturating_mul(1000)))
+    }
+
+    /// What is known of the answer to a request in the name of a grant with these scopes.
+    #[must_use]
+    pub fn note(&self, scopes: &[String]) -> AnswerNote {
+        let lost = |granted: &Granted| scopes.iter().filter(|scope| !granted.0.contains(scope)).cloned().collect();
+        AnswerNote { took_ms: self.took_ms, scopes_lost: self.granted.as_ref().map(lost) }
     }
 }
 
@@ -114,6 +142,7 @@ struct Good {
     access_token: Option<Zeroizing<String>>,
     refresh_token: Option<Zeroizing<String>>,
     expires_in: Option<Loose>,
+    scope: Option<Loose>,
     error: Option<Loose>,
 }
 
@@ -148,6 +177,13 @@ impl Loose {
             Self::Broken(_) | Self::Inside { .. } | Self::Anything(_) => return None,
         };
         Some(seconds.min(limits::TOKEN_LIFE_MAX_S))
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Whole(_) | Self::Broken(_) | Self::Inside { .. } | Self::Anything(_) => None,
+        }
     }
 
     fn code(&self) -> Code {
@@ -200,7 +236,8 @@ fn read_tokens(body: &[u8], asked_at: Timestamp) -> Result<Tokens, Refusal> {
         None => None,
     };
     let expires_in_s = good.expires_in.as_ref().and_then(Loose::seconds);
-    Ok(Tokens { access, refresh, expires_in_s, asked_at })
+    let granted = good.scope.as_ref().and_then(Loose::text).and_then(Granted::read);
+    Ok(Tokens { access, refresh, expires_in_s, asked_at, took_ms: None, granted })
 }
 
 /// A token is visible ASCII (RFC 6749, appendix A.12): it goes into a header as it is.
@@ -290,6 +327,30 @@ mod tests {
 
     fn ok(body: &str) -> Tokens {
         read(200, None, body.as_bytes(), 0).unwrap()
+    }
+
+    #[test]
+    fn scopes_that_the_provider_left_out_are_named_in_the_words_of_the_profile() {
+        let asked = ["read".to_owned(), "chat:write".to_owned()];
+        for (scope, lost) in [
+            ("", None),
+            (r#","scope":null"#, None),
+            (r#","scope":"""#, None),
+            (r#","scope":7"#, None),
+            (r#","scope":"chat:write read""#, Some(vec![])),
+            (r#","scope":"read,chat:write""#, Some(vec![])),
+            (r#","scope":"read CANARY""#, Some(vec!["chat:write"])),
+            (r#","scope":"CANARY""#, Some(vec!["read", "chat:write"])),
+        ] {
+            let tokens = ok(&format!(r#"{{"access_token":"a"{scope}}}"#));
+            let note = tokens.note(&asked);
+            assert_eq!(
+                note.scopes_lost.as_ref().map(|lost| lost.iter().map(String::as_str).collect()),
+                lost,
+                "{scope}"
+            );
+            assert!(!format!("{tokens:?}{note:?}").contains("CANARY"), "{scope}");
+        }
     }
 
     #[test]

@@ -241,9 +241,11 @@ impl TokenClient {
         form: &[(&str, &str)],
     ) -> Result<Tokens, ClientFault> {
         // A token's life is counted from before it was asked for: it never ends earlier than believed.
-        let asked_s = self.clock.now().as_millis() / 1000;
+        let asked = self.clock.now().as_millis();
         let (status, retry_after, body) = self.post(endpoint, client, form).await?;
-        Ok(answer::read(status, retry_after.as_deref(), &body, asked_s)?)
+        let took = self.clock.now().as_millis().saturating_sub(asked);
+        let tokens = answer::read(status, retry_after.as_deref(), &body, asked / 1000)?;
+        Ok(Tokens { took_ms: Some(took), ..tokens })
     }
 
     /// Posts a form; gives status, `Retry-After` and a bounded body.

@@ -57,21 +57,21 @@ type Begun = (Held, Result<RefreshTicket, Error>);
 /// # Errors
 /// [`AuthError::Superseded`] where it is no longer the one under way; otherwise as a write.
 pub fn settle(auth: &Auth, started: &Started, answer: Result<Tokens, ClientFault>) -> Result<RefreshResult, Error> {
-    match read(answer) {
+    match read(started, answer) {
         Ok(tokens) => {
             auth.renewed(started, &tokens)?;
             let rotated = tokens.refresh.is_some();
-            Ok(RefreshResult::Renewed { expires_at: tokens.expires_at, rotated })
+            Ok(RefreshResult::Renewed { expires_at: tokens.expires_at, rotated, answer: tokens.answer })
         }
         Err(failed) => auth.refresh_failed(started, &failed),
     }
 }
 
 /// What an answer means: new tokens, or a failure.
-fn read(answer: Result<Tokens, ClientFault>) -> Result<NewTokens, RefreshResult> {
+fn read(started: &Started, answer: Result<Tokens, ClientFault>) -> Result<NewTokens, RefreshResult> {
     let tokens = answer.map_err(|fault| fault.of_refresh())?;
-    let expires_at = tokens.expires_at();
-    Ok(NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at })
+    let (expires_at, answer) = (tokens.expires_at(), tokens.note(&started.source.scopes));
+    Ok(NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at, answer })
 }
 
 /// Refreshes profiles of an open ledger.
@@ -210,7 +210,8 @@ impl Refresher {
         let (mut held, mut all) = (Vec::with_capacity(ended.len()), Vec::with_capacity(ended.len()));
         for (profile, started, answer) in ended {
             held.push(profile);
-            all.push((started, read(answer)));
+            let answer = read(&started, answer);
+            all.push((started, answer));
         }
         let recorded = self.auth.complete_refreshes(&all);
         let report = |(held, outcome): (&Held, _)| RefreshReport { profile: held.id.clone(), outcome };

@@ -32,6 +32,19 @@ pub enum IndexError {
         /// Why.
         reason: RebuildReason,
     },
+    /// A newer program wrote it.
+    #[error(
+        "the index was written by a newer program ({what} {found}; palyra-ledger {} knows {known})",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// Which version: that of its files, or that of the state.
+        what: &'static str,
+        /// The version that it has.
+        found: u32,
+        /// The newest one that is known.
+        known: u32,
+    },
     /// A file could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

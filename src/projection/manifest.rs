@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::base::LedgerId;
-use crate::base::bytes::Reader;
+use crate::base::bytes::{Reader, newer};
 use crate::crypto::{Hash, Key, keyed_hash, labels, verify_mac};
 use crate::log::Position;
 use crate::store::Medium;
@@ -11,10 +11,20 @@ use crate::store::Medium;
 use super::error::{IndexError, RebuildReason};
 
 const MAGIC: [u8; 4] = *b"PLIM";
-const VERSION: u16 = 1;
+/// Version of the manifest and of the files that it names.
+pub const VERSION: u16 = 1;
 /// Most runs that a manifest names.
 const RUNS_MAX: usize = 4096;
-const BYTES_MAX: u64 = 128 * 1024;
+pub(super) const BYTES_MAX: u64 = 128 * 1024;
+
+/// Format version and state schema of a manifest, unchecked.
+pub(super) fn stored_version(bytes: &[u8]) -> Option<(u16, u32)> {
+    let mut reader = Reader(bytes);
+    let version = (reader.take()? == MAGIC).then(|| reader.u16())??;
+    // Flags, ledger id and index id.
+    reader.bytes(2 + 16 + 16)?;
+    Some((version, reader.u32()?))
+}
 
 /// A run, as the manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,9 +124,22 @@ impl Manifest {
         (reader.0.is_empty() && fresh).then_some(Self { ledger_id, index_id, schema, position, next_run, runs })
     }
 
+    /// The version of a manifest that a newer program wrote. Every version ends with its MAC.
+    fn newer(bytes: &[u8], key: &Key, role: Role) -> Option<u16> {
+        let (body, mac) = bytes.split_last_chunk()?;
+        let version = newer(body, MAGIC, VERSION, |_| false)?;
+        verify_mac(&role.mac_key(key), &[body], mac).then_some(version)
+    }
+
     pub(super) fn read(medium: &dyn Medium, path: &Path, key: &Key, role: Role) -> Result<Self, IndexError> {
         match medium.read_all(path, BYTES_MAX) {
-            Ok(bytes) => Ok(Self::parse(&bytes, key, role).ok_or(RebuildReason::Damaged)?),
+            Ok(bytes) => match (Self::parse(&bytes, key, role), Self::newer(&bytes, key, role)) {
+                (Some(manifest), _) => Ok(manifest),
+                (None, Some(found)) => {
+                    Err(IndexError::Newer { what: "format", found: found.into(), known: VERSION.into() })
+                }
+                (None, None) => Err(RebuildReason::Damaged.into()),
+            },
             Err(error) if error.is_not_found() => Err(RebuildReason::Missing.into()),
             // Longer than any manifest is.
             Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => Err(RebuildReason::Damaged.into()),
@@ -128,7 +151,10 @@ impl Manifest {
         if self.ledger_id != ledger_id {
             return Err(RebuildReason::Foreign.into());
         }
-        if self.schema != schema {
+        if self.schema > schema {
+            return Err(IndexError::Newer { what: "state schema", found: self.schema, known: schema });
+        }
+        if self.schema < schema {
             return Err(RebuildReason::Schema.into());
         }
         Ok(())

@@ -44,6 +44,7 @@ use crate::log::Position;
 use crate::store::{Medium, StoreError};
 
 pub use error::{IndexError, RebuildReason};
+pub use manifest::VERSION as FORMAT_VERSION;
 
 use build::Builder;
 use cache::Cache;
@@ -374,6 +375,12 @@ fn sweep(medium: &dyn Medium, dir: &Path, manifest: &Manifest, kept: &Kept) -> R
         }
     }
     Ok(())
+}
+
+/// Format version and state schema as the manifest in a folder names them in the clear, authentic or not.
+#[must_use]
+pub fn stored_version(medium: &dyn Medium, dir: &Path) -> Option<(u16, u32)> {
+    manifest::stored_version(&medium.read_all(&dir.join(MANIFEST), manifest::BYTES_MAX).ok()?)
 }
 
 fn state_error(error: IndexError) -> StateError {

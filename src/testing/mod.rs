@@ -11,6 +11,7 @@
 //! - [`FaultMedium`] lets the n-th operation of any medium fail and notices whoever goes on
 //!   after a failed sync.
 //! - [`flip_byte`] damages one byte.
+//! - [`OtherProgram`] leaves in a home what a newer or an older version would.
 //!
 //! One toy example, which is also a test: a file is only safe when its name is, too.
 //!
@@ -41,6 +42,7 @@ pub mod fuzz_pairing;
 #[doc(hidden)]
 pub mod fuzz_programs;
 mod keystore;
+mod other;
 mod pairing;
 mod sim;
 mod sweep;
@@ -51,6 +53,7 @@ pub use dice::SeededRandom;
 pub use fault::{Fault, FaultError, FaultMedium, FaultOp, Violation};
 pub use flip::{flip_byte, flip_byte_at_path};
 pub use keystore::MemoryKeystore;
+pub use other::{Made, OtherProgram};
 pub use pairing::{ask_to_pair, pair_device};
 pub use sim::SimDisk;
 pub use sweep::{Cut, for_every_cut};

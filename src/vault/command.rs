@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::{BackendKind, SecretBytes, SecretPath, Timestamp, limits};
 use crate::crypto::Hash;
-use crate::event::vault::Versions;
+use crate::event::vault::{PutCause, Versions};
 
 use super::Sealer;
 
@@ -127,6 +127,8 @@ pub struct Put<'a> {
     pub metadata: &'a Metadata,
     /// What the version is made of.
     pub material: Material<'a>,
+    /// How the value came.
+    pub cause: &'a PutCause,
 }
 
 /// Delete, undelete or shred versions of a secret.

@@ -208,6 +208,7 @@ pub fn decide_put(state: &dyn StateRead, command: &Put<'_>, context: &Context) -
         labels,
         envelope_digest: digest,
         backend: kind.number(),
+        cause: Some(command.cause.clone()),
         envelope,
     };
     Ok(Decided { events: vec![Event::SecretPut(event)], version })

@@ -294,7 +294,12 @@ fn the_library_tells_nobody() {
     let tokens = runtime.block_on(begun.finish(&client, &source, Some(&secret), Duration::from_secs(10))).unwrap();
     page.join().unwrap();
     tell!(tokens);
-    let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at: None };
+    let tokens = NewTokens {
+        access: tokens.access,
+        refresh: tokens.refresh,
+        expires_at: None,
+        answer: palyra_ledger::auth::AnswerNote::default(),
+    };
     tell!(tokens);
     auth.logged_in(&profile(source.clone()), LoginFlow::Code, &tokens).unwrap();
     // Refreshes that fail in every way, and one that rotates.
@@ -314,7 +319,12 @@ fn the_library_tells_nobody() {
     let answer = runtime.block_on(exchange(&client, &ticket));
     tell!(answer);
     let answer = answer.unwrap();
-    let tokens = NewTokens { access: answer.access, refresh: answer.refresh, expires_at: None };
+    let tokens = NewTokens {
+        access: answer.access,
+        refresh: answer.refresh,
+        expires_at: None,
+        answer: palyra_ledger::auth::AnswerNote::default(),
+    };
     auth.renewed(&ticket.started, &tokens).unwrap();
     // A login with what the endpoint does not take.
     for path in FAILING {

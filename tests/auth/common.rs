@@ -111,7 +111,12 @@ pub fn secret(ledger: &Ledger, reference: &SecretPath) -> Option<String> {
 }
 
 pub fn tokens(access: &str, refresh: Option<&str>, expires_at: Option<u64>) -> NewTokens {
-    NewTokens { access: bytes(access), refresh: refresh.map(bytes), expires_at: expires_at.map(at) }
+    NewTokens {
+        access: bytes(access),
+        refresh: refresh.map(bytes),
+        expires_at: expires_at.map(at),
+        answer: palyra_ledger::auth::AnswerNote::default(),
+    }
 }
 
 /// The fields of every event of a kind.

@@ -106,6 +106,7 @@ impl Bench {
             access: bytes(&format!("access {name}")),
             refresh: Some(bytes(&format!("refresh {name}"))),
             expires_at: Some(self.auth.now().plus_millis(life_ms)),
+            answer: palyra_ledger::auth::AnswerNote::default(),
         }
     }
 

@@ -102,6 +102,7 @@ fn tokens_of_a_login_go_to_the_backend_in_one_batch() {
             access: bytes(&format!("access {number}")),
             refresh: Some(bytes(&format!("refresh {number}"))),
             expires_at: None,
+            answer: palyra_ledger::auth::AnswerNote::default(),
         };
         ledger.auth().logged_in(&profile, LoginFlow::Device, &tokens(1)).unwrap();
         let ticket = ledger.auth().begin_refresh(&profile.id, true).unwrap();

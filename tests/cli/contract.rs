@@ -177,7 +177,7 @@ fn exit_codes_doctor_and_completions() {
     assert_eq!(codes["exit_codes"].as_array().unwrap().len(), 18);
     assert!(home.ok(&["exit-codes"]).contains("in_use"));
     let report = home.json(&["doctor"]);
-    assert_eq!(fields(&report), ["checks", "ok"]);
+    assert_eq!(fields(&report), ["checks", "format", "ok"]);
     assert_eq!(report["ok"], true, "{report}");
     for check in report["checks"].as_array().unwrap() {
         assert!(["ok", "warn"].contains(&check["state"].as_str().unwrap()), "{check}");

@@ -7,6 +7,7 @@ mod contract;
 mod damage;
 mod exits;
 mod keys;
+mod newer;
 mod secrecy;
 mod whole;
 

@@ -6,13 +6,13 @@ use palyra_ledger::event::vault::Versions;
 use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk};
 use palyra_ledger::{BackendKind, Ledger, NewSlot, PutOptions, SecretBytes};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0005-storage-backends", make, told };
 
 fn told(ledger: &Ledger) -> String {
     told_with(ledger, |entry| match entry.kind {
-        39..=43 => format!(" {}", entry.fields()),
+        39..=43 => format!(" {}", fields(entry)),
         _ => String::new(),
     })
 }

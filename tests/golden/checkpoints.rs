@@ -6,7 +6,7 @@ use palyra_ledger::checkpoint::{Fit, SignedCheckpoint, split_notes};
 use palyra_ledger::testing::{ManualClock, SimDisk};
 use palyra_ledger::{Config, Ledger, NewSlot, PutOptions, SecretBytes};
 
-use super::{Release, config, settings, told_with};
+use super::{Release, config, fields as of_entry, settings, told_with};
 
 pub const RELEASE: Release = Release { folder: "0006-checkpoints", make, told: fields };
 
@@ -14,7 +14,7 @@ const ANCHOR: &str = "/home/kept/anchor.note";
 
 fn fields(ledger: &Ledger) -> String {
     told_with(ledger, |entry| match entry.kind {
-        16..=19 => format!(" {}", entry.fields()),
+        16..=19 => format!(" {}", of_entry(entry)),
         _ => String::new(),
     })
 }

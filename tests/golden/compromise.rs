@@ -6,14 +6,14 @@ use palyra_ledger::pki::LeafKey;
 use palyra_ledger::testing::{ManualClock, SimDisk, pair_device};
 use palyra_ledger::{DeviceId, Ledger, NewSlot, PutOptions, SecretBytes};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0007-compromise", make, told };
 
 /// Every field of both kinds, and what is left to do.
 fn told(ledger: &Ledger) -> String {
     let events = told_with(ledger, |entry| match entry.kind {
-        20 | 21 => format!(" {}", entry.fields()),
+        20 | 21 => format!(" {}", fields(entry)),
         _ => String::new(),
     });
     let open: String = ledger

@@ -5,7 +5,7 @@ use palyra_ledger::event::auth::{CredentialSource, CredentialType, FailureKind, 
 use palyra_ledger::testing::{ManualClock, SimDisk};
 use palyra_ledger::{Ledger, NewSlot, NewTokens, PutOptions, ReplayPoint, SecretBytes};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0003-service-credentials", make, told };
 
@@ -14,7 +14,7 @@ const WINDOW_MS: u64 = 300_000;
 /// Every field of every event, and the documents as they were at the head.
 fn told(ledger: &Ledger) -> String {
     let events = told_with(ledger, |entry| match entry.kind {
-        96..=127 => format!(" {}", entry.fields()),
+        96..=127 => format!(" {}", fields(entry)),
         _ => String::new(),
     });
     let documents = ledger.replay(ReplayPoint::Head).unwrap().auth_documents(WINDOW_MS).unwrap();
@@ -64,6 +64,7 @@ fn make() -> SimDisk {
         access: bytes("access"),
         refresh: Some(bytes("refresh")),
         expires_at: Some(palyra_ledger::Timestamp::from_millis(1_767_225_600_000 + end)),
+        answer: palyra_ledger::auth::AnswerNote::default(),
     };
     for (name, scope) in [("main", "global"), ("agents", "agent:a-1"), ("out", "global")] {
         auth.logged_in(&oauth(name, scope), LoginFlow::Device, &tokens(60_000)).unwrap();

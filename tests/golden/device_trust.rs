@@ -5,14 +5,14 @@ use palyra_ledger::pki::LeafKey;
 use palyra_ledger::testing::{ManualClock, SimDisk, ask_to_pair, pair_device};
 use palyra_ledger::{DeviceId, DeviceName, Ledger, MintOptions, NewSlot, PutOptions, SecretBytes, Timestamp};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0002-device-trust", make, told };
 
 /// Every field of every event: what decodes must go on decoding.
 fn told(ledger: &Ledger) -> String {
     told_with(ledger, |entry| match entry.kind {
-        64..=95 => format!(" {}", entry.fields()),
+        64..=95 => format!(" {}", fields(entry)),
         _ => String::new(),
     })
 }

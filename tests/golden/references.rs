@@ -4,14 +4,14 @@ use palyra_ledger::resolve::{Bound, SecretResolver};
 use palyra_ledger::testing::{ManualClock, SimDisk};
 use palyra_ledger::{Actor, Caller, Ledger, NewSlot, PutOptions, SecretBytes};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0004-secret-references", make, told };
 
 /// Every field of every event about references.
 fn told(ledger: &Ledger) -> String {
     told_with(ledger, |entry| match entry.kind {
-        37 | 38 => format!(" {}", entry.fields()),
+        37 | 38 => format!(" {}", fields(entry)),
         _ => String::new(),
     })
 }

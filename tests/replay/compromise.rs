@@ -49,6 +49,7 @@ fn tokens(text: &str) -> NewTokens {
         access: SecretBytes::from(format!("CANARY-access-{text}").as_bytes()),
         refresh: Some(SecretBytes::from(format!("CANARY-refresh-{text}").as_bytes())),
         expires_at: None,
+        answer: palyra_ledger::auth::AnswerNote::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use palyra_ledger::crypto::{Hash, Hasher, Key, NONCE_LEN, SEALED_OVERHEAD, labels};
-use palyra_ledger::event::{self, Event, vault::SecretPut};
+use palyra_ledger::event::{self, Event, vault::PutCause, vault::SecretPut};
 use palyra_ledger::log::frame::FRAME_OVERHEAD;
 use palyra_ledger::vault::Sealer;
 use palyra_ledger::{Caller, LedgerId, OsRandom, Random, Scope, SecretBytes, SecretName, SecretPath};
@@ -99,7 +99,8 @@ pub fn frame_bytes(value_bytes: usize) -> Result<usize, Fault> {
         labels: std::collections::BTreeMap::new(),
         envelope_digest: Hash([0; 32]),
         backend: 0,
+        cause: Some(PutCause::Given),
         envelope: vec![0; value_bytes + SEALED_OVERHEAD],
     });
-    Ok(FRAME_OVERHEAD + event::encode(&Caller::system(), &event)?.len())
+    Ok(FRAME_OVERHEAD + event::encode(&Caller::system(), &event)?.plain.len())
 }

@@ -13,7 +13,8 @@ from .codec import Reader
 from .errors import Malformed
 
 Field = Tuple[str, Callable[[Reader], Any]]
-SCHEMA = 1
+# Schema version in which a kind is written; every one below it is read, too.
+SCHEMA = {15: 2, 32: 2, 78: 2, 102: 2}
 
 
 class UnknownKind(Exception):
@@ -143,6 +144,16 @@ usage_note = _record(
     ("failure_count", u32), ("cooldown_until", _option(time)), ("probe_until", _option(time)),
 )
 backend_kind = _variant("ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi")
+def put_cause(read: Reader) -> Any:
+    """How a value came to be written."""
+    kind = read.variant(["given", "logged_in", "refreshed"])
+    if kind == "logged_in":
+        return {kind: text(read)}
+    if kind == "refreshed":
+        return {kind: {"profile": text(read), "generation": read.u64()}}
+    return kind
+
+
 moved_envelope = _record(("slot", u64), ("envelope", lambda read: list(read.blob())))
 shredded = _record(("version", u32), ("slot", u64))
 of_secret: List[Field] = [("scope", text), ("name", text)]
@@ -162,14 +173,14 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     12: ("journal_restored", [("first", u64), ("last", u64), ("saved_as", text)]),
     13: ("head_restored", [("seq", u64), ("hash", digest)]),
     14: ("key_table_repaired", [("slots", _list(u64))]),
-    15: ("spool_dropped", [("bytes", u64)]),
+    15: ("spool_dropped", [("bytes", u64), ("digest", _option(digest)), ("saved_as", _option(text))]),
     16: ("checkpoint_signed", [("size", u64), ("head", digest), ("tree_root", digest), ("state_root", _option(digest)), ("state_entries", u64), ("branch", u32), ("frontier", _list(digest)), ("previous", _option(u64)), ("note", text)]),
     17: ("anchor_placed", [("anchor", text), ("size", u64)]),
     18: ("anchor_conflict", [("anchor", text), ("cause", conflict_cause), ("size", u64), ("head", _option(digest)), ("note", text)]),
     19: ("branch_started", [("from", u64), ("head", digest), ("branch", u32), ("lost_through", _option(u64)), ("anchor", text), ("note", text)]),
     20: ("compromise_declared", [("concern", concern), ("since", time), ("until", time), ("correlation", _fixed(16)), ("plan", digest), ("part", u32), ("parts", u32), ("items", _list(remedy))]),
     21: ("compromise_closed", [("concern", concern), ("plan", digest)]),
-    32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("envelope", blob)]),
+    32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("cause", _option(put_cause)), ("envelope", blob)]),
     33: ("secret_deleted", of_secret + [("versions", versions)]),
     34: ("secret_undeleted", of_secret + [("versions", versions)]),
     35: ("secret_shredded", of_secret + [("versions", _list(shredded))]),
@@ -195,7 +206,7 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     75: ("device_paired", [("device", device), ("kind", client_kind), ("name", text), ("public_key", blob), ("replaces", flag)]),
     76: ("certificate_issued", [("serial", serial), ("subject", subject), ("generation", u32), ("not_before", time), ("not_after", time), ("cause", issue_cause), ("certificate", blob)]),
     77: ("device_renamed", [("device", device), ("name", text)]),
-    78: ("device_revoked", [("device", device)]),
+    78: ("device_revoked", [("device", device), ("certificates", _option(_list(serial)))]),
     79: ("certificate_revoked", [("serial", serial)]),
     80: ("device_cleared", [("device", device)]),
     81: ("device_removed", [("device", device)]),
@@ -213,12 +224,20 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     99: ("profile_cleared", [("profile", text)]),
     100: ("order_set", [("scope", text), ("provider", text), ("profiles", _list(text))]),
     101: ("refresh_started", [("profile", text), ("generation", u64), ("lease_until", time), ("cause", refresh_cause)]),
-    102: ("refresh_succeeded", [("profile", text), ("generation", u64), ("expires_at", _option(time)), ("rotated", flag)]),
+    102: ("refresh_succeeded", [("profile", text), ("generation", u64), ("expires_at", _option(time)), ("rotated", flag), ("took_ms", _option(u64)), ("scopes_lost", _option(_list(text)))]),
     103: ("refresh_failed", [("profile", text), ("generation", u64), ("failure", failure_kind), ("terminal", flag), ("unanswered", flag), ("what", text), ("retry_at", _option(time))]),
     104: ("profile_logged_in", [("profile", profile), ("flow", login_flow), ("expires_at", _option(time))]),
     105: ("profile_logged_out", [("profile", text), ("revoked", flag)]),
     106: ("usage_reported", [("notes", _list(usage_note))]),
     107: ("failed_over", [("preferred", text), ("from", credential_type), ("chosen", text), ("to", credential_type), ("why", text)]),
+}
+
+# What schema version 1 lacks of a kind that has a second one: it is absent in the event as it is read now.
+ADDED: Dict[int, List[str]] = {
+    15: ["digest", "saved_as"],
+    32: ["cause"],
+    78: ["certificates"],
+    102: ["took_ms", "scopes_lost"],
 }
 
 
@@ -241,10 +260,11 @@ caller = _record(
 
 def decode(kind: int, schema: int, body: bytes) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """The caller and the event's fields. Nothing may follow them."""
-    if kind not in KINDS or schema != SCHEMA:
+    if kind not in KINDS or not 1 <= schema <= SCHEMA.get(kind, 1):
         raise UnknownKind(f"kind {kind}, schema {schema}")
     read = Reader(body)
     who = caller(read)
-    event = {name: field(read) for name, field in KINDS[kind][1]}
+    absent = ADDED.get(kind, []) if schema == 1 else []
+    event = {name: None if name in absent else field(read) for name, field in KINDS[kind][1]}
     read.done()
     return who, event

@@ -6,7 +6,7 @@ import os
 import struct
 from typing import Optional
 
-from .bodies import SCHEMA, UnknownKind, decode
+from .bodies import UnknownKind, decode
 from .crypto import SEALED_OVERHEAD, k, open_object
 from .errors import CannotOpen, Malformed
 from .files import open_regular
@@ -47,7 +47,12 @@ def check(path: str, ledger: Optional[bytes], ledger_key: Optional[bytes], repor
 def _opens(sealed: bytes, key: bytes, ledger: bytes, at: int, report: Report) -> bool:
     try:
         body = open_object(key, sealed, ledger)
-        decode(int.from_bytes(body[:2], "little"), SCHEMA, body[2:])
+        kind, schema, body = int.from_bytes(body[:2], "little"), 1, body[2:]
+        if kind & 0x8000:
+            kind, schema, body = kind & 0x7FFF, int.from_bytes(body[:2], "little"), body[2:]
+            if schema == 1:
+                raise Malformed("schema version 1 is named")
+        decode(kind, schema, body)
         return True
     except UnknownKind:
         return True

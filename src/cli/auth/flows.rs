@@ -323,8 +323,8 @@ pub fn login(invocation: &Invocation, args: Login) -> Result<(), Failure> {
             () = gone(invocation) => Err(Failure::quiet(ExitCode::Aborted)),
         }
     })?;
-    let expires_at = tokens.expires_at();
-    let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at };
+    let (expires_at, note) = (tokens.expires_at(), tokens.note(&source.scopes));
+    let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at, answer: note };
     let flow = if flow == Flow::Code { LoginFlow::Code } else { LoginFlow::Device };
     // Over what is there now: the person may have taken minutes.
     let latest = |auth: Option<&Auth>| auth.map_or_else(|| Ok(profile.clone()), made_now);

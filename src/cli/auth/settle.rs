@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::auth::{AuthError, RefreshResult};
+use crate::auth::{AnswerNote, AuthError, RefreshResult};
 use crate::base::{ProfileId, SecretBytes, Timestamp, limits};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
@@ -49,17 +49,24 @@ struct Passed {
     access: Zeroizing<String>,
     refresh: Option<Zeroizing<String>>,
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    answer: AnswerNote,
 }
 
 impl Passed {
-    fn new(access: &SecretBytes, refresh: Option<&SecretBytes>, expires_at: Option<Timestamp>) -> Option<Self> {
+    fn new(
+        access: &SecretBytes,
+        refresh: Option<&SecretBytes>,
+        expires_at: Option<Timestamp>,
+        answer: AnswerNote,
+    ) -> Option<Self> {
         let text =
             |token: &SecretBytes| std::str::from_utf8(token.expose()).ok().map(|text| Zeroizing::new(text.to_owned()));
         let refresh = match refresh {
             Some(token) => Some(text(token)?),
             None => None,
         };
-        Some(Self { access: text(access)?, refresh, expires_at })
+        Some(Self { access: text(access)?, refresh, expires_at, answer })
     }
 
     fn tokens(&self) -> NewTokens {
@@ -68,6 +75,7 @@ impl Passed {
             access: bytes(&self.access),
             refresh: self.refresh.as_ref().map(bytes),
             expires_at: self.expires_at,
+            answer: self.answer.clone(),
         }
     }
 }
@@ -170,8 +178,9 @@ fn passed(ticket: &RefreshTicket, answer: &Result<Tokens, ClientFault>) -> (Hand
     let (tokens, failed, result) = match answer {
         Ok(tokens) => {
             let expires_at = tokens.expires_at();
-            let result = RefreshResult::Renewed { expires_at, rotated: tokens.refresh.is_some() };
-            (Passed::new(&tokens.access, tokens.refresh.as_ref(), expires_at), None, result)
+            let note = tokens.note(&started.source.scopes);
+            let result = RefreshResult::Renewed { expires_at, rotated: tokens.refresh.is_some(), answer: note.clone() };
+            (Passed::new(&tokens.access, tokens.refresh.as_ref(), expires_at, note), None, result)
         }
         Err(fault) => {
             let result = fault.of_refresh();
@@ -203,7 +212,8 @@ pub fn login(
                 return Ok(());
             }
             Place::Daemon => {
-                let passed = Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at);
+                let passed =
+                    Passed::new(&tokens.access, tokens.refresh.as_ref(), tokens.expires_at, tokens.answer.clone());
                 let passed = passed.ok_or_else(|| Failure::new(ExitCode::Internal, "a token is no text", ""))?;
                 let login = HandOver::Login { profile: Box::new(profile(None)?), flow, tokens: passed };
                 match hand_over(invocation, &login) {

@@ -15,7 +15,7 @@ const REPAIR: &str = "`palyra-ledger doctor --repair` mends it";
 
 /// Checks what is inside.
 pub fn check(invocation: &Invocation, home: &Path, checks: &mut Checks) {
-    match invocation.open(Access::Read) {
+    match invocation.open(Access::Known) {
         Ok(ledger) => {
             checks.ok("opens", "the ledger opens");
             opened(home, &ledger, checks);
@@ -79,6 +79,9 @@ fn place(code: FindingCode) -> (&'static str, &'static str) {
             "backend",
             "bring it back from a backup, write the secret anew, or give that version up with `palyra-ledger secrets shred`",
         ),
+        FindingCode::UnknownEvent | FindingCode::UnknownVersion => {
+            ("format", "use the program that wrote it, or a newer one")
+        }
         FindingCode::EnvelopeOrphaned | FindingCode::MoveUnfinished => {
             ("backend", "run that command when it suits: nothing is lost meanwhile")
         }

@@ -44,7 +44,7 @@ enum Order {
 /// Runs `log query`.
 pub fn run(invocation: &Invocation, args: &QueryArgs) -> Result<(), Failure> {
     let filter = Filter::new(&args.filter, invocation.global.actor.clone())?.and(&args.more)?;
-    let ledger = invocation.open(Access::Read)?;
+    let ledger = invocation.open(Access::Known)?;
     let log = ledger.log();
     // Times never run backwards: what lies outside is not even looked at.
     let from = match filter.since() {

@@ -1,14 +1,12 @@
 //! `log verify`: damage is reported, and the exit code says what kind it is.
 
-use std::time::Duration;
-
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
+use crate::cli::progress::spinning;
 use crate::engine::{Error, Ledger, VerifyOptions};
 use crate::inspect::{FindingCode, Report};
 
@@ -43,32 +41,21 @@ pub fn run(invocation: &Invocation, args: &VerifyArgs) -> Result<(), Failure> {
     if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
 }
 
-/// Shows that work goes on, where the error output is a terminal. Not while a passphrase is asked for.
-fn spinning<T>(invocation: &Invocation, work: impl FnOnce() -> T) -> T {
-    let progress = ProgressBar::new_spinner().with_message("verifying");
-    if !invocation.out.is_json() {
-        progress.enable_steady_tick(Duration::from_millis(120));
-    }
-    let done = work();
-    progress.finish_and_clear();
-    done
-}
-
 fn keyless(invocation: &Invocation) -> Result<Report, Failure> {
     let home = invocation.home()?;
     if !home.join("format").exists() {
         return Err(Error::NoLedger { home }.into());
     }
     let config = invocation.config()?;
-    Ok(spinning(invocation, || Ledger::examine(&config))?)
+    Ok(spinning(invocation, "verifying", || Ledger::examine(&config))?)
 }
 
 /// With keys; where damage keeps the ledger from opening, what can be said without them.
 fn keyed(invocation: &Invocation, args: &VerifyArgs) -> Result<(Report, Option<Failure>), Failure> {
-    match invocation.open(Access::Read) {
+    match invocation.open(Access::Known) {
         Ok(ledger) => {
             let options = VerifyOptions { state: args.state, witness: args.witness };
-            let report = spinning(invocation, || {
+            let report = spinning(invocation, "verifying", || {
                 let mut report = ledger.verify(options)?;
                 if args.backend {
                     ledger.verify_backend(&mut report)?;
@@ -78,7 +65,10 @@ fn keyed(invocation: &Invocation, args: &VerifyArgs) -> Result<(Report, Option<F
             invocation.close(&ledger);
             Ok((report, None))
         }
-        Err(failure) if matches!(failure.code, ExitCode::Integrity | ExitCode::Truncated | ExitCode::Unanchored) => {
+        Err(failure)
+            if failure.is_newer
+                || matches!(failure.code, ExitCode::Integrity | ExitCode::Truncated | ExitCode::Unanchored) =>
+        {
             Ok((keyless(invocation)?, Some(failure)))
         }
         Err(failure) => Err(failure),

@@ -125,8 +125,8 @@ impl<'a> Stage<'a> {
         let visit = async { browser.get(&back).send().await.map(|page| page.status().as_u16()) };
         let (page, tokens) = tokio::join!(visit, begun.finish(&self.client, &self.source, None, wait));
         let tokens = tokens.map_err(internal)?;
-        let expires_at = tokens.expires_at();
-        let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at };
+        let (expires_at, answer) = (tokens.expires_at(), tokens.note(&self.source.scopes));
+        let tokens = NewTokens { access: tokens.access, refresh: tokens.refresh, expires_at, answer };
         let profile = profile(&self.main, CredentialSource::Oauth(Box::new(self.source.clone())))?;
         self.auth.logged_in(&profile, LoginFlow::Code, &tokens)?;
         tour.check("logged in, and the browser shows that it is done", page.is_ok_and(|status| status == 200))
