@@ -65,7 +65,7 @@ fn write_vectors() {
         }
         let home = dir.join("home");
         std::fs::create_dir_all(home.join("journal")).unwrap();
-        for file in ["format", "head"] {
+        for file in ["format", "backend.kind", "head"] {
             std::fs::copy(golden.join(file), home.join(file)).unwrap();
         }
         for entry in std::fs::read_dir(golden.join("journal")).unwrap() {
