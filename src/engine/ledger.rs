@@ -22,6 +22,7 @@ use super::error::Error;
 use super::fold::{self, SystemState};
 use super::history::{self, BranchRecord, LastCheckpoint};
 use super::identity_handle::Identity;
+use super::import::Imports;
 use super::log_view::LogView;
 use super::migrate::Backends;
 use super::open::{self, state_root};
@@ -245,6 +246,12 @@ impl Ledger {
     #[must_use]
     pub fn backends(&self) -> Backends {
         Backends::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// Importing what other stores hold, in one recorded act; [`crate::import`] reads them.
+    #[must_use]
+    pub fn imports(&self) -> Imports {
+        Imports::new(Arc::clone(&self.core), self.caller.clone())
     }
 
     /// The state as of a point, folded anew from the log.

@@ -613,6 +613,11 @@ impl Core {
         }
     }
 
+    /// A version's value, for comparing it with another: it leaves the engine nowhere, so no read is recorded.
+    pub(super) fn value_of(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
+        self.open_value(target, record)
+    }
+
     fn open_held(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
         // Held from here on: the backend is not switched while it is asked.
         let table = self.table();

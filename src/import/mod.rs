@@ -1,0 +1,4 @@
+//! placeholder
+mod items;
+
+pub use items::{FoundCertificate, FoundDevice, FoundSecret, Gathered, Line, Verdict};
