@@ -1,5 +1,7 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+mod imports;
+
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
@@ -313,7 +315,7 @@ fn credentials(event: &Event) -> String {
                 event.chosen, event.to, event.preferred, event.from, event.why
             )
         }
-        _ => event.kind().name().replace('_', " "),
+        other => imports::summary(other),
     }
 }
 

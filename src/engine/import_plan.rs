@@ -113,7 +113,7 @@ impl Plan {
             return Ok(());
         }
         if all.rolling() {
-            let what = "a CA roll is under way, or another imported CA is still trusted: finish with `palyra-ledger ca taint` and `ca revoke` first";
+            let what = "a CA roll is under way, or another imported CA is still trusted: finish it with `palyra-ledger ca roll` first";
             self.line(item, Verdict::Conflict, what);
             return Ok(());
         }

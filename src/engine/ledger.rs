@@ -19,6 +19,7 @@ use super::checkpoints::Checkpointed;
 use super::config::{Config, Settings};
 use super::core::Core;
 use super::error::Error;
+use super::export::Exports;
 use super::fold::{self, SystemState};
 use super::history::{self, BranchRecord, LastCheckpoint};
 use super::identity_handle::Identity;
@@ -252,6 +253,18 @@ impl Ledger {
     #[must_use]
     pub fn imports(&self) -> Imports {
         Imports::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// Giving out everything at once, for whoever leaves or moves.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        Exports::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// The system's keystore, for reading what another store keeps there.
+    #[must_use]
+    pub fn keystore(&self) -> Arc<dyn crate::platform::Keystore> {
+        Arc::clone(&self.core.outside.keystore)
     }
 
     /// The state as of a point, folded anew from the log.

@@ -20,6 +20,7 @@ mod core;
 mod daemon_handle;
 mod error;
 mod execute;
+mod export;
 mod exposure;
 mod fold;
 mod history;
@@ -63,6 +64,7 @@ pub use config::{
 };
 pub use error::{Away, Error};
 pub use execute::Committed;
+pub use export::{ExportedSecret, ExportedVersion, Exports};
 
 pub use crate::keys::value_digest;
 pub use exposure::{Exposed, Exposure, Reading, Trusted};

@@ -9,7 +9,7 @@
 //! What a crash leaves between is an object at a slot that no event names: the next put takes that slot again
 //! and overwrites it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::backend::{BackendError, BlobBackend, FileBackend, KeystoreBackend};
@@ -188,6 +188,18 @@ impl Core {
             }
             _ => Err(misplaced()),
         }
+    }
+
+    /// The envelopes that an event with secrets holds, by their slots; those of another backend are not there.
+    pub(super) fn envelopes_of(&self, seq: u64) -> Result<BTreeMap<u64, Vec<u8>>, Error> {
+        let puts = match self.event(seq)? {
+            Event::SecretPut(event) => vec![event],
+            Event::SecretsImported(event) => event.secrets.into_iter().map(|one| one.put).collect(),
+            _ => Vec::new(),
+        };
+        let held = puts.into_iter().filter(|put| put.backend == BackendKind::Ledger.number());
+        let whole = held.filter(|put| vault::envelope_digest(&put.envelope) == put.envelope_digest);
+        Ok(whole.map(|put| (put.slot, put.envelope)).collect())
     }
 
     fn event(&self, seq: u64) -> Result<Event, Error> {

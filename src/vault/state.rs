@@ -176,6 +176,12 @@ pub fn head_key(scope: &Scope, name: &SecretName) -> Vec<u8> {
     key
 }
 
+/// The beginning of the head keys of every scope.
+#[must_use]
+pub fn heads_from() -> Vec<u8> {
+    vec![HEADS]
+}
+
 /// The beginning of the head keys of one scope.
 #[must_use]
 pub fn scope_prefix(scope: &Scope) -> Vec<u8> {

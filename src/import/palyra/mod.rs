@@ -24,6 +24,7 @@ use crate::platform::Keystore;
 use super::items::{Gathered, Line, Verdict};
 use folder::Folder;
 
+pub(super) use documents::read as read_document;
 pub use sealed::{SealedError, open_envelope, open_identity, vault_key};
 
 /// Where the parts of a store are, if not in one folder.
