@@ -9,6 +9,7 @@ mod credentials;
 mod device_trust;
 mod document;
 mod first;
+mod imports;
 mod references;
 
 use std::ops::ControlFlow;
@@ -36,6 +37,7 @@ const RELEASES: &[&Release] = &[
     &backends::RELEASE,
     &checkpoints::RELEASE,
     &compromise::RELEASE,
+    &imports::RELEASE,
 ];
 
 impl Release {

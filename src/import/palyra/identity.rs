@@ -193,3 +193,23 @@ fn revocation(id: &str, entry: &RevokedDoc) -> Result<(DeviceId, DeviceName, Ori
     let time = Timestamp::from_millis(entry.revoked_at_unix_ms);
     Ok((device, name(id)?, OriginRevocation { time, reason }))
 }
+
+/// Reads state and CA documents from arbitrary bytes: every device is one of the state, every line names one.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let mut gathered = Gathered::new(crate::event::import::SourceForm::Palyra, "fuzz");
+    if let Ok(ca) = documents::read::<CaDoc>(bytes)
+        && let Ok(root) = read_foreign_root(&ca.certificate_pem, &ca.private_key_pem)
+        && let Ok(state) = documents::read::<StateDoc>(bytes)
+    {
+        devices(&state, &root, &mut gathered);
+    }
+    if let Ok(state) = documents::read::<StateDoc>(bytes) {
+        let root = ForeignRoot {
+            certificate: Vec::new(),
+            not_after: Timestamp::from_millis(0),
+            key: Zeroizing::new(Vec::new()),
+        };
+        devices(&state, &root, &mut gathered);
+        assert!(gathered.devices.iter().all(|one| one.certificates.is_empty()), "nothing is signed by no CA");
+    }
+}

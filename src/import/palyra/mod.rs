@@ -131,3 +131,15 @@ fn strangers(folder: &Folder, gathered: &mut Gathered) {
         gathered.lines.push(Line::new(format!("file identity/{file}"), verdict, what));
     }
 }
+
+/// Reads the documents of an identity store from arbitrary bytes; for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_identity(bytes: &[u8]) {
+    identity::fuzz(bytes);
+}
+
+/// Reads a vault's list and its objects from arbitrary bytes; for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_vault(bytes: &[u8]) {
+    vault::fuzz(bytes);
+}

@@ -169,3 +169,15 @@ fn secret(folder: &mut Folder, objects: &mut Objects<'_>, key: &Key, entry: &Ent
     };
     Ok(FoundSecret { origin: Some(origin), ..FoundSecret::bare(SecretPath { scope, name }, value) })
 }
+
+/// Reads a list and objects from arbitrary bytes, and opens what they name with a key that sealed nothing.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = documents::read::<ObjectsDoc>(bytes);
+    let Ok(metadata) = documents::read::<MetadataDoc>(bytes) else { return };
+    let mut folder = Folder::new(std::path::Path::new("/nowhere/at/all"));
+    let mut objects = Objects { place: Place::File(BTreeMap::new()), fetched: Vec::new() };
+    let key = vault_key("no key");
+    for entry in &metadata.entries {
+        assert!(secret(&mut folder, &mut objects, &key, entry).is_err(), "there is no object");
+    }
+}
