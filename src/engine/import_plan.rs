@@ -132,6 +132,10 @@ impl Plan {
         let mut keys: HashMap<&Der, &FoundDevice> = HashMap::new();
         for (at, found) in gathered.devices.iter().enumerate() {
             let item = format!("device {}", found.device);
+            if self.generation == 0 {
+                self.line(item, Verdict::Unfit, "the CA that signed for it cannot be imported");
+                continue;
+            }
             if let Some(known) = identity::find_device(&core.index, found.device)? {
                 let (verdict, what) = match (&found.revoked, known.state) {
                     (Some(_), DeviceState::Revoked | DeviceState::Cleared) => (Verdict::Same, ""),
@@ -218,6 +222,8 @@ impl Plan {
     fn profiles(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
         let mut count = auth::profile_count(&core.index).map_err(auth::AuthError::from)?;
         let mut writers: BTreeMap<SecretPath, ProfileId> = BTreeMap::new();
+        let coming = |one: &PlannedSecret| gathered.secrets.get(one.found).map(|one| &one.path);
+        let coming: HashSet<&SecretPath> = self.secrets.iter().filter_map(coming).collect();
         for (at, found) in gathered.profiles.iter().enumerate() {
             let profile = &found.profile;
             let item = format!("profile {}", profile.id);
@@ -244,24 +250,11 @@ impl Plan {
             count += 1;
             writers.extend(profile.credential.written().map(|place| (place.clone(), profile.id.clone())));
             self.profiles.push(at);
-            let missing = self.missing(core, gathered, profile)?;
+            let missing = missing(core, &coming, profile)?;
             let what = if missing.is_empty() { String::new() } else { format!("no secret stands at {missing}") };
             self.line(item, Verdict::Imported, what);
         }
         Ok(())
-    }
-
-    /// Places that a profile names and nobody fills: it is imported all the same, as it stood there.
-    fn missing(&self, core: &Core, gathered: &Gathered, profile: &Profile) -> Result<String, Error> {
-        let mut missing = Vec::new();
-        for place in profile.credential.places() {
-            let comes = self.secrets.iter().any(|one| gathered.secrets.get(one.found).is_some_and(|one| one.path == *place));
-            let here = vault::find_head(&core.index, &place.scope, &place.name).map_err(VaultError::from)?.is_some();
-            if !comes && !here {
-                missing.push(place.to_string());
-            }
-        }
-        Ok(missing.join(", "))
     }
 
     fn orders(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
@@ -296,6 +289,17 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Places that a profile names and nobody fills: it is imported all the same, as it stood there.
+fn missing(core: &Core, coming: &HashSet<&SecretPath>, profile: &Profile) -> Result<String, Error> {
+    let mut missing = Vec::new();
+    for place in profile.credential.places().filter(|place| !coming.contains(place)) {
+        if vault::find_head(&core.index, &place.scope, &place.name).map_err(VaultError::from)?.is_none() {
+            missing.push(place.to_string());
+        }
+    }
+    Ok(missing.join(", "))
 }
 
 fn plural(versions: usize) -> String {
