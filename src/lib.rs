@@ -55,7 +55,7 @@
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
 //! [`event`], [`log`], [`checkpoint`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`],
-//! [`deliver`], [`engine`], [`examine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the
+//! [`deliver`], [`import`], [`engine`], [`examine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the
 //! sources and holds the arrows.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -83,6 +83,7 @@ pub mod engine;
 pub mod event;
 pub mod examine;
 pub mod identity;
+pub mod import;
 pub mod inspect;
 pub mod keys;
 pub mod log;

@@ -265,6 +265,7 @@ fn events() -> Vec<Event> {
             removed: 3,
         }),
         Event::BackendMigrationAborted(vault::BackendMigrationAborted { to: BackendKind::WindowsDpapi, removed: 0 }),
+        Event::VaultExported(vault::VaultExported { secrets: 2, versions: 3, recipients: vec!["age1x".to_owned()] }),
         Event::SecretsRead(vault::SecretsRead {
             reads: vec![vault::ReadNote {
                 scope: "global".parse().unwrap(),
@@ -595,6 +596,33 @@ fn program_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_vec())).collect()
 }
 
+/// Pieces of the store in `migrations/importer-fixtures`, and documents of their shapes.
+fn import_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let seed = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
+    match target {
+        "import_identity" => vec![
+            seed("sealed", include_bytes!("../migrations/importer-fixtures/palyra-store/identity/6964656e746974792f63612f73746174652e6a736f6e")),
+            seed("sealed-short", b"IDS1\x01\x02"),
+            seed("state", br#"{"generation":1,"paired_devices":{"01ARZ3NDEKTSV4RRFFQ69G5FA1":{"device_id":"01ARZ3NDEKTSV4RRFFQ69G5FA1","client_kind":"Cli","current_certificate":{"sequence":1,"certificate_pem":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n","issued_at_unix_ms":5},"certificate_fingerprints":["00"]}},"revoked_devices":{"01ARZ3NDEKTSV4RRFFQ69G5FA2":{"device_id":"01ARZ3NDEKTSV4RRFFQ69G5FA2","reason":"lost","revoked_at_unix_ms":7}},"revoked_certificate_fingerprints":["abababababababababababababababababababababababababababababababab","x"]}"#),
+            seed("ca", br#"{"certificate_pem":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n","private_key_pem":"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n","sequence":4}"#),
+        ],
+        "import_vault" => vec![
+            seed("list", include_bytes!("../migrations/importer-fixtures/palyra-store/vault/metadata.json")),
+            seed("objects", br#"{"obj_00":[123,34,1],"obj_01":[]}"#),
+            seed("envelope", br#"{"version":1,"algorithm":"chacha20_poly1305","aad_b64":"cGFseXJhLnZhdWx0LnYxfGdsb2JhbHxh","secret_nonce_b64":"AAAAAAAAAAAAAAAA","secret_ciphertext_b64":"AAAA","secret_mac_b64":"AAAAAAAAAAAAAAAAAAAAAA","dek_nonce_b64":"AAAAAAAAAAAAAAAA","dek_ciphertext_b64":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","dek_mac_b64":"AAAAAAAAAAAAAAAAAAAAAA"}"#),
+        ],
+        "import_credentials" => {
+            let profiles = include_str!("../migrations/importer-fixtures/palyra-store/auth_profiles.toml");
+            let runtime = include_str!("../migrations/importer-fixtures/palyra-store/auth_profile_runtime_state.toml");
+            vec![seed("both", format!("{profiles}\n=====\n{runtime}").as_bytes()), seed("profiles", profiles.as_bytes())]
+        }
+        _ => vec![seed(
+            "document",
+            br#"{"format":"palyra-ledger export 1","ledger":"00","seq":4,"exported_at_ms":9,"secrets":[{"scope":"global","name":"a","description":"d","labels":{"k":"v"},"versions":[{"version":1,"value":"b25l","created_at_ms":1,"updated_at_ms":2,"expires_at_ms":3,"deleted":true}]}],"devices":[{}],"authorities":[],"profiles":[],"orders":[{"scope":"global","provider":"openai","profiles":["a"]}]}"#,
+        )],
+    }
+}
+
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let [system, cli, library] = callers();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
@@ -604,7 +632,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             return network_seeds(target);
         }
         "auth_profiles" | "auth_runtime" | "token_answer" | "endpoint" => return auth_seeds(target),
-        "template" | "env_file" => return program_seeds(target),
+        "template" | "env_file" | "import_env" => return program_seeds(target),
+        "import_identity" | "import_vault" | "import_credentials" | "import_json" => return import_seeds(target),
         "frame" => {
             let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);
             let (second, _) = sealed_frame(1, hash, &events()[1], &system);

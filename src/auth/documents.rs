@@ -3,6 +3,8 @@
 //! The same state at the same event gives the same bytes: profiles by id, fields in a fixed order, and
 //! "now" is the time of the event.
 
+mod imported;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -17,6 +19,8 @@ use super::fault::ApplyFault;
 use super::health::standing;
 use super::state::{Order, ProfileRecord, Runtime, list_orders, list_profiles};
 use super::toml_text::Toml;
+
+pub use imported::{Brought, bring};
 
 /// File name of the static part.
 pub const PROFILES_FILE: &str = "auth_profiles.toml";

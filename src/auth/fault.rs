@@ -20,6 +20,9 @@ pub enum ApplyFault {
     /// The event is about a profile that is not there.
     #[error("the event is about a profile that does not exist")]
     Missing,
+    /// The event brings a profile that is there already.
+    #[error("the event brings a profile that exists already")]
+    Exists,
     /// The event completes a refresh that is not under way, or begins one out of order.
     #[error("the event is about refresh {found}, the state is at {last}")]
     Generation {

@@ -26,5 +26,5 @@ pub use registry::{Chosen, Query, Registry, Skip, Skipped};
 pub use shown::shown;
 pub use state::{
     Lease, Order, ProfileRecord, Runtime, Terminal, apply, find_profile, find_runtime, find_writer, list_orders,
-    list_profiles, profile_count,
+    list_profiles, profile_count, profile_origin,
 };

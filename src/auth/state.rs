@@ -8,6 +8,7 @@
 //! | `33` scope `00` provider | [`Order`] |
 //! | `34` reference | id of the profile whose refresh or login writes that secret |
 //! | `35` | highest number of a refresh of any profile that was deleted (8 bytes) |
+//! | `36` id | what another store said of the profile's times: `OriginTimes` |
 //!
 //! Ids hold no zero byte. Removed profiles leave nothing.
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Change, Delta, ProfileId, ProfileScope, Provider, SecretPath, StateRead, Timestamp, prefix_end};
 use crate::event::auth::{CredentialSource, FailureKind, Profile, RefreshCause, UsageNote};
+use crate::event::import::{CredentialsImported, OriginTimes};
 use crate::event::{Event, codec};
 
 use super::fault::ApplyFault;
@@ -28,6 +30,7 @@ pub(super) const RUNTIMES: u8 = 0x32;
 pub(super) const ORDERS: u8 = 0x33;
 const WRITERS: u8 = 0x34;
 const LAST_GENERATION: &[u8] = &[0x35];
+const ORIGINS: u8 = 0x36;
 
 /// A profile (stored in the state).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,8 +302,45 @@ pub fn apply(state: &dyn StateRead, time: Timestamp, event: &Event) -> Result<De
             }
             Ok(delta)
         }
+        Event::CredentialsImported(event) => imported(state, time, event),
         _ => Ok(Delta::new()),
     }
+}
+
+/// Profiles and orders that came from another store. Each profile stands in one event once.
+fn imported(state: &dyn StateRead, time: Timestamp, event: &CredentialsImported) -> Result<Delta, ApplyFault> {
+    let (mut delta, mut count) = (Delta::new(), profile_count(state)?);
+    for one in &event.profiles {
+        let id = &one.profile.id;
+        if find_profile(state, id)?.is_some() {
+            return Err(ApplyFault::Exists);
+        }
+        delta.extend(set(state, time, &one.profile, Some(one.expires_at))?);
+        count = count.saturating_add(1);
+        if let Some(note) = &one.usage {
+            let generation = last_generation(state)?;
+            let (expires_at, has_token) = (one.expires_at, one.expires_at.is_some());
+            let mut runtime = Runtime { generation, expires_at, has_token, updated: time, ..Runtime::default() };
+            used(&mut runtime, note);
+            delta.push(put(key(RUNTIMES, &[id.as_str()]), &runtime)?);
+        }
+        delta.push(put(key(ORIGINS, &[id.as_str()]), &one.origin)?);
+    }
+    delta.push(put(COUNT.to_vec(), &count)?);
+    for order in &event.orders {
+        let (scope, provider) = (order.scope.clone(), order.provider.clone());
+        let at = order_key(&scope, &provider);
+        delta.push(put(at, &Order { scope, provider, profiles: order.profiles.clone(), updated: time })?);
+    }
+    Ok(delta)
+}
+
+/// What another store said of the times of a profile that came from it.
+///
+/// # Errors
+/// As [`profile_count`].
+pub fn profile_origin(state: &dyn StateRead, id: &ProfileId) -> Result<Option<OriginTimes>, ApplyFault> {
+    read(state, &key(ORIGINS, &[id.as_str()]))
 }
 
 fn in_order(found: u64, wanted: u64) -> Result<(), ApplyFault> {
@@ -368,6 +408,9 @@ fn deleted(state: &dyn StateRead, time: Timestamp, record: &ProfileRecord) -> Re
     delta.push(put(COUNT.to_vec(), &profile_count(state)?.saturating_sub(1))?);
     let last = find_runtime(state, id)?.generation.max(last_generation(state)?);
     delta.push(put(LAST_GENERATION.to_vec(), &last)?);
+    if profile_origin(state, id)?.is_some() {
+        delta.push(gone(ORIGINS, id.as_str()));
+    }
     delta.extend(record.profile.credential.written().map(|place| gone(WRITERS, &place.to_string())));
     for mut order in list_orders(state)? {
         let before = order.profiles.len();

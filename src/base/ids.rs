@@ -153,6 +153,37 @@ random_id!(
     17
 );
 
+/// Crockford's base 32, as ULIDs are written.
+const ULID: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl DeviceId {
+    /// The id that a ULID (26 letters and digits, 128 bits) stands for: another way to write the same 16 bytes.
+    ///
+    /// ```
+    /// use palyra_ledger::DeviceId;
+    /// let id = DeviceId::from_ulid("01ARZ3NDEKTSV4RRFFQ69G5FA1").unwrap();
+    /// assert_eq!(id.to_string(), "01563e3ab5d3d6764c61efb99302bd41");
+    /// assert_eq!(id.to_ulid(), "01ARZ3NDEKTSV4RRFFQ69G5FA1");
+    /// ```
+    #[must_use]
+    pub fn from_ulid(text: &str) -> Option<Self> {
+        if text.len() != 26 || !text.starts_with(|first: char| ('0'..='7').contains(&first)) {
+            return None;
+        }
+        let digit = |letter: u8| ULID.iter().position(|known| *known == letter.to_ascii_uppercase());
+        let bits = text.bytes().try_fold(0_u128, |bits, letter| Some(bits << 5 | u128::try_from(digit(letter)?).ok()?));
+        bits.map(|bits| Self(bits.to_be_bytes()))
+    }
+
+    /// The id as a ULID.
+    #[must_use]
+    pub fn to_ulid(&self) -> String {
+        let bits = u128::from_be_bytes(self.0);
+        let digit = |place: u32| usize::try_from(bits >> (5 * place) & 31).ok().and_then(|at| ULID.get(at).copied());
+        (0..26).rev().map(|place| digit(place).map_or('0', char::from)).collect()
+    }
+}
+
 impl Serial {
     /// The serial number of a counter that was never used before.
     #[must_use]

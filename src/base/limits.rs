@@ -402,3 +402,21 @@ pub const BUNDLE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const BUNDLE_TOOL_MAX: usize = 64;
 /// Longest text that says what was chosen for a bundle.
 pub const BUNDLE_SELECTION_MAX: usize = 4096;
+
+/// Bytes of secrets in one event of an import: what is read to read one of them again.
+pub const IMPORT_EVENT_BYTES: usize = 48 * 1024;
+/// Events with secrets that one import makes, but for those that outgrow their bound by themselves: the batch has
+/// room for everything else.
+pub const IMPORT_EVENTS_MAX: usize = 1536;
+/// Profiles or orders in one event of an import.
+pub const IMPORT_PROFILES_PER_EVENT: usize = 64;
+/// Characters of where a source was that are recorded.
+pub const IMPORT_ORIGIN_MAX: usize = 256;
+/// Longest file of a source that is imported, in bytes: some 300,000 sealed values as lists of numbers.
+pub const IMPORT_FILE_MAX: u64 = 1024 * 1024 * 1024;
+/// Longest other file of such a source: identity state, metadata, one object.
+pub const IMPORT_STATE_MAX: u64 = 256 * 1024 * 1024;
+/// Items in one source.
+pub const IMPORT_ITEMS_MAX: usize = 1_000_000;
+/// Certificates of one imported device.
+pub const IMPORT_CERTIFICATES_MAX: usize = 1024;

@@ -12,6 +12,8 @@ use super::certs::CertsCommand;
 use super::compromise::CompromiseCommand;
 use super::devices::DevicesCommand;
 use super::doctor::DoctorArgs;
+use super::export::ExportArgs;
+use super::import::ImportCommand;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::log::LogCommand;
@@ -139,6 +141,11 @@ pub enum Command {
     /// Remove mounted files when the program that mounted them is gone
     #[command(hide = true)]
     WatchMounts(WatchArgs),
+    /// Bring in what another store holds, in one recorded act
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Give out everything at once, for moving elsewhere
+    Export(ExportArgs),
     /// Check the ledger's health, and mend what can be mended
     Doctor(DoctorArgs),
     /// See everything at work on a temporary ledger

@@ -201,6 +201,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
                 format!("`palyra-ledger secrets migrate-backend {to}` goes on with it, `{from}` gives it up"),
             );
         }
+        Error::Overtaken => (ExitCode::Conflict, "run the command again"),
         Error::Settings { .. } => (ExitCode::Usage, "mend that file; removing it brings back the defaults"),
         Error::Lock(LockError::InUse { .. }) => {
             (ExitCode::InUse, "wait for that process, or give more time with --lock-wait SECONDS")

@@ -9,6 +9,8 @@ mod compromise;
 mod devices;
 mod doctor;
 pub mod exit;
+mod export;
+mod import;
 mod init;
 mod interrupt;
 mod invocation;
@@ -133,6 +135,8 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
             programs::watch(&args);
             Ok(())
         }
+        Command::Import(command) => import::run(invocation, command),
+        Command::Export(args) => export::run(invocation, &args),
         Command::Doctor(args) => doctor::run(invocation, &args),
         Command::Tour(args) => tour::run(invocation, &args),
         Command::ExitCodes => complete::exit_codes(invocation),

@@ -103,6 +103,8 @@ impl Command {
             | Self::WatchMounts(_)
             | Self::Resolve(_)
             | Self::Init(_)
+            | Self::Import(_)
+            | Self::Export(_)
             | Self::Tour(_)
             | Self::Serve(_)
             | Self::ExitCodes

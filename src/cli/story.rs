@@ -1,5 +1,6 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+mod imports;
 mod secrets;
 
 use std::fmt::Write;
@@ -324,7 +325,7 @@ fn credentials(event: &Event) -> String {
                 event.chosen, event.to, event.preferred, event.from, event.why
             )
         }
-        _ => event.kind().name().replace('_', " "),
+        other => imports::summary(other),
     }
 }
 

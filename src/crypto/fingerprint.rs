@@ -15,6 +15,12 @@ impl Fingerprint {
         Self(Sha256::digest(certificate).into())
     }
 
+    /// A fingerprint that was made elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

@@ -78,3 +78,5 @@ pub const REVOCATION_LIST: &str = "palyra-ledger 2026-11 v1 revocation list dige
 pub const CHECKPOINT_SIGNING: &str = "palyra-ledger 2026-11 v1 checkpoint signing key";
 /// Digest at the end of an evidence bundle.
 pub const BUNDLE_DIGEST: &str = "palyra-ledger 2026-11 v1 evidence bundle digest";
+/// Digest of a source that was imported, named by the event that records it.
+pub const IMPORT_SOURCE: &str = "palyra-ledger 2026-11 v1 import source digest";

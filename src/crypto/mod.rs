@@ -5,6 +5,7 @@
 
 mod aead;
 mod fingerprint;
+mod foreign;
 mod hash;
 mod keys;
 pub mod labels;
@@ -13,6 +14,7 @@ mod sign;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
 pub use fingerprint::Fingerprint;
+pub use foreign::{derive_foreign, open_foreign, sha256};
 pub use hash::{FileDigest, Hash, Hasher, KeyedHasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};
 pub use message::MessageKey;

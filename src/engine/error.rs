@@ -110,6 +110,9 @@ pub enum Error {
         /// Where they go.
         to: BackendKind,
     },
+    /// Others changed the ledger again and again while a command was prepared.
+    #[error("others changed the ledger while the command was prepared")]
+    Overtaken,
     /// `config.toml` was refused.
     #[error("{}: {source}", path.display())]
     Settings {

@@ -367,13 +367,17 @@ impl Finder<'_> {
 
     /// Every writing of these secrets.
     fn history(&self, paths: &BTreeSet<SecretPath>) -> Result<History, Error> {
-        let (put, renewed) = (Kind::SecretPut.number(), Kind::RefreshSucceeded.number());
+        let writing = [Kind::SecretPut, Kind::SecretsImported, Kind::RefreshSucceeded].map(Kind::number);
+        let is_meant = |scope: &Scope, name: &crate::base::SecretName| {
+            paths.iter().any(|path| path.name == *name && path.scope == *scope)
+        };
         let wants = |entry: &Entry| match &entry.event {
-            Event::SecretPut(event) => paths.iter().any(|path| path.name == event.name && path.scope == event.scope),
+            Event::SecretPut(event) => is_meant(&event.scope, &event.name),
+            Event::SecretsImported(event) => event.secrets.iter().any(|one| is_meant(&one.put.scope, &one.put.name)),
             _ => true,
         };
         let scan = Scan {
-            header: &|header| header.kind == put || header.kind == renewed,
+            header: &|header| writing.contains(&header.kind),
             wants: &wants,
             progress: self.progress,
             ..Scan::all()
@@ -385,6 +389,15 @@ impl Finder<'_> {
                 Event::SecretPut(event) => {
                     let path = SecretPath { scope: event.scope, name: event.name };
                     batches.push((batch, path, event.version, entry.time));
+                }
+                Event::SecretsImported(event) => {
+                    for put in event.secrets.into_iter().map(|one| one.put) {
+                        if !is_meant(&put.scope, &put.name) {
+                            continue;
+                        }
+                        let path = SecretPath { scope: put.scope, name: put.name };
+                        batches.push((batch, path, put.version, entry.time));
+                    }
                 }
                 _ => drop(refreshes.insert(batch)),
             }
@@ -471,13 +484,17 @@ impl Finder<'_> {
 
 impl LogView {
     fn profiles_ever(&self) -> Result<Profiles, Error> {
-        let (set, login) = (Kind::ProfileSet.number(), Kind::ProfileLoggedIn.number());
-        let scan = Scan { header: &|header| header.kind == set || header.kind == login, ..Scan::all() };
+        let making = [Kind::ProfileSet, Kind::ProfileLoggedIn, Kind::CredentialsImported].map(Kind::number);
+        let scan = Scan { header: &|header| making.contains(&header.kind), ..Scan::all() };
         let mut profiles = Profiles::default();
         self.scan(&scan, &mut |entry| {
-            if let Event::ProfileSet(crate::event::auth::ProfileSet { profile, .. })
-            | Event::ProfileLoggedIn(crate::event::auth::ProfileLoggedIn { profile, .. }) = entry.event
-            {
+            let made = match entry.event {
+                Event::ProfileSet(event) => vec![event.profile],
+                Event::ProfileLoggedIn(event) => vec![event.profile],
+                Event::CredentialsImported(event) => event.profiles.into_iter().map(|one| one.profile).collect(),
+                _ => Vec::new(),
+            };
+            for profile in made {
                 let known = profiles.0.entry(profile.id.clone()).or_default();
                 if !known.iter().any(|one| one.credential == profile.credential) {
                     known.push(profile);
@@ -518,6 +535,9 @@ impl LogView {
                         trusted.sas_compared = Some(event.sas_compared);
                     }
                     Event::DevicePaired(event) if event.device == *device => trusted.paired_at_seq = Some(entry.seq),
+                    Event::DevicesImported(event) if event.devices.iter().any(|one| one.device == *device) => {
+                        trusted.paired_at_seq = Some(entry.seq);
+                    }
                     _ => {}
                 }
             }

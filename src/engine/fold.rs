@@ -14,7 +14,7 @@ use super::history;
 /// Version of what folds into an index. It is raised where the state's encoding changes, and with every step of the
 /// format that brings kinds or schema versions: a program that does not know an event must never go on from an index
 /// that has it folded. A stored index of a lower one is made anew from the log; one of a higher one is refused.
-pub const STATE_SCHEMA: u32 = 2;
+pub const STATE_SCHEMA: u32 = 3;
 
 const SYSTEM: &[u8] = &[0x00];
 
@@ -183,6 +183,7 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::AnchorConflict(_) => Ok(Vec::new()),
         Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
         Event::CompromiseClosed(event) => compromise_state::closed(state, event),
+        Event::StoreImported(event) => history::store_imported(seq, event),
         Event::CheckpointSigned(event) => history::checkpoint_signed(state, seq, time, event),
         Event::AnchorPlaced(event) => history::anchor_placed(seq, event),
         Event::BranchStarted(event) => history::branch_started(state, seq, time, event),
@@ -197,7 +198,9 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::EnvelopesMoved(_)
         | Event::BackendSwitched(_)
         | Event::BackendMigrationFinished(_)
-        | Event::BackendMigrationAborted(_) => Ok(vault::apply(state, seq, time, event)?),
+        | Event::BackendMigrationAborted(_)
+        | Event::SecretsImported(_)
+        | Event::VaultExported(_) => Ok(vault::apply(state, seq, time, event)?),
         Event::CaPrepared(prepared) => both(change(&|system| {
             system.keyring = prepared.keyring;
             Ok(())
@@ -205,6 +208,10 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         Event::CaActivated(activated) => both(change(&|system| {
             system.table_generation = activated.table_generation;
             system.keyring = activated.keyring;
+            Ok(())
+        })),
+        Event::CaImported(imported) => both(change(&|system| {
+            system.keyring = imported.keyring;
             Ok(())
         })),
         Event::CaRevoked(revoked) => both(change(&|system| {

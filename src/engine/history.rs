@@ -6,6 +6,7 @@ use crate::base::{Delta, StateRead, Timestamp, prefix_end};
 use crate::checkpoint::{Branch, Checkpoint, Frontier, SignedNote};
 use crate::crypto::Hash;
 use crate::event::codec;
+use crate::event::import::StoreImported;
 use crate::event::system::{AnchorPlaced, BranchStarted, CheckpointSigned};
 
 use super::fold::FoldError;
@@ -13,6 +14,7 @@ use super::fold::FoldError;
 const LAST: &[u8] = &[0x02];
 const BRANCH: u8 = 0x03;
 const PLACED: u8 = 0x04;
+const IMPORTS: u8 = 0x06;
 
 /// The last checkpoint (stored in the state under key `02`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,4 +166,20 @@ pub fn branch_started(
     let mut key = vec![BRANCH];
     key.extend_from_slice(&event.branch.to_be_bytes());
     Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
+}
+
+fn import_key(digest: &Hash) -> Vec<u8> {
+    let mut key = vec![IMPORTS];
+    key.extend_from_slice(digest.as_bytes());
+    key
+}
+
+/// Folds [`StoreImported`]: under key `06`, the source's digest, stands the event that imported it last.
+pub fn store_imported(seq: u64, event: &StoreImported) -> Result<Delta, FoldError> {
+    Ok(vec![(import_key(&event.digest).into(), Some(codec::encode(&seq)?.into()))])
+}
+
+/// The event that imported a source last, if one did.
+pub fn imported_by(state: &dyn StateRead, digest: &Hash) -> Result<Option<u64>, FoldError> {
+    Ok(state.get(&import_key(digest))?.map(|bytes| codec::decode(&bytes)).transpose()?)
 }

@@ -436,6 +436,11 @@ impl Identity {
             .map_err(|_| crate::log::JournalError::Missing { seq: record.seq })?;
         match decode_frame(&frame, &self.core.unlocked())?.event {
             Event::CertificateIssued(event) if event.serial == serial => Ok(event.certificate),
+            Event::DevicesImported(event) => {
+                let mut held = event.devices.into_iter().flat_map(|device| device.certificates);
+                let found = held.find(|one| one.serial == serial).and_then(|one| one.certificate);
+                Ok(found.ok_or(IdentityError::NoCertificate(serial))?)
+            }
             _ => Err(IdentityError::NoCertificate(serial).into()),
         }
     }

@@ -31,18 +31,28 @@ impl Core {
         edit: RingEdit,
         event: impl FnOnce(Hash) -> Event,
     ) -> Result<(), Error> {
+        self.stage_ring(&edit)?;
+        let event = event(edit.ring.digest());
+        self.execute(caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
+        self.promote_ring(ring, edit.ring)
+    }
+
+    /// Writes a changed ring beside the one in force. Without the event that names it, it never counts.
+    pub(super) fn stage_ring(&self, edit: &RingEdit) -> Result<(), Error> {
         self.alive()?;
         let RingEdit { ring: edited, files } = edit;
         let dir = self.layout.keys();
         files.keep(&*self.outside.keystore).map_err(KeysError::KeystorePut)?;
-        let staged = files.write(&*self.medium, &dir).and_then(|()| keys::stage(&*self.medium, &dir, &edited));
+        let staged = files.write(&*self.medium, &dir).and_then(|()| keys::stage(&*self.medium, &dir, edited));
         if staged.is_err() {
             files.give_up(&*self.outside.keystore);
         }
-        self.guard(staged.map_err(Error::from))?;
-        let event = event(edited.digest());
-        self.execute(caller, |_, _| Ok::<_, Error>((vec![event], ())))?;
-        self.guard(keys::promote(&*self.medium, &dir).map_err(Error::from))?;
+        self.guard(staged.map_err(Error::from))
+    }
+
+    /// Puts a staged ring in force: its event is durable.
+    pub(super) fn promote_ring(&self, ring: &mut KeyRing, edited: KeyRing) -> Result<(), Error> {
+        self.guard(keys::promote(&*self.medium, &self.layout.keys()).map_err(Error::from))?;
         let former = std::mem::replace(ring, edited);
         // They open nothing but copies of the former ring. A keystore that does not answer keeps them until the
         // next opening through it.
@@ -160,6 +170,17 @@ impl Core {
             if self.fill_pool(state, step, 1)? {
                 state.step.store((2 * step).min(limits::KEY_TABLE_FILL_MAX), Ordering::Relaxed);
             }
+        }
+        Ok(())
+    }
+
+    /// Brings the pool to so many slots: for a command that takes them all at once.
+    pub(super) fn ready_many(&self, state: &TableState, count: usize) -> Result<(), Error> {
+        while lock(&state.pool).len() < count {
+            self.open_still()?;
+            self.alive()?;
+            let missing = count.saturating_sub(lock(&state.pool).len());
+            self.fill_pool(state, missing.max(limits::KEY_TABLE_FILL), count)?;
         }
         Ok(())
     }

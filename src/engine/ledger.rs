@@ -19,9 +19,11 @@ use super::checkpoints::Checkpointed;
 use super::config::{Config, Settings};
 use super::core::Core;
 use super::error::Error;
+use super::export::Exports;
 use super::fold::{self, SystemState};
 use super::history::{self, BranchRecord, LastCheckpoint};
 use super::identity_handle::Identity;
+use super::import::Imports;
 use super::log_view::LogView;
 use super::migrate::Backends;
 use super::open::{self, state_root};
@@ -245,6 +247,24 @@ impl Ledger {
     #[must_use]
     pub fn backends(&self) -> Backends {
         Backends::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// Importing what other stores hold, in one recorded act; [`crate::import`] reads them.
+    #[must_use]
+    pub fn imports(&self) -> Imports {
+        Imports::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// Giving out everything at once, for whoever leaves or moves.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        Exports::new(Arc::clone(&self.core), self.caller.clone())
+    }
+
+    /// The system's keystore, for reading what another store keeps there.
+    #[must_use]
+    pub fn keystore(&self) -> Arc<dyn crate::platform::Keystore> {
+        Arc::clone(&self.core.outside.keystore)
     }
 
     /// The state as of a point, folded anew from the log.

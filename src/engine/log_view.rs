@@ -105,6 +105,9 @@ impl Entry {
         if let Some(moved) = fields.get_mut("envelopes").and_then(serde_json::Value::as_array_mut) {
             moved.iter_mut().for_each(without_envelope);
         }
+        if let Some(imported) = fields.get_mut("secrets").and_then(serde_json::Value::as_array_mut) {
+            imported.iter_mut().filter_map(|one| one.get_mut("put")).for_each(without_envelope);
+        }
         fields
     }
 }

@@ -9,6 +9,7 @@
 //! What a crash leaves between is an object at a slot that no event names: the next put takes that slot again
 //! and overwrites it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::backend::{BackendError, BlobBackend, FileBackend, KeystoreBackend};
@@ -123,8 +124,8 @@ impl Core {
         }
     }
 
-    /// Seals values for their next versions and keeps the envelopes, durably, if the backend is not the log.
-    /// The table is held by the caller until the batch is durable.
+    /// Seals values for their next versions and keeps the envelopes, durably, if the backend is not the log. A
+    /// secret that stands there several times gets as many versions, in order. The table is held by the caller until the batch is durable.
     pub(super) fn keep_outside(
         &self,
         table: &TableState,
@@ -137,8 +138,11 @@ impl Core {
         let Some(backend) = self.outside(kind)? else { return Ok(None) };
         let order = self.outside.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = Kept { backend, sealed: Vec::with_capacity(values.len()), _order: order };
+        let mut before: HashMap<&SecretPath, u32> = HashMap::new();
         for (target, value) in values {
-            match self.keep_one(&*kept.backend, table, target, value) {
+            let ahead = before.entry(target).or_default();
+            *ahead = ahead.saturating_add(1);
+            match self.keep_one(&*kept.backend, table, (target, *ahead), value) {
                 Ok(sealed) => kept.sealed.push(sealed),
                 Err(error) => {
                     kept.discard(|_| false);
@@ -153,7 +157,7 @@ impl Core {
         &self,
         backend: &dyn BlobBackend,
         table: &TableState,
-        target: &SecretPath,
+        (target, ahead): (&SecretPath, u32),
         value: &SecretBytes,
     ) -> Result<Sealed, Error> {
         let sealer = loop {
@@ -165,7 +169,7 @@ impl Core {
             }
         };
         let head = self.consult(|state| vault::find_head(state, &target.scope, &target.name));
-        let version = head.map_err(VaultError::from)?.map_or(0, |head| head.current.version).saturating_add(1);
+        let version = head.map_err(VaultError::from)?.map_or(0, |head| head.current.version).saturating_add(ahead);
         let envelope = sealer.seal(target, version, &self.random.array()?, value);
         backend.put(sealer.slot, &envelope)?;
         let digest = vault::envelope_digest(&envelope);
@@ -174,10 +178,32 @@ impl Core {
 
     /// The event that wrote a version.
     pub(super) fn put_event(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretPut, Error> {
+        let misplaced =
+            || Error::Misplaced { target: Box::new(target.clone()), version: record.version, seq: record.seq };
         match self.event(record.seq)? {
             Event::SecretPut(event) if holds(&event, target, record) => Ok(event),
-            _ => Err(Error::Misplaced { target: Box::new(target.clone()), version: record.version, seq: record.seq }),
+            Event::SecretsImported(event) => {
+                let found = event
+                    .secrets
+                    .into_iter()
+                    .map(|one| SecretPut::from(one.put))
+                    .find(|put| holds(put, target, record));
+                found.ok_or_else(misplaced)
+            }
+            _ => Err(misplaced()),
         }
+    }
+
+    /// The envelopes that an event with secrets holds, by their slots; those of another backend are not there.
+    pub(super) fn envelopes_of(&self, seq: u64) -> Result<BTreeMap<u64, Vec<u8>>, Error> {
+        let puts = match self.event(seq)? {
+            Event::SecretPut(event) => vec![event],
+            Event::SecretsImported(event) => event.secrets.into_iter().map(|one| SecretPut::from(one.put)).collect(),
+            _ => Vec::new(),
+        };
+        let held = puts.into_iter().filter(|put| put.backend == BackendKind::Ledger.number());
+        let whole = held.filter(|put| vault::envelope_digest(&put.envelope) == put.envelope_digest);
+        Ok(whole.map(|put| (put.slot, put.envelope)).collect())
     }
 
     fn event(&self, seq: u64) -> Result<Event, Error> {

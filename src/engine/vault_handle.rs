@@ -9,6 +9,7 @@ use crate::base::{
     limits, prefix_end,
 };
 use crate::event::Event;
+use crate::event::import::OriginTimes;
 use crate::event::vault::{PutCause, ReadNote, SecretsRead, Versions};
 use crate::keys::SlotError;
 use crate::vault::{
@@ -46,6 +47,8 @@ pub struct SecretInfo {
     pub labels: BTreeMap<String, String>,
     /// When a value was last read, as far as reads are recorded.
     pub last_read_at: Option<Timestamp>,
+    /// What another store said of the times of this version, where it came from one.
+    pub origin: Option<OriginTimes>,
 }
 
 impl SecretInfo {
@@ -62,6 +65,7 @@ impl SecretInfo {
             description: head.description.clone(),
             labels: head.labels.clone(),
             last_read_at,
+            origin: None,
         }
     }
 
@@ -517,7 +521,8 @@ impl Vault {
         let target = self.target(name);
         let (head, record) = self.find(&target, options.version)?;
         let last_read = vault::last_read(&self.core.index, &self.scope, name).map_err(VaultError::from)?;
-        Ok(SecretInfo::new(target, &head, &record, last_read))
+        let origin = vault::origin_of(&self.core.index, &target, record.version).map_err(VaultError::from)?;
+        Ok(SecretInfo { origin, ..SecretInfo::new(target, &head, &record, last_read) })
     }
 
     /// Lists this scope's secrets by name.
@@ -614,18 +619,42 @@ impl Core {
         }
     }
 
+    /// A version's value, for comparing it with another: it leaves the engine nowhere, so no read is recorded.
+    pub(super) fn value_of(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
+        self.open_value(target, record)
+    }
+
     fn open_held(&self, target: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
         // Held from here on: the backend is not switched while it is asked.
         let table = self.table();
         let envelope = self.envelope(target, record)?;
+        self.unseal(&table, target, record, &envelope)
+    }
+
+    /// Opens an envelope of a live version that was read already.
+    pub(super) fn open_with(
+        &self,
+        target: &SecretPath,
+        record: &VersionRecord,
+        envelope: &[u8],
+    ) -> Result<SecretBytes, Error> {
+        self.unseal(&self.table(), target, record, envelope)
+    }
+
+    fn unseal(
+        &self,
+        table: &TableState,
+        target: &SecretPath,
+        record: &VersionRecord,
+        envelope: &[u8],
+    ) -> Result<SecretBytes, Error> {
         let slot_key = table.table.slot_key(&table.kek, record.slot).map_err(|error| match error {
             SlotError::Store(_) => Error::Keys(crate::keys::KeysError::Slot { slot: record.slot, source: error }),
             SlotError::Empty | SlotError::Damaged | SlotError::WrongKey | SlotError::Shredded { .. } => {
                 Error::KeyMissing { target: Box::new(target.clone()), version: record.version, slot: record.slot }
             }
         })?;
-        drop(table);
-        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, &envelope)
+        vault::open_envelope(self.ledger_id, &slot_key, target, record.version, envelope)
             .map_err(|source| Error::Envelope { target: Box::new(target.clone()), version: record.version, source })
     }
 

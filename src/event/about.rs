@@ -109,6 +109,11 @@ impl Event {
                 };
                 About { devices, certificates: vec![event.serial], ..about }
             }
+            Self::DevicesImported(event) => {
+                let certificates =
+                    event.devices.iter().flat_map(|one| one.certificates.iter().map(|held| held.serial)).collect();
+                About { devices: event.devices.iter().map(|one| one.device).collect(), certificates, ..about }
+            }
             Self::CertificateRevoked(event) => About { certificates: vec![event.serial], ..about },
             Self::ConnectionsRefused(event) => {
                 About { devices: event.refusals.iter().filter_map(|note| note.device).collect(), ..about }
@@ -134,6 +139,11 @@ impl Event {
             Self::ProfileLoggedOut(event) => about.profile(&event.profile),
             Self::UsageReported(event) => {
                 About { profiles: event.notes.iter().map(|note| note.profile.clone()).collect(), ..about }
+            }
+            Self::CredentialsImported(event) => {
+                let named = event.profiles.iter().flat_map(|one| one.profile.credential.places().cloned()).collect();
+                let profiles = event.profiles.iter().map(|one| one.profile.id.clone()).collect();
+                About { profiles, named, ..about }
             }
             Self::FailedOver(event) => about.profile(&event.preferred).profile(&event.chosen),
             Self::CompromiseDeclared(event) => about.concern(&event.concern),

@@ -95,6 +95,8 @@ words! {
         Desktop = "desktop",
         /// A machine that runs agents.
         Node = "node",
+        /// A device of another store, which did not say. Nobody is paired as such.
+        Unknown = "unknown",
     }
 }
 
@@ -131,6 +133,8 @@ words! {
         RenewedInGrace = "renewed_in_grace",
         /// The daemon's own certificate.
         Server = "server",
+        /// Another store had issued it.
+        Imported = "imported",
     }
 }
 
@@ -534,7 +538,7 @@ mod tests {
     fn names_of_words_are_frozen() {
         let names = |all: &[&'static str]| all.join(" ");
         let kinds: Vec<_> = ClientKind::ALL.iter().map(|word| word.name()).collect();
-        assert_eq!(names(&kinds), "cli desktop node");
+        assert_eq!(names(&kinds), "cli desktop node unknown");
         let causes: Vec<_> = EndCause::ALL.iter().map(|word| word.name()).collect();
         assert_eq!(names(&causes), "burned expired cancelled");
         assert_eq!(RefusalCause::ALL.len(), 18);

@@ -99,6 +99,8 @@ kinds! {
     CompromiseDeclared = 20, "compromise_declared";
     /// Everything that a compromise asked for is done.
     CompromiseClosed = 21, "compromise_closed";
+    /// Something was imported from another store.
+    StoreImported = 22, "store_imported";
     /// A secret version was written.
     SecretPut = 32, "secret_put";
     /// Secret versions were hidden.
@@ -123,6 +125,10 @@ kinds! {
     BackendMigrationFinished = 42, "backend_migration_finished";
     /// A move to another backend was given up.
     BackendMigrationAborted = 43, "backend_migration_aborted";
+    /// Secret versions came from another store.
+    SecretsImported = 44, "secrets_imported";
+    /// Everything in the vault was given out at once.
+    VaultExported = 45, "vault_exported";
     /// The CA's root certificate was made.
     CaCertified = 64, "ca_certified";
     /// The CA's next key and root certificate were made; both roots are trusted from here.
@@ -175,6 +181,10 @@ kinds! {
     RequestExpired = 88, "request_expired";
     /// A device was granted a scope of the vault, or lost it.
     DeviceGranted = 89, "device_granted";
+    /// Devices came from another store.
+    DevicesImported = 90, "devices_imported";
+    /// The CA of another store is trusted from here on.
+    CaImported = 91, "ca_imported";
     /// A credential profile was made or changed.
     ProfileSet = 96, "profile_set";
     /// A profile was enabled or disabled.
@@ -199,6 +209,8 @@ kinds! {
     UsageReported = 106, "usage_reported";
     /// A credential of another kind was used than the preferred one.
     FailedOver = 107, "failed_over";
+    /// Profiles came from another store.
+    CredentialsImported = 108, "credentials_imported";
 }
 
 impl Kind {
@@ -259,6 +271,7 @@ mod tests {
             (19, "branch_started"),
             (20, "compromise_declared"),
             (21, "compromise_closed"),
+            (22, "store_imported"),
             (32, "secret_put"),
             (33, "secret_deleted"),
             (34, "secret_undeleted"),
@@ -271,6 +284,8 @@ mod tests {
             (41, "backend_switched"),
             (42, "backend_migration_finished"),
             (43, "backend_migration_aborted"),
+            (44, "secrets_imported"),
+            (45, "vault_exported"),
             (64, "ca_certified"),
             (65, "ca_prepared"),
             (66, "ca_activated"),
@@ -297,6 +312,8 @@ mod tests {
             (87, "daemon_stopped"),
             (88, "request_expired"),
             (89, "device_granted"),
+            (90, "devices_imported"),
+            (91, "ca_imported"),
             (96, "profile_set"),
             (97, "profile_enabled"),
             (98, "profile_deleted"),
@@ -309,6 +326,7 @@ mod tests {
             (105, "profile_logged_out"),
             (106, "usage_reported"),
             (107, "failed_over"),
+            (108, "credentials_imported"),
         ];
         assert_eq!(table, frozen);
         for kind in Kind::ALL {

@@ -45,6 +45,7 @@ pub mod auth;
 pub mod codec;
 pub mod compromise;
 pub mod identity;
+pub mod import;
 mod kind;
 mod step;
 pub mod system;
@@ -184,6 +185,8 @@ events! {
     CompromiseDeclared(compromise::CompromiseDeclared) = CompromiseDeclared;
     /// See [`compromise::CompromiseClosed`].
     CompromiseClosed(compromise::CompromiseClosed) = CompromiseClosed;
+    /// See [`import::StoreImported`].
+    StoreImported(import::StoreImported) = StoreImported;
     /// See [`system::CheckpointSigned`].
     CheckpointSigned(system::CheckpointSigned) = CheckpointSigned;
     /// See [`system::AnchorPlaced`].
@@ -216,6 +219,10 @@ events! {
     BackendMigrationFinished(vault::BackendMigrationFinished) = BackendMigrationFinished;
     /// See [`vault::BackendMigrationAborted`].
     BackendMigrationAborted(vault::BackendMigrationAborted) = BackendMigrationAborted;
+    /// See [`import::SecretsImported`].
+    SecretsImported(import::SecretsImported) = SecretsImported;
+    /// See [`vault::VaultExported`].
+    VaultExported(vault::VaultExported) = VaultExported;
     /// See [`identity::CaCertified`].
     CaCertified(identity::CaCertified) = CaCertified;
     /// See [`identity::CaPrepared`].
@@ -268,6 +275,10 @@ events! {
     RequestExpired(identity::RequestExpired) = RequestExpired;
     /// See [`identity::DeviceGranted`].
     DeviceGranted(identity::DeviceGranted) = DeviceGranted;
+    /// See [`import::DevicesImported`].
+    DevicesImported(import::DevicesImported) = DevicesImported;
+    /// See [`import::CaImported`].
+    CaImported(import::CaImported) = CaImported;
     /// See [`auth::ProfileSet`].
     ProfileSet(auth::ProfileSet) = ProfileSet;
     /// See [`auth::ProfileEnabled`].
@@ -292,6 +303,8 @@ events! {
     UsageReported(auth::UsageReported) = UsageReported;
     /// See [`auth::FailedOver`].
     FailedOver(auth::FailedOver) = FailedOver;
+    /// See [`import::CredentialsImported`].
+    CredentialsImported(import::CredentialsImported) = CredentialsImported;
 }
 
 impl Event {
@@ -307,6 +320,9 @@ impl Event {
             Self::SecretDescribed(event) => one(&event.scope, &event.name),
             Self::SecretsRead(event) => {
                 event.reads.iter().map(|read| format!("{}/{}", read.scope, read.name)).collect()
+            }
+            Self::SecretsImported(event) => {
+                event.secrets.iter().map(|one| format!("{}/{}", one.put.scope, one.put.name)).collect()
             }
             Self::ReferencesResolved(event) => {
                 event.notes.iter().filter_map(|note| note.shown.strip_prefix("vault:").map(str::to_owned)).collect()

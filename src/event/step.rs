@@ -22,6 +22,7 @@ pub const STEPS: &[Step] = &[
     Step { number: 6, name: "checkpoints", kinds: &[(16, 19, 1)] },
     Step { number: 7, name: "compromise", kinds: &[(20, 21, 1)] },
     Step { number: 8, name: "schema-versions", kinds: &[(15, 15, 2), (32, 32, 2), (78, 78, 2), (102, 102, 2)] },
+    Step { number: 9, name: "imports", kinds: &[(22, 22, 1), (44, 45, 1), (90, 91, 1), (108, 108, 1)] },
 ];
 
 /// The step that brought a kind in a schema version; nothing where this program knows of none.

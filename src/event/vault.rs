@@ -331,3 +331,14 @@ pub struct BackendMigrationAborted {
     /// Objects that were removed.
     pub removed: u64,
 }
+
+/// Every secret was given out at once, for whoever leaves or moves. The reads stand in events of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultExported {
+    /// Secrets that were given out.
+    pub secrets: u64,
+    /// Versions of them.
+    pub versions: u64,
+    /// Whom it was encrypted to (age recipients), or nobody: then it went to a file as it is.
+    pub recipients: Vec<String>,
+}

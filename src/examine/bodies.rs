@@ -72,6 +72,11 @@ impl<'a> Bodies<'a> {
         }
         match &entry.event {
             Event::SecretPut(put) => self.set(put.slot, entry.seq.saturating_add(1), entry.seq),
+            Event::SecretsImported(event) => {
+                for one in &event.secrets {
+                    self.set(one.put.slot, entry.seq.saturating_add(1), entry.seq);
+                }
+            }
             Event::SecretShredded(shredded) => {
                 for (_, slot) in &shredded.versions {
                     self.set(*slot, SHREDDED | entry.seq, entry.seq);
@@ -194,6 +199,7 @@ pub(super) fn ring_named(event: &Event) -> Option<Hash> {
         Event::CaPrepared(event) => Some(event.keyring),
         Event::CaActivated(event) => Some(event.keyring),
         Event::CaRevoked(event) => Some(event.keyring),
+        Event::CaImported(event) => Some(event.keyring),
         _ => None,
     }
 }

@@ -187,7 +187,8 @@ pub fn decide_request(
         }
         PairingState::Open => {}
     }
-    if let Some(wanted) = record.kind.filter(|kind| *kind != asked.kind) {
+    let known = (asked.kind == ClientKind::Unknown).then_some(ClientKind::Node);
+    if let Some(wanted) = record.kind.or(known).filter(|kind| *kind != asked.kind) {
         return Err(IdentityError::OtherKind { wanted, found: asked.kind });
     }
     may_pair(state, asked.device, asked.public_key)?;

@@ -7,6 +7,7 @@
 mod code;
 mod decide;
 mod fault;
+mod imported;
 mod pairing;
 pub mod pake;
 mod shown;
@@ -22,11 +23,12 @@ pub use decide::{
     decide_request, decide_revoke, decide_revoke_certificate, decide_sweep, plan_crl, replaced_by,
 };
 pub use fault::{ApplyFault, IdentityError};
+pub use imported::{DeviceOrigin, device_origin, find_imported};
 pub use pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 pub use shown::shown;
 pub use state::{
     Authorities, AuthorityRecord, AuthorityState, CertificateRecord, Counters, DeviceRecord, DeviceState, Revocation,
     apply, authorities, certificates_of, counters, expiring, find_certificate, find_device, find_pairing, find_request,
-    last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
+    key_holder as find_key_holder, last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
 };
-pub use trust::{Root, Trust};
+pub use trust::{Known, Root, Trust};

@@ -16,6 +16,8 @@
 //! | `2b` device (16) | when it was last seen |
 //! | `2c` end (8, big endian) request (8) | nothing: requests that wait, by their end |
 //! | `2d` time (8, big endian) `00` pairing (8) or `01` request (8) | nothing: what is over, by when it ended |
+//! | `2e` fingerprint (32) | of a certificate that another store issued: its number here, or nothing where it is revoked and of no known device |
+//! | `2f` device (16) | [`DeviceOrigin`](super::DeviceOrigin): what another store said of it |
 
 use std::ops::ControlFlow;
 
@@ -35,11 +37,11 @@ use crate::event::{Event, codec};
 use super::fault::ApplyFault;
 use super::pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 
-const COUNTERS: &[u8] = &[0x20];
+pub(super) const COUNTERS: &[u8] = &[0x20];
 pub(super) const AUTHORITIES: &[u8] = &[0x21];
 pub(super) const DEVICES: u8 = 0x22;
 pub(super) const CERTIFICATES: u8 = 0x23;
-const BY_DEVICE: u8 = 0x24;
+pub(super) const BY_DEVICE: u8 = 0x24;
 pub(super) const PAIRINGS: u8 = 0x25;
 const LOCATORS: u8 = 0x26;
 pub(super) const REQUESTS: u8 = 0x27;
@@ -49,6 +51,8 @@ const KEYS: u8 = 0x2A;
 const SEEN: u8 = 0x2B;
 const WAITING: u8 = 0x2C;
 const OVER: u8 = 0x2D;
+pub(super) const IMPORTED: u8 = 0x2E;
+pub(super) const ORIGINS: u8 = 0x2F;
 
 /// Totals over device trust (stored in the state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -239,7 +243,7 @@ impl Revocation {
     }
 }
 
-fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(super) fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![kind];
     for part in parts {
         key.extend_from_slice(part);
@@ -247,11 +251,11 @@ fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
-fn key_of_public(public_key: &Der) -> Vec<u8> {
+pub(super) fn key_of_public(public_key: &Der) -> Vec<u8> {
     key(KEYS, &[Hash::of(labels::PUBLIC_KEY, &[public_key.as_bytes()]).as_bytes()])
 }
 
-fn end_key(not_after: Timestamp, serial: &Serial) -> Vec<u8> {
+pub(super) fn end_key(not_after: Timestamp, serial: &Serial) -> Vec<u8> {
     key(BY_END, &[&not_after.as_millis().to_be_bytes(), serial.as_bytes()])
 }
 
@@ -286,20 +290,20 @@ fn read_over(bytes: &[u8]) -> Option<(Timestamp, Over)> {
     Some((Timestamp::from_millis(u64::from_be_bytes(*at)), what))
 }
 
-fn read<T: DeserializeOwned>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, ApplyFault> {
+pub(super) fn read<T: DeserializeOwned>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, ApplyFault> {
     Ok(state.get(key)?.map(|bytes| codec::decode(&bytes)).transpose()?)
 }
 
-fn put<T: Serialize>(key: Vec<u8>, value: &T) -> Result<Change, ApplyFault> {
+pub(super) fn put<T: Serialize>(key: Vec<u8>, value: &T) -> Result<Change, ApplyFault> {
     Ok((key.into(), Some(codec::encode(value)?.into())))
 }
 
-fn gone(key: Vec<u8>) -> Change {
+pub(super) fn gone(key: Vec<u8>) -> Change {
     (key.into(), None)
 }
 
 /// Visits the records of one kind in key order; `id` reads what follows the kind byte.
-fn each<K, V: DeserializeOwned>(
+pub(super) fn each<K, V: DeserializeOwned>(
     state: &dyn StateRead,
     from: &[u8],
     end: &[u8],
@@ -348,7 +352,7 @@ pub fn find_device(state: &dyn StateRead, device: DeviceId) -> Result<Option<Dev
 ///
 /// # Errors
 /// As [`counters`].
-pub(super) fn key_holder(state: &dyn StateRead, public_key: &Der) -> Result<Option<DeviceId>, ApplyFault> {
+pub fn key_holder(state: &dyn StateRead, public_key: &Der) -> Result<Option<DeviceId>, ApplyFault> {
     read(state, &key_of_public(public_key))
 }
 
@@ -471,6 +475,15 @@ pub fn revocations(
     each(state, &[REVOKED], &[REVOKED + 1], id, visit)
 }
 
+/// Visits the fingerprints of certificates that another store issued.
+pub(super) fn list_imported(
+    state: &dyn StateRead,
+    visit: &mut dyn FnMut(Fingerprint, Option<Serial>) -> ControlFlow<()>,
+) -> Result<(), ApplyFault> {
+    let id = |bytes: &[u8]| bytes.try_into().ok().map(Fingerprint::from_bytes);
+    each(state, &[IMPORTED], &[IMPORTED + 1], id, visit)
+}
+
 /// Visits certificates that end at or after a time, the next to end first.
 ///
 /// # Errors
@@ -581,6 +594,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
             Ok(delta)
         }
         Event::DevicesSeen(event) => apply_seen(event),
+        Event::CaImported(event) => super::imported::apply_ca(state, time, event),
+        Event::DevicesImported(event) => super::imported::apply_devices(state, seq, time, event),
         _ => Ok(Vec::new()),
     }
 }
@@ -606,7 +621,7 @@ fn add_authority(
 }
 
 /// Whether a roll is still under way.
-const fn is_between(state: AuthorityState) -> bool {
+pub(super) const fn is_between(state: AuthorityState) -> bool {
     matches!(state, AuthorityState::Prepared | AuthorityState::Retired | AuthorityState::Tainted)
 }
 
@@ -847,6 +862,10 @@ fn revoke_one(
         return Ok(None);
     }
     record.revoked = Some(time);
+    if record.cause == IssueCause::Imported {
+        // A list would name it by a number that stands in no certificate; and its end is years away.
+        return Ok(Some(vec![put(key(CERTIFICATES, &[serial.as_bytes()]), &record)?]));
+    }
     let entry = Revocation { time, not_after: record.not_after, with_device };
     Ok(Some(vec![
         put(key(CERTIFICATES, &[serial.as_bytes()]), &record)?,
@@ -868,21 +887,31 @@ fn forget_revocations(state: &dyn StateRead, time: Timestamp, max: usize) -> Res
     Ok(delta)
 }
 
-/// Revokes what a device holds. What ended longer ago than the grace is good for nothing any more, and
-/// its certificates stand in order of their serials, so the newest are looked at first.
 /// The certificates that a revocation of their device revokes, the newest first: those that are not revoked, and
-/// are good or could still be renewed.
+/// are good or could still be renewed. What ended longer ago than the grace is good for nothing any more, and its
+/// certificates stand in order of their serials; what another store issued outlives what is issued here, and stands
+/// before it.
 ///
 /// # Errors
 /// As [`counters`], or [`ApplyFault::Missing`].
 pub fn revocable(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Result<Vec<Serial>, ApplyFault> {
     let mut found = Vec::new();
+    let record = |serial| find_certificate(state, serial)?.ok_or(ApplyFault::Missing("certificate"));
     for serial in certificates_of(state, device)?.into_iter().rev() {
-        let record = find_certificate(state, serial)?.ok_or(ApplyFault::Missing("certificate"))?;
+        let record = record(serial)?;
+        if record.cause == IssueCause::Imported {
+            continue;
+        }
         if record.not_after.as_millis().saturating_add(limits::RENEWAL_GRACE_MS) < time.as_millis() {
             break;
         }
         if record.revoked.is_none() {
+            found.push(serial);
+        }
+    }
+    let imported = super::imported::device_origin(state, device)?.map(|origin| origin.certificates);
+    for serial in imported.unwrap_or_default().into_iter().rev() {
+        if record(serial)?.revoked.is_none() {
             found.push(serial);
         }
     }
@@ -920,6 +949,9 @@ fn apply_removed(state: &dyn StateRead, time: Timestamp, device: DeviceId) -> Re
     delta.push(put(COUNTERS.to_vec(), &totals)?);
     delta.push(gone(key(DEVICES, &[device.as_bytes()])));
     delta.push(gone(key(SEEN, &[device.as_bytes()])));
+    if super::imported::device_origin(state, device)?.is_some() {
+        delta.push(gone(key(ORIGINS, &[device.as_bytes()])));
+    }
     if record.state == DeviceState::Paired {
         delta.push(gone(key_of_public(&record.public_key)));
     }

@@ -18,8 +18,8 @@ use crate::event::identity::{Der, RefusalCause, Subject};
 
 use super::fault::ApplyFault;
 use super::state::{
-    AUTHORITIES, Authorities, CERTIFICATES, CertificateRecord, DEVICES, DeviceRecord, DeviceState, authorities,
-    expiring, find_certificate, list_devices,
+    AUTHORITIES, Authorities, CERTIFICATES, CertificateRecord, DEVICES, DeviceRecord, DeviceState, IMPORTED,
+    authorities, expiring, find_certificate, list_devices, list_imported,
 };
 
 /// A root certificate that is trusted.
@@ -43,12 +43,23 @@ struct Held {
 /// Certificates stand here from their issue until their grace is over: what is held is bounded by what is
 /// issued within eight days, however long the log is.
 #[derive(Default)]
-struct Known {
+struct View {
     roots: Arc<Vec<Root>>,
     paired: HashSet<DeviceId>,
     held: HashMap<Serial, Held>,
     by_end: BTreeSet<(Timestamp, Serial)>,
     revoked: usize,
+    /// Certificates that another store issued: by which number each goes here.
+    imported: HashMap<Fingerprint, Option<Serial>>,
+}
+
+/// How a certificate that another store issued is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// By this number, as this device's.
+    Held(Serial, DeviceId),
+    /// As revoked; whose it was is not known.
+    Revoked,
 }
 
 /// When a certificate is good for nothing any more.
@@ -56,7 +67,7 @@ const fn useless_from(not_after: Timestamp) -> Timestamp {
     not_after.plus_millis(limits::RENEWAL_GRACE_MS)
 }
 
-impl Known {
+impl View {
     fn drop_held(&mut self, serial: Serial) -> Option<Held> {
         let held = self.held.remove(&serial)?;
         self.by_end.remove(&(held.not_after, serial));
@@ -98,8 +109,8 @@ impl Known {
 /// The live view. It is a list of what is allowed: a certificate that no event of this log issued is refused,
 /// whoever signed it. A check is two lookups in memory, however many certificates were issued or revoked.
 pub struct Trust {
-    known: RwLock<Known>,
-    /// [`Known::due`], without the lock.
+    known: RwLock<View>,
+    /// [`View::due`], without the lock.
     due: AtomicU64,
     changed: watch::Sender<u64>,
 }
@@ -130,7 +141,7 @@ impl Trust {
     /// # Errors
     /// [`ApplyFault`] where it cannot be read.
     pub fn read(state: &dyn StateRead, now: Timestamp) -> Result<Self, ApplyFault> {
-        let mut known = Known { roots: roots_of(&authorities(state)?), ..Known::default() };
+        let mut known = View { roots: roots_of(&authorities(state)?), ..View::default() };
         list_devices(state, &mut |device, record| {
             if record.state == DeviceState::Paired {
                 known.paired.insert(device);
@@ -147,18 +158,23 @@ impl Trust {
             let record = find_certificate(state, serial)?.ok_or(ApplyFault::Missing("certificate"))?;
             known.hold(serial, &record);
         }
+        list_imported(state, &mut |fingerprint, serial| {
+            known.imported.insert(fingerprint, serial);
+            ControlFlow::Continue(())
+        })?;
         let due = AtomicU64::new(known.due());
         Ok(Self { known: RwLock::new(known), due, changed: watch::Sender::new(0) })
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
+    fn known(&self) -> RwLockReadGuard<'_, View> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows what a durable batch of a time changed. What does not decode trusts nobody. Told are those who
     /// watch only where somebody is trusted less than before, or the roots changed.
     pub fn observe(&self, delta: &Delta, time: Timestamp) {
-        let concerns = |key: &[u8]| matches!(key.first(), Some(&(DEVICES | CERTIFICATES))) || key == AUTHORITIES;
+        let concerns =
+            |key: &[u8]| matches!(key.first(), Some(&(DEVICES | CERTIFICATES | IMPORTED))) || key == AUTHORITIES;
         if time.as_millis() <= self.due.load(Ordering::Relaxed) && !delta.iter().any(|(key, _)| concerns(key)) {
             return;
         }
@@ -182,6 +198,9 @@ impl Trust {
                     Some(record) => less |= known.hold(serial, &record),
                     None => less |= known.drop_held(serial).is_some(),
                 }
+            } else if let Some(fingerprint) = id(key, IMPORTED).map(Fingerprint::from_bytes) {
+                let serial = value.and_then(|bytes| codec::decode::<Option<Serial>>(bytes).ok());
+                known.imported.insert(fingerprint, serial.flatten());
             }
         }
         known.prune(time);
@@ -208,6 +227,23 @@ impl Trust {
             (true, false) => Err(RefusalCause::DeviceRevoked),
             (false, false) => Err(RefusalCause::UnknownDevice),
         }
+    }
+
+    /// How a certificate that another store issued is known here, if it is. Whether it is trusted says
+    /// [`Trust::check`].
+    #[must_use]
+    pub fn imported(&self, fingerprint: &Fingerprint) -> Option<Known> {
+        let known = self.known();
+        let serial = known.imported.get(fingerprint)?;
+        let held = serial.and_then(|serial| Some((serial, known.held.get(&serial)?.device?)));
+        Some(held.map_or(Known::Revoked, |(serial, device)| Known::Held(serial, device)))
+    }
+
+    /// What is said of a device whose certificate is revoked.
+    #[must_use]
+    pub fn revocation_of(&self, device: Option<DeviceId>) -> RefusalCause {
+        let gone = device.is_some_and(|device| !self.known().paired.contains(&device));
+        if gone { RefusalCause::DeviceRevoked } else { RefusalCause::CertificateRevoked }
     }
 
     /// Whether a certificate of the daemon itself is one that the log issued and nobody revoked.

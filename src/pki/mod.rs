@@ -7,12 +7,16 @@
 
 mod authority;
 mod csr;
+mod foreign;
 mod pem;
 mod read;
 
 pub use crate::crypto::Fingerprint;
 pub use authority::{Authority, ServerName, SignError, root, root_end};
 pub use csr::{CsrError, LeafKey, PublicKey, public_key_from_csr};
+pub use foreign::{
+    ForeignError, ForeignLeaf, ForeignRoot, check_foreign_leaf, foreign_der, read_foreign_leaf, read_foreign_root,
+};
 pub use pem::{certificates_from_pem, key_from_pem, pem};
 pub use read::{LeafFacts, ReadError, fingerprint, read_leaf};
 

@@ -92,6 +92,15 @@ pub trait Keystore: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`KeystoreError`].
     fn list(&self, group: &str) -> Result<Option<Vec<String>>, KeystoreError>;
+    /// The bytes that another program keeps under its own attributes, if there are any: `service` and `key`. Only
+    /// the Secret Service knows such items.
+    ///
+    /// # Errors
+    /// As [`Keystore::get`].
+    fn get_foreign(&self, service: &str, key: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeystoreError> {
+        let _ = (service, key);
+        Err(KeystoreError::Absent(Absence::System))
+    }
 }
 
 /// The keystore of this system. Nothing is connected before it is used.

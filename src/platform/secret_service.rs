@@ -20,6 +20,7 @@ pub(super) enum Request {
     Probe,
     Put(String, Zeroizing<Vec<u8>>),
     Get(String),
+    Foreign(String, String),
     Delete(String),
     List(String),
 }
@@ -39,7 +40,7 @@ impl Request {
     const fn bound_ms(&self) -> u64 {
         match self {
             Self::List(_) => limits::KEYSTORE_LIST_MS,
-            Self::Probe | Self::Put(..) | Self::Get(_) | Self::Delete(_) => limits::KEYSTORE_MS,
+            Self::Probe | Self::Put(..) | Self::Get(_) | Self::Foreign(..) | Self::Delete(_) => limits::KEYSTORE_MS,
         }
     }
 }
@@ -140,6 +141,13 @@ impl Keystore for SecretServiceKeystore {
 
     fn get(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeystoreError> {
         match self.ask(Request::Get(account.to_owned()))? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            Answer::Done | Answer::Names(_) => Ok(None),
+        }
+    }
+
+    fn get_foreign(&self, service: &str, key: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeystoreError> {
+        match self.ask(Request::Foreign(service.to_owned(), key.to_owned()))? {
             Answer::Bytes(bytes) => Ok(bytes),
             Answer::Done | Answer::Names(_) => Ok(None),
         }

@@ -56,9 +56,17 @@ async fn carry_out(service: &SecretService<'_>, request: &Request) -> Result<Ans
             collection.create_item(&label, attributes(group, Some(name)), bytes, true, CONTENT_TYPE).await?;
             Ok(Answer::Done)
         }
-        Request::Get(account) => {
-            let (group, name) = split(account);
-            let found = service.search_items(attributes(group, Some(name))).await?;
+        Request::Get(_) | Request::Foreign(..) => {
+            let found = match request {
+                Request::Foreign(owner, key) => {
+                    service.search_items(HashMap::from([("service", owner.as_str()), ("key", key.as_str())])).await?
+                }
+                Request::Get(account) => {
+                    let (group, name) = split(account);
+                    service.search_items(attributes(group, Some(name))).await?
+                }
+                _ => return Ok(Answer::Done),
+            };
             if let Some(item) = found.unlocked.first() {
                 return Ok(Answer::Bytes(Some(Zeroizing::new(item.get_secret().await?))));
             }

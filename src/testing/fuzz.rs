@@ -26,6 +26,7 @@ use crate::store::{self, Medium};
 use crate::testing::SimDisk;
 
 pub use super::fuzz_auth::{auth_profiles, auth_runtime, endpoint, token_answer};
+pub use super::fuzz_import::{import_credentials, import_env, import_identity, import_json, import_vault};
 pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
 pub use super::fuzz_programs::{env_file, template};
 
@@ -61,6 +62,11 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("endpoint", endpoint),
     ("template", template),
     ("env_file", env_file),
+    ("import_identity", import_identity),
+    ("import_vault", import_vault),
+    ("import_credentials", import_credentials),
+    ("import_json", import_json),
+    ("import_env", import_env),
     ("inspect", inspect),
     ("carve", carve),
     ("bundle", bundle),

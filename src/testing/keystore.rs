@@ -93,6 +93,10 @@ impl Keystore for MemoryKeystore {
         Ok(self.open()?.items.get(account).cloned().map(Zeroizing::new))
     }
 
+    fn get_foreign(&self, service: &str, key: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeystoreError> {
+        self.get(&format!("{service} {key}"))
+    }
+
     fn delete(&self, account: &str) -> Result<(), KeystoreError> {
         self.open()?.items.remove(account);
         Ok(())

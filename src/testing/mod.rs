@@ -38,6 +38,7 @@ pub mod fuzz;
 #[doc(hidden)]
 pub mod fuzz_auth;
 #[doc(hidden)]
+mod fuzz_import;
 pub mod fuzz_pairing;
 #[doc(hidden)]
 pub mod fuzz_programs;

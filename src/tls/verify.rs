@@ -10,10 +10,10 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-use crate::base::{DeviceId, Timestamp, limits};
+use crate::base::{DeviceId, Serial, Timestamp, limits};
 use crate::event::identity::RefusalCause;
-use crate::identity::{Root, Trust};
-use crate::pki::{LeafFacts, read_leaf};
+use crate::identity::{Known, Root, Trust};
+use crate::pki::{LeafFacts, fingerprint, read_foreign_leaf, read_leaf};
 
 /// A device's certificate that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +118,12 @@ impl DeviceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Shown, Refused> {
-        let facts = read_leaf(end_entity)
-            .map_err(|_| Refused::new(RefusalCause::Untrusted, None, CertificateError::BadEncoding))?;
+        let known = self.trust.imported(&fingerprint(end_entity));
+        let facts = match known {
+            None => read_leaf(end_entity).ok(),
+            Some(known) => imported_facts(end_entity, known),
+        };
+        let facts = facts.ok_or_else(|| Refused::new(RefusalCause::Untrusted, None, CertificateError::BadEncoding))?;
         let device = facts.device;
         let chain = self
             .chain()
@@ -145,6 +149,9 @@ impl DeviceVerifier {
                 cause == RefusalCause::Expired && chain.verify_client_cert(end_entity, intermediates, ended).is_ok();
             Refused { cause, device: device.filter(|_| signed), error }
         })?;
+        if known == Some(Known::Revoked) {
+            return Err(Refused::new(self.trust.revocation_of(device), device, CertificateError::Revoked));
+        }
         let Some(id) = device else {
             return Err(Refused::new(RefusalCause::Untrusted, None, CertificateError::ApplicationVerificationFailure));
         };
@@ -169,6 +176,17 @@ impl DeviceVerifier {
         self.trust.check(shown.device, shown.facts.serial, &shown.facts.fingerprint)?;
         if !shown.in_grace && now > shown.facts.not_after { Err(RefusalCause::Expired) } else { Ok(()) }
     }
+}
+
+/// What a certificate says that another store issued, under the number and the device that it is known by here.
+fn imported_facts(der: &[u8], known: Known) -> Option<LeafFacts> {
+    let leaf = read_foreign_leaf(der).ok()?;
+    let (serial, device) = match known {
+        Known::Held(serial, device) => (serial, Some(device)),
+        Known::Revoked => (Serial::from_bytes([0; 17]), leaf.device),
+    };
+    let (not_before, not_after) = (leaf.not_before, leaf.not_after);
+    Some(LeafFacts { serial, device, fingerprint: leaf.fingerprint, not_before, not_after })
 }
 
 fn build(roots: &[Root], provider: &Arc<CryptoProvider>) -> Option<Arc<dyn ClientCertVerifier>> {

@@ -23,6 +23,7 @@ mod backend;
 mod command;
 mod decide;
 mod envelope;
+mod imported;
 mod shown;
 mod state;
 
@@ -35,5 +36,5 @@ pub use envelope::{EnvelopeError, Sealer, digest as envelope_digest, open as ope
 pub use shown::shown;
 pub use state::{
     ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key,
-    last_read, list_heads, list_versions, pending_shreds, scope_prefix,
+    heads_from, last_read, list_heads, list_versions, origin_of, pending_shreds, scope_prefix,
 };

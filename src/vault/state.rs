@@ -9,6 +9,7 @@
 //! | `13` scope `00` name | time of the last recorded read |
 //! | `14` | [`BackendState`](super::BackendState), once it was ever another than the ledger |
 //! | `15` slot (8, big endian) | sequence number of the event that brought this envelope back into the log |
+//! | `16` scope `00` name `00` version (4, big endian) | what another store said of its times: `OriginTimes` |
 //!
 //! Scopes and names hold no zero byte, so keys of one scope stand together and none is a prefix of
 //! another's range.
@@ -22,16 +23,18 @@ use serde::{Deserialize, Serialize};
 use crate::base::{
     BackendKind, Change, Delta, Scope, SecretName, SecretPath, StateError, StateRead, Timestamp, prefix_end,
 };
+use crate::event::import::OriginTimes;
 use crate::event::vault::{
     ReadNote, SecretDeleted, SecretDescribed, SecretPut, SecretShredded, SecretUndeleted, SecretsRead, Versions,
 };
 use crate::event::{CodecError, Event, codec};
 
-const COUNTERS: &[u8] = &[0x01];
+pub(super) const COUNTERS: &[u8] = &[0x01];
 pub(super) const HEADS: u8 = 0x10;
 pub(super) const VERSIONS: u8 = 0x11;
 const SHREDS: u8 = 0x12;
 const LAST_READS: u8 = 0x13;
+const ORIGINS: u8 = 0x16;
 
 /// Why an event does not fit the state before it: the chain may be valid and its events nonsense.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +176,12 @@ pub fn head_key(scope: &Scope, name: &SecretName) -> Vec<u8> {
     key
 }
 
+/// The beginning of the head keys of every scope.
+#[must_use]
+pub fn heads_from() -> Vec<u8> {
+    vec![HEADS]
+}
+
 /// The beginning of the head keys of one scope.
 #[must_use]
 pub fn scope_prefix(scope: &Scope) -> Vec<u8> {
@@ -191,7 +200,7 @@ fn versions_prefix(scope: &Scope, name: &SecretName) -> Vec<u8> {
     key
 }
 
-fn version_key(scope: &Scope, name: &SecretName, version: u32) -> Vec<u8> {
+pub(super) fn version_key(scope: &Scope, name: &SecretName, version: u32) -> Vec<u8> {
     let mut key = versions_prefix(scope, name);
     key.extend_from_slice(&version.to_be_bytes());
     key
@@ -346,6 +355,7 @@ pub fn pending_shreds(state: &dyn StateRead, after: Option<u64>) -> Result<Vec<(
 pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) -> Result<Delta, ApplyFault> {
     match event {
         Event::SecretPut(event) => apply_put(state, seq, time, event),
+        Event::SecretsImported(event) => super::imported::apply(state, seq, time, event),
         Event::SecretDeleted(SecretDeleted { scope, name, versions }) => {
             set_deleted(state, time, scope, name, *versions, true)
         }
@@ -534,6 +544,22 @@ fn last_read_key(scope: &Scope, name: &SecretName) -> Vec<u8> {
         *kind = LAST_READS;
     }
     key
+}
+
+pub(super) fn origin_key(scope: &Scope, name: &SecretName, version: u32) -> Vec<u8> {
+    let mut key = version_key(scope, name, version);
+    if let Some(kind) = key.first_mut() {
+        *kind = ORIGINS;
+    }
+    key
+}
+
+/// What another store said of the times of a version that came from it.
+///
+/// # Errors
+/// [`ApplyFault::State`] or [`ApplyFault::Record`].
+pub fn origin_of(state: &dyn StateRead, target: &SecretPath, version: u32) -> Result<Option<OriginTimes>, ApplyFault> {
+    read(state, &origin_key(&target.scope, &target.name, version))
 }
 
 /// When a value of a secret was last read, as far as reads are recorded.

@@ -26,6 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &["base", "crypto", "event"]),
     ("inspect", &["base", "checkpoint", "crypto", "store", "log"]),
     ("deliver", &["base"]),
+    // Readers of what other stores hold: they know forms of files and events, and no ledger.
+    ("import", &["auth", "base", "crypto", "deliver", "event", "pki", "platform"]),
     (
         "engine",
         &[
@@ -44,6 +46,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "auth",
             "inspect",
+            // What was read is imported by the engine.
+            "import",
         ],
     ),
     ("resolve", &["base", "crypto", "engine", "event", "vault"]),
@@ -62,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "checkpoint",
             "device",
             "identity",
+            "import",
             "oauth",
             "pki",
             "platform",

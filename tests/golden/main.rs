@@ -9,6 +9,7 @@ mod credentials;
 mod device_trust;
 mod document;
 mod first;
+mod imports;
 mod references;
 mod versions;
 
@@ -38,6 +39,7 @@ const RELEASES: &[&Release] = &[
     &checkpoints::RELEASE,
     &compromise::RELEASE,
     &versions::RELEASE,
+    &imports::RELEASE,
 ];
 
 impl Release {

@@ -14,6 +14,7 @@ mod endpoint;
 mod forensic;
 mod group;
 mod homes;
+mod imports;
 mod machine;
 mod material;
 mod peers;
@@ -106,6 +107,8 @@ enum Bench {
     Resolve,
     /// Puts through the storage backend `encrypted_file`.
     Backends,
+    /// Importing a store in Palyra's file layout.
+    Import,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -193,6 +196,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Backends) {
         add(backends::files(&plan)?);
+    }
+    if wanted(Bench::Import) {
+        add(imports::palyra(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {

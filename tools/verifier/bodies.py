@@ -114,10 +114,10 @@ refusal_note = _record(
     ("cause", refusal_causes), ("peer", text), ("device", _option(device)), ("count", u64), ("last", time)
 )
 seen_note = _record(("device", device), ("peer", text), ("last", time))
-client_kind = _variant("cli", "desktop", "node")
+client_kind = _variant("cli", "desktop", "node", "unknown")
 code_method = _variant("pin", "qr")
 end_cause = _variant("burned", "expired", "cancelled")
-issue_cause = _variant("paired", "renewed", "renewed_in_grace", "server")
+issue_cause = _variant("paired", "renewed", "renewed_in_grace", "server", "imported")
 credential_type = _variant("api_key", "oauth")
 failure_kind = _variant(
     "auth_invalid", "refresh_due", "refresh_failed", "quota", "rate_limit", "transient", "config_missing"
@@ -157,6 +157,29 @@ def put_cause(read: Reader) -> Any:
 moved_envelope = _record(("slot", u64), ("envelope", lambda read: list(read.blob())))
 shredded = _record(("version", u32), ("slot", u64))
 of_secret: List[Field] = [("scope", text), ("name", text)]
+secret_put: List[Field] = of_secret + [
+    ("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)),
+    ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16),
+]
+origin_times = _record(("created", time), ("updated", time))
+imported_secret = _record(
+    ("put", _record(*secret_put, ("envelope", lambda read: list(read.blob())))), ("origin", _option(origin_times)),
+    ("deleted", flag),
+)
+imported_certificate = _record(
+    ("serial", serial), ("fingerprint", digest), ("certificate", _option(blob)), ("not_before", time),
+    ("not_after", time), ("revoked", flag),
+)
+imported_device = _record(
+    ("device", device), ("kind", _option(client_kind)), ("name", text), ("public_key", _option(blob)),
+    ("issued", _option(time)), ("revoked", _option(_record(("time", time), ("reason", text)))),
+    ("certificates", _list(imported_certificate)),
+)
+imported_profile = _record(
+    ("profile", profile), ("expires_at", _option(time)), ("usage", _option(usage_note)), ("origin", origin_times)
+)
+imported_order = _record(("scope", text), ("provider", text), ("profiles", _list(text)))
+source_form = _variant("palyra", "env", "pass", "json")
 
 KINDS: Dict[int, Tuple[str, List[Field]]] = {
     1: ("ledger_created", [("ledger_id", ledger), ("program", text), ("ca_public_key", blob), ("slots", _list(slot_note)), ("keyring", digest)]),
@@ -180,6 +203,7 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     19: ("branch_started", [("from", u64), ("head", digest), ("branch", u32), ("lost_through", _option(u64)), ("anchor", text), ("note", text)]),
     20: ("compromise_declared", [("concern", concern), ("since", time), ("until", time), ("correlation", _fixed(16)), ("plan", digest), ("part", u32), ("parts", u32), ("items", _list(remedy))]),
     21: ("compromise_closed", [("concern", concern), ("plan", digest)]),
+    22: ("store_imported", [("form", source_form), ("digest", digest), ("origin", text), ("program", text), ("secrets", u64), ("devices", u64), ("certificates", u64), ("profiles", u64), ("orders", u64), ("same", u64), ("refused", u64)]),
     32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("cause", _option(put_cause)), ("envelope", blob)]),
     33: ("secret_deleted", of_secret + [("versions", versions)]),
     34: ("secret_undeleted", of_secret + [("versions", versions)]),
@@ -192,6 +216,8 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     41: ("backend_switched", [("from", backend_kind), ("to", backend_kind), ("envelopes", u64)]),
     42: ("backend_migration_finished", [("from", backend_kind), ("removed", u64)]),
     43: ("backend_migration_aborted", [("to", backend_kind), ("removed", u64)]),
+    44: ("secrets_imported", [("secrets", _list(imported_secret))]),
+    45: ("vault_exported", [("secrets", u64), ("versions", u64), ("recipients", _list(text))]),
     64: ("ca_certified", [("generation", u32), ("certificate", blob), ("not_after", time)]),
     65: ("ca_prepared", [("generation", u32), ("certificate", blob), ("not_after", time), ("keyring", digest)]),
     66: ("ca_activated", [("generation", u32), ("table_generation", u32), ("rewrapped", u64), ("keyring", digest)]),
@@ -218,6 +244,8 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     87: ("daemon_stopped", [("cut", u32)]),
     88: ("request_expired", [("request", request), ("device", device)]),
     89: ("device_granted", [("device", device), ("scope", text), ("granted", flag)]),
+    90: ("devices_imported", [("generation", u32), ("devices", _list(imported_device)), ("revoked", _list(digest))]),
+    91: ("ca_imported", [("generation", u32), ("certificate", blob), ("not_after", time), ("keyring", digest)]),
     96: ("profile_set", [("profile", profile), ("expires_at", _option(time))]),
     97: ("profile_enabled", [("profile", text), ("enabled", flag)]),
     98: ("profile_deleted", [("profile", text)]),
@@ -230,6 +258,7 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     105: ("profile_logged_out", [("profile", text), ("revoked", flag)]),
     106: ("usage_reported", [("notes", _list(usage_note))]),
     107: ("failed_over", [("preferred", text), ("from", credential_type), ("chosen", text), ("to", credential_type), ("why", text)]),
+    108: ("credentials_imported", [("profiles", _list(imported_profile)), ("orders", _list(imported_order))]),
 }
 
 # What schema version 1 lacks of a kind that has a second one: it is absent in the event as it is read now.

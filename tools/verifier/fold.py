@@ -7,6 +7,7 @@ beyond their encoding. Memory grows with the number of secret versions, not with
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
@@ -209,6 +210,12 @@ class Fold:
             inside = envelope if event["backend"] == 0 else None
             self.envelopes[name] = Envelope(event["version"], event["slot"], event["envelope_digest"], inside)
 
+    def _on_44(self, frame: Frame, event: Dict[str, Any]) -> None:
+        for imported in event["secrets"]:
+            put = dict(imported["put"], envelope=bytes(imported["put"]["envelope"]))
+            self._on_32(frame, put)
+            self.vault[(put["scope"], put["name"])][put["version"]].deleted = imported["deleted"]
+
     def _chosen(self, frame: Frame, event: Dict[str, Any]) -> List[Version]:
         versions = self.vault.get((event["scope"], event["name"]), {})
         if event["versions"] == "all":
@@ -255,6 +262,18 @@ class Fold:
     def _on_66(self, _: Frame, event: Dict[str, Any]) -> None:
         self.ca_generation = event["generation"]
         self.table_generation = event["table_generation"]
+
+    def _on_90(self, frame: Frame, event: Dict[str, Any]) -> None:
+        for held in (held for imported in event["devices"] for held in imported["certificates"]):
+            if held["serial"] in self.serials:
+                self._wrong(frame, "gives a serial a second time")
+            self.serials.add(held["serial"])
+            known = held["certificate"]
+            if known is not None and hashlib.sha256(known).hexdigest() != held["fingerprint"]:
+                self._wrong(frame, "holds a certificate of another fingerprint")
+
+    def _on_91(self, _: Frame, event: Dict[str, Any]) -> None:
+        self.ca_certificates[event["generation"]] = event["certificate"]
 
     def _on_76(self, frame: Frame, event: Dict[str, Any]) -> None:
         if event["serial"] in self.serials:

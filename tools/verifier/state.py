@@ -14,10 +14,11 @@ from .crypto import h
 
 LEDGER, COUNTERS, CHECKPOINT, BRANCH, PLACED, COMPROMISE = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
 HEAD, VERSION, SHREDS, LAST_READ, BACKEND, MOVED = b"\x10", b"\x11", b"\x12", b"\x13", b"\x14", b"\x15"
+IMPORTED, ORIGIN = b"\x06", b"\x16"
 BACKENDS = ["ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi"]
 CONCERNS = {"secret": 0, "device": 1, "profile": 2}
 REMEDIES = {"revoke_device": 0, "revoke_certificate": 1, "disable_profile": 2, "replace_secret": 3}
-SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 38}
+SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 38, 45}
 Event = Dict[str, Any]
 
 
@@ -196,6 +197,20 @@ class State:
 
     def _on_21(self, _: int, __: int, event: Event) -> None:
         self._close(self._concern(event["concern"])[0])
+
+    def _on_22(self, seq: int, _: int, event: Event) -> None:
+        self.other[IMPORTED + bytes.fromhex(event["digest"])] = u64(seq)
+
+    def _on_44(self, seq: int, time: int, event: Event) -> None:
+        for imported in event["secrets"]:
+            put, origin = imported["put"], imported["origin"]
+            self._on_32(seq, time, put)
+            secret = self.secrets[(put["scope"], put["name"])]
+            secret.versions[-1].deleted = imported["deleted"]
+            if origin is not None:
+                key = put["scope"].encode() + b"\x00" + put["name"].encode() + b"\x00"
+                key = ORIGIN + key + struct.pack(">I", put["version"])
+                self.other[key] = u64(origin["created"]) + u64(origin["updated"])
 
     def _on_32(self, seq: int, time: int, event: Event) -> None:
         secret = self.secrets.setdefault((event["scope"], event["name"]), Secret(time))

@@ -1,0 +1,94 @@
+//! Reading the two documents of another store: everything in them comes along, what became of profiles too.
+
+use std::collections::HashMap;
+
+use crate::base::{ProfileId, Timestamp};
+use crate::event::auth::UsageNote;
+use crate::event::import::{ImportedOrder, ImportedProfile, OriginTimes};
+
+use super::{
+    PROFILES_FILE, Problem, ProfilesDoc, RUNTIME_FILE, RecordDoc, failure_kind, headers, known_version, parse,
+    read_order, read_profile, read_runtime,
+};
+
+/// What the documents of another store hold, and what is wrong with them, by file and line.
+#[derive(Debug, Default)]
+pub struct Brought {
+    /// The profiles.
+    pub profiles: Vec<ImportedProfile>,
+    /// The orders.
+    pub orders: Vec<ImportedOrder>,
+    /// What does not read.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the documents of another store; either may be missing.
+#[must_use]
+pub fn bring(profiles: Option<&str>, runtime: Option<&str>) -> Brought {
+    let mut brought = Brought::default();
+    let mut records: HashMap<String, RecordDoc> = HashMap::new();
+    let document = runtime.and_then(|text| read_runtime(text, &mut brought.problems).map(|document| (text, document)));
+    if let Some((text, document)) = document {
+        let lines = headers(text, "[[profile_orders]]");
+        for (at, order) in document.profile_orders.iter().enumerate() {
+            match read_order(order) {
+                Ok((scope, provider, profiles)) => brought.orders.push(ImportedOrder { scope, provider, profiles }),
+                Err(what) => {
+                    let line = lines.get(at).copied().unwrap_or(1);
+                    brought.problems.push(Problem { file: RUNTIME_FILE, line, what });
+                }
+            }
+        }
+        records.extend(document.records.into_iter().map(|record| (record.profile_id.clone(), record)));
+    }
+    if let Some(text) = profiles {
+        read_all(text, &records, &mut brought);
+    }
+    brought
+}
+
+fn read_all(text: &str, records: &HashMap<String, RecordDoc>, brought: &mut Brought) {
+    let Some(document) = parse::<ProfilesDoc>(PROFILES_FILE, text, &mut brought.problems) else { return };
+    if !known_version(PROFILES_FILE, text, document.version, &mut brought.problems) {
+        return;
+    }
+    let lines = headers(text, "[[profiles]]");
+    for (at, mut entry) in document.profiles.into_iter().enumerate() {
+        let line = lines.get(at).copied().unwrap_or(1);
+        let expires_at = entry.credential.expires_at_unix_ms.map(Timestamp::from_millis);
+        let origin = OriginTimes {
+            created: Timestamp::from_millis(entry.created_at_unix_ms),
+            updated: Timestamp::from_millis(entry.updated_at_unix_ms),
+        };
+        // How refreshes went there says nothing about those from here.
+        entry.credential.refresh_state = None;
+        let usage = records.get(&entry.profile_id);
+        match read_profile(entry) {
+            Ok(profile) if brought.profiles.iter().any(|one| one.profile.id == profile.id) => {
+                let what = "a profile of this id stands before it already".to_owned();
+                brought.problems.push(Problem { file: PROFILES_FILE, line, what });
+            }
+            Ok(profile) => {
+                let usage = usage.map(|record| note(&profile.id, record));
+                brought.profiles.push(ImportedProfile { profile, expires_at, usage, origin });
+            }
+            Err(what) => brought.problems.push(Problem { file: PROFILES_FILE, line, what }),
+        }
+    }
+}
+
+fn note(profile: &ProfileId, record: &RecordDoc) -> UsageNote {
+    let time = |at: Option<u64>| at.map(Timestamp::from_millis);
+    UsageNote {
+        profile: profile.clone(),
+        successes: 0,
+        failures: 0,
+        last_used: time(record.last_used_unix_ms),
+        last_success: time(record.last_success_unix_ms),
+        last_failure: time(record.last_failure_unix_ms),
+        failure: record.last_failure_kind.as_deref().and_then(failure_kind),
+        failure_count: record.failure_count,
+        cooldown_until: time(record.cooldown_until_unix_ms),
+        probe_until: None,
+    }
+}
