@@ -1,5 +1,7 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+mod backups;
+
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
@@ -63,6 +65,7 @@ fn system(event: &Event) -> String {
                 EpochCause::Requested => "as asked",
                 EpochCause::Age => "the last key had reached its age",
                 EpochCause::RootRotated => "after the root key was replaced",
+                EpochCause::Restored => "after the ledger was restored",
             };
             format!("started epoch {} with a new key ({cause})", event.epoch)
         }
@@ -164,7 +167,7 @@ fn recovery(event: &Event) -> String {
             };
             format!("went on with an older copy that was put back: branch {} of history begins; {lost}", event.branch)
         }
-        other => trust(other),
+        other => backups::summary(other).unwrap_or_else(|| trust(other)),
     }
 }
 

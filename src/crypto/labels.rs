@@ -78,3 +78,11 @@ pub const REVOCATION_LIST: &str = "palyra-ledger 2026-11 v1 revocation list dige
 pub const CHECKPOINT_SIGNING: &str = "palyra-ledger 2026-11 v1 checkpoint signing key";
 /// Digest at the end of an evidence bundle.
 pub const BUNDLE_DIGEST: &str = "palyra-ledger 2026-11 v1 evidence bundle digest";
+/// Key of a recovery slot, from the entropy of its words and the slot's id.
+pub const RECOVERY_SLOT: &str = "palyra-ledger 2026-11 v1 recovery slot key";
+/// Key that wraps the keys of backups, from the root key.
+pub const BACKUP_WRAP: &str = "palyra-ledger 2026-11 v1 backup wrapping key";
+/// Check of a backup's header.
+pub const BACKUP_HEADER: &str = "palyra-ledger 2026-11 v1 backup header";
+/// Digest at the end of a backup.
+pub const BACKUP_DIGEST: &str = "palyra-ledger 2026-11 v1 backup digest";

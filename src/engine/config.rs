@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Actor, Caller, Clock, OsRandom, Random, SlotId, SystemClock, limits};
+use crate::crypto::Key;
 use crate::keys::{ArgonCost, Credential};
 use crate::platform::{self, Keystore};
 use crate::store::{Medium, RealMedium};
@@ -320,6 +321,8 @@ pub struct Config {
     pub(crate) lock_wait: Duration,
     pub(crate) slot: Option<SlotId>,
     pub(crate) credential: Credential,
+    /// The root key and the slot that it came from, where a restored ledger is opened for the first time.
+    pub(crate) root: Option<(Arc<Key>, SlotId)>,
     pub(crate) read_only: bool,
     pub(crate) settings: Option<Settings>,
     pub(crate) medium: Arc<dyn Medium>,
@@ -351,6 +354,7 @@ impl Config {
             lock_wait: Duration::from_millis(limits::LOCK_WAIT_MS_DEFAULT),
             slot: None,
             credential: Credential::None,
+            root: None,
             read_only: false,
             settings: None,
             medium: Arc::new(RealMedium),

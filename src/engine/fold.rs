@@ -178,7 +178,9 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
         | Event::SpoolDropped(_)
+        | Event::LedgerRestored(_)
         | Event::AnchorConflict(_) => Ok(Vec::new()),
+        Event::BackupCreated(event) => history::backup_created(seq, time, event),
         Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
         Event::CompromiseClosed(event) => compromise_state::closed(state, event),
         Event::CheckpointSigned(event) => history::checkpoint_signed(state, seq, time, event),

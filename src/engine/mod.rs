@@ -11,6 +11,7 @@ mod anchor_view;
 mod anchors;
 mod auth_handle;
 mod background;
+mod backup;
 mod ca_roll;
 mod checkpoints;
 mod compromise;
@@ -50,6 +51,7 @@ mod vault_handle;
 mod verify;
 mod verify_backend;
 
+pub use backup::{BackupCheck, BackupMade, BackupOptions, BackupReport, CheckState, FileFacts, Restoration};
 pub use anchors::{AnchorState, AnchorStatus, Placing};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
 
@@ -65,7 +67,7 @@ pub use execute::Committed;
 pub use crate::keys::value_digest;
 pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, SystemState};
-pub use history::{BranchRecord, LastCheckpoint};
+pub use history::{BranchRecord, LastBackup, LastCheckpoint};
 pub(crate) use home::write_markers;
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use ledger::{KeyAdmin, Ledger, Status};

@@ -99,6 +99,10 @@ kinds! {
     CompromiseDeclared = 20, "compromise_declared";
     /// Everything that a compromise asked for is done.
     CompromiseClosed = 21, "compromise_closed";
+    /// A backup was made.
+    BackupCreated = 23, "backup_created";
+    /// The ledger was restored from a backup.
+    LedgerRestored = 24, "ledger_restored";
     /// A secret version was written.
     SecretPut = 32, "secret_put";
     /// Secret versions were hidden.
@@ -259,6 +263,8 @@ mod tests {
             (19, "branch_started"),
             (20, "compromise_declared"),
             (21, "compromise_closed"),
+            (23, "backup_created"),
+            (24, "ledger_restored"),
             (32, "secret_put"),
             (33, "secret_deleted"),
             (34, "secret_undeleted"),

@@ -146,6 +146,10 @@ events! {
     AnchorConflict(system::AnchorConflict) = AnchorConflict,
     /// See [`system::BranchStarted`].
     BranchStarted(system::BranchStarted) = BranchStarted,
+    /// See [`system::BackupCreated`].
+    BackupCreated(system::BackupCreated) = BackupCreated,
+    /// See [`system::LedgerRestored`].
+    LedgerRestored(system::LedgerRestored) = LedgerRestored,
     /// See [`vault::SecretPut`].
     SecretPut(vault::SecretPut) = SecretPut,
     /// See [`vault::SecretDeleted`].

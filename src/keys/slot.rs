@@ -1,8 +1,8 @@
 //! Key slots: independent ways to the root key.
 //!
 //! Every slot wraps the root key under a slot key of its own: random bytes in a key file, or the
-//! output of Argon2id (RFC 9106) over a passphrase, or random bytes in the operating system's keystore. The root
-//! key itself is stored nowhere bare.
+//! output of Argon2id (RFC 9106) over a passphrase, or random bytes in the operating system's keystore, or a hash of
+//! recovery words, which nothing keeps. The root key itself is stored nowhere bare.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::platform::Keystore;
 use crate::store::Medium;
 
 use super::error::KeysError;
+use super::recovery::RecoveryWords;
 
 /// Longest label of a slot in bytes.
 pub(super) const LABEL_MAX: usize = 64;
@@ -40,16 +41,19 @@ pub enum SlotKind {
     Passphrase,
     /// By the operating system's keystore.
     OsKeystore,
+    /// By recovery words.
+    Recovery,
 }
 
 impl SlotKind {
-    /// The stable name: `file`, `passphrase` or `os-keystore`.
+    /// The stable name: `file`, `passphrase`, `os-keystore` or `recovery`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Passphrase => "passphrase",
             Self::OsKeystore => "os-keystore",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -92,6 +96,8 @@ pub enum Credential {
     Passphrase(SecretBytes),
     /// A key file in another place than the home's `keys` folder.
     KeyFile(PathBuf),
+    /// Recovery words, as somebody typed them.
+    Recovery(SecretBytes),
 }
 
 /// A slot to be made.
@@ -121,6 +127,13 @@ pub enum NewSlot {
         /// What a person calls it.
         label: String,
     },
+    /// Opened by recovery words, which are kept nowhere.
+    Recovery {
+        /// What a person calls it.
+        label: String,
+        /// The words, from [`RecoveryWords::text`].
+        words: SecretBytes,
+    },
 }
 
 impl NewSlot {
@@ -142,12 +155,19 @@ impl NewSlot {
         Self::OsKeystore { label: label.into() }
     }
 
+    /// A slot with recovery words.
+    #[must_use]
+    pub fn recovery(label: impl Into<String>, words: &RecoveryWords) -> Self {
+        Self::Recovery { label: label.into(), words: words.text() }
+    }
+
     /// What opens it.
     #[must_use]
     pub fn credential(&self) -> Credential {
         match self {
             Self::File { .. } | Self::OsKeystore { .. } => Credential::None,
             Self::Passphrase { passphrase, .. } => Credential::Passphrase(passphrase.clone()),
+            Self::Recovery { words, .. } => Credential::Recovery(words.clone()),
         }
     }
 }
@@ -158,6 +178,7 @@ pub(super) enum Method {
     File,
     Passphrase { salt: [u8; SALT_LEN], cost: ArgonCost },
     OsKeystore,
+    Recovery,
 }
 
 /// One key slot: a way to open the ledger.
@@ -208,6 +229,7 @@ impl KeySlot {
             Method::File => SlotKind::File,
             Method::Passphrase { .. } => SlotKind::Passphrase,
             Method::OsKeystore => SlotKind::OsKeystore,
+            Method::Recovery => SlotKind::Recovery,
         }
     }
 
@@ -227,7 +249,7 @@ impl KeySlot {
     #[must_use]
     pub const fn argon_cost(&self) -> Option<ArgonCost> {
         match self.method {
-            Method::File | Method::OsKeystore => None,
+            Method::File | Method::OsKeystore | Method::Recovery => None,
             Method::Passphrase { cost, .. } => Some(cost),
         }
     }
@@ -244,6 +266,7 @@ impl KeySlot {
         let (label, method) = match new {
             NewSlot::File { label } => (label, Method::File),
             NewSlot::OsKeystore { label } => (label, Method::OsKeystore),
+            NewSlot::Recovery { label, .. } => (label, Method::Recovery),
             NewSlot::Passphrase { label, passphrase } => {
                 if !(limits::PASSPHRASE_MIN..=limits::PASSPHRASE_MAX).contains(&passphrase.len()) {
                     return Err(KeysError::PassphraseLength);
@@ -283,7 +306,10 @@ impl KeySlot {
             (Method::Passphrase { salt, cost }, Credential::Passphrase(passphrase)) => {
                 (stretch(passphrase, salt, *cost)?, None)
             }
-            (Method::Passphrase { .. }, _) => return Err(KeysError::SlotNeedsCredential { slot: self.id }),
+            (Method::Recovery, Credential::Recovery(words)) => (RecoveryWords::parse(words)?.slot_key(self.id), None),
+            (Method::Passphrase { .. } | Method::Recovery, _) => {
+                return Err(KeysError::SlotNeedsCredential { slot: self.id });
+            }
         };
         let sealed = seal_sealed(&Opener::wrapping(&slot_key), &random.array()?, &self.aad(place), root.expose());
         self.wrapped = sealed.try_into().map_err(|_| KeysError::RingAltered)?;
@@ -300,16 +326,19 @@ impl KeySlot {
     ) -> Result<Key, KeysError> {
         let slot = self.id;
         match (&self.method, credential) {
-            (Method::File, Credential::Passphrase(_)) => Err(KeysError::NeedsKeyFile { slot }),
+            (Method::File, Credential::Passphrase(_) | Credential::Recovery(_)) => {
+                Err(KeysError::NeedsKeyFile { slot })
+            }
             (Method::File, given) => {
                 let path = match given {
                     Credential::KeyFile(path) => path.clone(),
                     _ => keys_dir.join(file_name(slot, place.root_generation)),
                 };
-                let key = match given {
+                let bytes = match given {
                     Credential::KeyFile(path) => read_own_key_file(path)?,
-                    _ => key_in(&path, &Zeroizing::new(medium.read_all(&path, KEY_FILE_LEN as u64)?))?,
+                    _ => Zeroizing::new(medium.read_all(&path, KEY_FILE_LEN as u64)?),
                 };
+                let key = key_in(&path, &bytes)?;
                 self.unwrap_root(place, &key).ok_or(KeysError::WrongKeyFile { slot, path })
             }
             (Method::OsKeystore, Credential::None) => {
@@ -322,15 +351,31 @@ impl KeySlot {
             (Method::OsKeystore, _) => Err(KeysError::NeedsKeystore { slot }),
             (Method::Passphrase { .. }, Credential::Passphrase(passphrase)) => self.open_with(place, passphrase),
             (Method::Passphrase { .. }, _) => Err(KeysError::NeedsPassphrase { slot }),
+            (Method::Recovery, Credential::Recovery(words)) => self.open_with(place, words),
+            (Method::Recovery, _) => Err(KeysError::NeedsRecovery { slot }),
         }
     }
 
-    /// Opens the root key with a passphrase.
-    pub(super) fn open_with(&self, place: &RootPlace, passphrase: &SecretBytes) -> Result<Key, KeysError> {
+    /// Opens the root key with what a person knows: a passphrase or recovery words.
+    pub(super) fn open_with(&self, place: &RootPlace, known: &SecretBytes) -> Result<Key, KeysError> {
         let slot = self.id;
-        let Method::Passphrase { salt, cost } = &self.method else { return Err(KeysError::NeedsKeyFile { slot }) };
-        let key = stretch(passphrase, salt, *cost)?;
-        self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+        match &self.method {
+            Method::Passphrase { salt, cost } => {
+                let key = stretch(known, salt, *cost)?;
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+            }
+            Method::Recovery => {
+                let key = RecoveryWords::parse(known)?.slot_key(slot);
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongRecovery { slot })
+            }
+            Method::File | Method::OsKeystore => Err(KeysError::NeedsKeyFile { slot }),
+        }
+    }
+
+    /// The slot key in the bytes of a key file, if it opens this slot.
+    pub(super) fn open_with_file(&self, place: &RootPlace, bytes: &[u8]) -> Option<Key> {
+        let key = (self.kind() == SlotKind::File).then(|| parse_key_file(bytes)).flatten()?;
+        self.unwrap_root(place, &key)
     }
 
     /// Where the keystore holds this slot's key.
@@ -358,6 +403,7 @@ impl KeySlot {
             Method::File => 1,
             Method::Passphrase { .. } => 2,
             Method::OsKeystore => 3,
+            Method::Recovery => 4,
         };
         out.extend_from_slice(&kind.to_le_bytes());
         out.extend_from_slice(&self.created.as_millis().to_le_bytes());
@@ -389,6 +435,7 @@ impl KeySlot {
             1 => Method::File,
             2 => Method::Passphrase { salt: reader.take()?, cost: parse_cost(reader)? },
             3 => Method::OsKeystore,
+            4 => Method::Recovery,
             _ => return None,
         };
         Some(Self { id, created, label: label.to_owned(), method, wrapped: reader.take()? })
@@ -462,7 +509,7 @@ fn key_in(path: &Path, bytes: &[u8]) -> Result<Key, KeysError> {
 }
 
 /// Reads a key file that the caller keeps elsewhere; it must be the owner's alone.
-fn read_own_key_file(path: &Path) -> Result<Key, KeysError> {
+pub(super) fn read_own_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
     use std::io::Read;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
@@ -482,5 +529,5 @@ fn read_own_key_file(path: &Path) -> Result<Key, KeysError> {
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
     file.take(KEY_FILE_LEN as u64).read_to_end(&mut bytes).map_err(failed(StoreOp::Read))?;
-    key_in(path, &bytes)
+    Ok(bytes)
 }

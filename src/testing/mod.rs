@@ -37,6 +37,8 @@ pub mod fuzz;
 #[doc(hidden)]
 pub mod fuzz_auth;
 #[doc(hidden)]
+pub mod fuzz_backup;
+#[doc(hidden)]
 pub mod fuzz_pairing;
 #[doc(hidden)]
 pub mod fuzz_programs;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod backends;
+mod backups;
 mod checkpoints;
 mod compromise;
 mod credentials;
@@ -36,6 +37,7 @@ const RELEASES: &[&Release] = &[
     &backends::RELEASE,
     &checkpoints::RELEASE,
     &compromise::RELEASE,
+    &backups::RELEASE,
 ];
 
 impl Release {

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
 mod backends;
+mod backups;
 mod credentials;
 mod devices;
 mod endpoint;
@@ -103,6 +104,8 @@ enum Bench {
     Resolve,
     /// Puts through the storage backend `encrypted_file`.
     Backends,
+    /// Making and restoring a backup.
+    Backup,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -190,6 +193,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Backends) {
         add(backends::files(&plan)?);
+    }
+    if wanted(Bench::Backup) {
+        add(backups::speed(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {
