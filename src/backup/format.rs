@@ -210,7 +210,8 @@ impl Trailer {
     /// [`BackupError::Trailer`].
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Result<Self, BackupError> {
         let mut reader = Reader(bytes);
-        let known = reader.take::<4>() == Some(TRAILER_MAGIC) && reader.u16() == Some(VERSION) && reader.u16() == Some(0);
+        let known =
+            reader.take::<4>() == Some(TRAILER_MAGIC) && reader.u16() == Some(VERSION) && reader.u16() == Some(0);
         match (known, reader.u64(), reader.take(), reader.take()) {
             (true, Some(to), Some(head), Some(digest)) => Ok(Self { to, head: Hash(head), digest: Hash(digest) }),
             _ => Err(BackupError::Trailer),

@@ -29,8 +29,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 6] =
-        [Self::Table, Self::Shredded, Self::Object, Self::Frames, Self::Settings, Self::Closing];
+    const ALL: [Self; 6] = [Self::Table, Self::Shredded, Self::Object, Self::Frames, Self::Settings, Self::Closing];
 
     fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == number)

@@ -51,9 +51,9 @@ mod vault_handle;
 mod verify;
 mod verify_backend;
 
-pub use backup::{BackupCheck, BackupMade, BackupOptions, BackupReport, CheckState, FileFacts, Restoration};
 pub use anchors::{AnchorState, AnchorStatus, Placing};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+pub use backup::{BackupCheck, BackupMade, BackupOptions, BackupReport, CheckState, FileFacts, Restoration};
 
 pub use checkpoints::Checkpointed;
 pub use compromise::{Applied, ItemState};

@@ -11,8 +11,9 @@ use crate::platform::Keystore;
 use crate::store::Medium;
 
 use super::error::KeysError;
+use super::key_file::{KEY_FILE_LEN, file_name, read_own_key_file};
 use super::ring::KeyRing;
-use super::slot::{self, Credential, KEY_FILE_LEN, KeySlot, SlotKind};
+use super::slot::{Credential, KeySlot, SlotKind};
 use super::unlocked::Unlocked;
 
 /// A ring that was opened away from its home.
@@ -72,7 +73,7 @@ impl KeyRing {
         let place = self.clear.place();
         let opens = |slot: &KeySlot| slot.open_with_file(&place, bytes).map(|root| (slot.id(), root));
         let (slot, root) = self.slots().iter().find_map(opens).ok_or(KeysError::NoSlotFor { what: "that key file" })?;
-        let name = slot::file_name(slot, self.root_generation());
+        let name = file_name(slot, self.root_generation());
         let key_file = Some((name, Zeroizing::new(bytes.to_vec())));
         Ok(Opened { unlocked: self.open_sealed(slot, root)?, slot: Some(slot), key_file })
     }
@@ -86,7 +87,7 @@ impl KeyRing {
         let mut slots: Vec<&KeySlot> = self.slots().iter().filter(|slot| slot.kind() == SlotKind::File).collect();
         slots.sort_by_key(|slot| slot.id() != self.pinned());
         for slot in slots {
-            let name = slot::file_name(slot.id(), self.root_generation());
+            let name = file_name(slot.id(), self.root_generation());
             if let Ok(bytes) = medium.read_all(&dir.join(&name), KEY_FILE_LEN as u64) {
                 return Ok((name, Zeroizing::new(bytes)));
             }
@@ -107,14 +108,14 @@ impl KeyRing {
         credential: &Credential,
     ) -> Result<Opened, KeysError> {
         let (kind, what) = match credential {
-            Credential::KeyFile(path) => return self.open_with_key_file(&slot::read_own_key_file(path)?),
+            Credential::KeyFile(path) => return self.open_with_key_file(&read_own_key_file(path)?),
             Credential::Passphrase(_) => (SlotKind::Passphrase, "a passphrase"),
             Credential::Recovery(_) => (SlotKind::Recovery, "recovery words"),
             Credential::None => {
                 let unlocked = self.unlock_with(medium, dir, keystore, slot, credential)?;
                 let id = unlocked.slot();
                 let by_file = self.slots().iter().any(|slot| slot.id() == id && slot.kind() == SlotKind::File);
-                let name = slot::file_name(id, self.root_generation());
+                let name = file_name(id, self.root_generation());
                 let read = || medium.read_all(&dir.join(&name), KEY_FILE_LEN as u64);
                 let bytes = if by_file { Some(Zeroizing::new(read()?)) } else { None };
                 return Ok(Opened { unlocked, slot: Some(id), key_file: bytes.map(|bytes| (name, bytes)) });

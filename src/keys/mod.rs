@@ -15,6 +15,7 @@
 mod error;
 mod files;
 mod handover;
+mod key_file;
 mod recovery;
 mod ring;
 mod slot;
@@ -55,5 +56,5 @@ pub fn fuzz_table_slot(bytes: &[u8]) {
 /// Parses a key file from arbitrary bytes; for fuzzing.
 #[doc(hidden)]
 pub fn fuzz_key_file(bytes: &[u8]) {
-    let _ = slot::parse_key_file(bytes);
+    let _ = key_file::parse_key_file(bytes);
 }

@@ -10,11 +10,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::base::bytes::Reader;
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
-use crate::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, open_sealed, seal_sealed};
+use crate::crypto::{KEY_LEN, Key, Opener, SEALED_OVERHEAD, open_sealed, seal_sealed};
 use crate::platform::Keystore;
 use crate::store::Medium;
 
 use super::error::KeysError;
+use super::key_file::{KEY_FILE_LEN, encode_key_file, file_name, key_in, parse_key_file, read_own_key_file};
 use super::recovery::RecoveryWords;
 
 /// Longest label of a slot in bytes.
@@ -22,11 +23,6 @@ pub(super) const LABEL_MAX: usize = 64;
 /// Bytes of a wrapped root key.
 pub(super) const WRAPPED_LEN: usize = KEY_LEN + SEALED_OVERHEAD;
 const SALT_LEN: usize = 16;
-const KEY_FILE_MAGIC: [u8; 4] = *b"PLKF";
-const KEY_FILE_VERSION: u16 = 1;
-const KEY_FILE_BODY: usize = 4 + 2 + 2 + 16 + 4 + 4 + KEY_LEN;
-/// Bytes of a key file: the body and the first 8 bytes of its check.
-pub(super) const KEY_FILE_LEN: usize = KEY_FILE_BODY + 8;
 /// Most memory that a stored slot may ask for, in KiB: a forged ring must not exhaust the machine.
 const ARGON_MEMORY_MAX: u32 = 4 * 1024 * 1024;
 const ARGON_PASSES_MAX: u32 = 1024;
@@ -464,70 +460,4 @@ fn stretch(passphrase: &SecretBytes, salt: &[u8; SALT_LEN], cost: ArgonCost) -> 
     memory.zeroize();
     done.map_err(KeysError::Argon)?;
     Ok(Key::from_bytes(&mut out))
-}
-
-/// The name of a slot's key file in the `keys` folder.
-pub(super) fn file_name(slot: SlotId, root_generation: u32) -> String {
-    format!("root-{slot}-{root_generation}.key")
-}
-
-fn key_file_check(body: &[u8]) -> [u8; 8] {
-    Hash::of(labels::KEY_FILE_CHECK, &[body]).0.first_chunk().copied().unwrap_or_default()
-}
-
-fn encode_key_file(slot: SlotId, place: &RootPlace, key: &Key) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
-    bytes.extend_from_slice(&KEY_FILE_MAGIC);
-    bytes.extend_from_slice(&KEY_FILE_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 2]);
-    bytes.extend_from_slice(place.ledger_id.as_bytes());
-    bytes.extend_from_slice(slot.as_bytes());
-    bytes.extend_from_slice(&place.root_generation.to_le_bytes());
-    bytes.extend_from_slice(key.expose());
-    let check = key_file_check(&bytes);
-    bytes.extend_from_slice(&check);
-    bytes
-}
-
-/// The slot key in a key file; nothing where the bytes are not a whole key file. Whose it is shows
-/// when it opens a slot or does not.
-pub(super) fn parse_key_file(bytes: &[u8]) -> Option<Key> {
-    let (body, check) = bytes.split_first_chunk::<KEY_FILE_BODY>()?;
-    if check != key_file_check(body) {
-        return None;
-    }
-    let mut reader = Reader(body);
-    let whole = reader.take()? == KEY_FILE_MAGIC && reader.u16()? == KEY_FILE_VERSION && reader.u16()? == 0;
-    let _ledger_slot_and_generation: [u8; 24] = reader.take()?;
-    whole.then_some(())?;
-    Key::from_slice(reader.bytes(KEY_LEN)?)
-}
-
-fn key_in(path: &Path, bytes: &[u8]) -> Result<Key, KeysError> {
-    parse_key_file(bytes)
-        .ok_or_else(|| KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" })
-}
-
-/// Reads a key file that the caller keeps elsewhere; it must be the owner's alone.
-pub(super) fn read_own_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
-    use std::io::Read;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-
-    use crate::store::{StoreError, StoreOp};
-
-    let failed = |op| move |source| KeysError::Store(StoreError::new(op, path, source));
-    // Not blocking: a FIFO in its place must not hang the program.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed(StoreOp::Open))?;
-    let facts = file.metadata().map_err(failed(StoreOp::Read))?;
-    if !facts.is_file() || facts.len() != KEY_FILE_LEN as u64 {
-        return Err(KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" });
-    }
-    let mode = facts.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeysError::LooseKeyFile { path: path.to_owned(), mode });
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
-    file.take(KEY_FILE_LEN as u64).read_to_end(&mut bytes).map_err(failed(StoreOp::Read))?;
-    Ok(bytes)
 }

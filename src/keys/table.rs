@@ -25,8 +25,8 @@ use crate::crypto::{KEY_LEN, Key, NONCE_LEN};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
 use super::error::{KeysError, SlotError};
-use super::table_format::{HEADER_LEN, Place, Stored, TableHeader};
 use super::table_format::SLOT_LEN;
+use super::table_format::{HEADER_LEN, Place, Stored, TableHeader};
 use super::unlocked::Kek;
 
 /// Bytes of a slot.

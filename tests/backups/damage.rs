@@ -117,9 +117,8 @@ fn chunks_are_refused_in_another_order_or_in_another_backup() {
     let (one, _) = backup(&ledger);
     let (other, _) = backup(&ledger);
     let (_, len) = Header::parse(&one).unwrap();
-    let chunks = |file: &[u8]| -> Vec<Vec<u8>> {
-        file[len..file.len() - TRAILER].chunks(CHUNK).map(<[u8]>::to_vec).collect()
-    };
+    let chunks =
+        |file: &[u8]| -> Vec<Vec<u8>> { file[len..file.len() - TRAILER].chunks(CHUNK).map(<[u8]>::to_vec).collect() };
     let (mine, theirs) = (chunks(&one), chunks(&other));
     assert!(mine.len() >= 4, "{} chunks", mine.len());
     let build = |chunks: &[Vec<u8>]| {

@@ -75,7 +75,8 @@ impl Place {
 
     fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -120,7 +121,8 @@ fn the_story_of_a_lost_machine() {
     place.set("global/token", b"CANARY-of-another-value");
     let more = place.json("home", &["backup", "create", "more.plb", "--after", "full.plb"]);
     assert_eq!(more["from"].as_u64().unwrap(), full["to"].as_u64().unwrap() + 1);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.path("more.plb")).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.path("more.plb")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     // The home itself opens its own backup; with the words alone it opens anywhere.
     let checked = place.json("home", &["backup", "verify", "full.plb", "more.plb"]);

@@ -10,8 +10,8 @@ use palyra_ledger::log::Frame;
 use palyra_ledger::log::segment::SEGMENT_HEADER_LEN;
 use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk};
 use palyra_ledger::{
-    BackendKind, BackupOptions, CheckState, Config, Error, GetOptions, Ledger, NewSlot, OsRandom, RecoveryWords,
-    Scope, SecretBytes, SlotKind, VerifyOptions,
+    BackendKind, BackupOptions, CheckState, Config, Error, GetOptions, Ledger, NewSlot, OsRandom, RecoveryWords, Scope,
+    SecretBytes, SlotKind, VerifyOptions,
 };
 
 use super::{
@@ -48,7 +48,8 @@ fn a_passphrase_opens_it_and_opens_the_restored_ledger() {
     put(&ledger, "a", b"value");
     let (file, _) = backup(&ledger);
     let disk = empty();
-    let wrong = simulated(disk.clone(), 2, &clock).credential(Credential::Passphrase(SecretBytes::from(&b"nonsense!"[..])));
+    let wrong =
+        simulated(disk.clone(), 2, &clock).credential(Credential::Passphrase(SecretBytes::from(&b"nonsense!"[..])));
     assert!(matches!(restore(&wrong, &[file.clone()]), Err(Error::Keys(KeysError::WrongPassphrase { .. }))));
     let right = simulated(disk.clone(), 3, &clock).credential(Credential::Passphrase(phrase()));
     let done = restore(&right, &[file]).unwrap();
@@ -82,10 +83,13 @@ fn an_age_identity_opens_it_and_no_other_does() {
     let again = Ledger::open(simulated(disk, 4, &clock)).unwrap();
     assert_eq!(get(&again, "a"), b"value");
     let mut told = Vec::new();
-    again.log().read(made.to + 1, u64::MAX, &mut |entry| {
-        told.push((entry.kind_name(), entry.fields().to_string()));
-        std::ops::ControlFlow::Continue(())
-    }).unwrap();
+    again
+        .log()
+        .read(made.to + 1, u64::MAX, &mut |entry| {
+            told.push((entry.kind_name(), entry.fields().to_string()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
     let kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds[..5], ["branch_started", "ledger_restored", "epoch_started", "key_slot_added", "key_slot_pinned"]);
     assert!(told[1].1.contains("\"opened_by\":null"), "{}", told[1].1);
@@ -149,7 +153,7 @@ fn unlocked(disk: &SimDisk) -> palyra_ledger::keys::Unlocked {
 }
 
 #[test]
-fn a_restored_ledger_repeats_no_nonce_even_with_the_same_dice() {
+fn a_restored_ledger_repeats_no_nonce_under_a_key() {
     let clock = ManualClock::default();
     let disk = SimDisk::new();
     drop(with_words(simulated(disk.clone(), 1, &clock)));
@@ -253,7 +257,7 @@ fn recovery_words_open_the_ledger_itself_and_survive_a_rotation() {
     ledger.close().unwrap();
     let open = |seed| Ledger::open(simulated(disk.clone(), seed, &clock).slot(slot).credential(by_words()));
     let by_hand = open(2).unwrap();
-    assert_eq!(by_hand.vault(Scope::global()).get_with(&name("a"), GetOptions::current()).unwrap().version, 1);
+    assert_eq!(by_hand.vault(Scope::global()).get_with(&name("a"), GetOptions::current()).unwrap().info.version, 1);
     // Opening with another slot than the pinned one is recorded.
     assert_eq!(by_hand.keys().slots().1, slot);
     by_hand.close().unwrap();
@@ -268,7 +272,10 @@ fn a_backup_is_recorded_and_a_backup_that_is_given_up_is_not() {
     assert_eq!(ledger.last_backup().unwrap(), None);
     let (file, made) = backup(&ledger);
     let known = ledger.last_backup().unwrap().unwrap();
-    assert_eq!((known.backup, known.from, known.to, known.head, known.event), (made.backup, 0, made.to, made.head, made.event));
+    assert_eq!(
+        (known.backup, known.from, known.to, known.head, known.event),
+        (made.backup, 0, made.to, made.head, made.event)
+    );
     let (header, _) = Header::parse(&file).unwrap();
     assert_eq!(header.backup, made.backup);
     let stop = |_: u64, _: u64| std::ops::ControlFlow::Break(());

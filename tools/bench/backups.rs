@@ -21,7 +21,10 @@ const VALUE_BYTES: usize = 4096;
 fn copy(from: &Path, to: &Path) -> Result<(), Fault> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
-        let (path, target) = { let entry = entry?; (entry.path(), to.join(entry.file_name())) };
+        let (path, target) = {
+            let entry = entry?;
+            (entry.path(), to.join(entry.file_name()))
+        };
         if path.is_dir() {
             copy(&path, &target)?;
         } else if path.is_file() {

@@ -116,13 +116,13 @@ pub fn run(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> {
     }
     let options = args.options()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let failed = |error: std::io::Error| {
-        Failure::from(Error::Backup { name: path.display().to_string(), source: error.into() })
-    };
+    let failed =
+        |error: std::io::Error| Failure::from(Error::Backup { name: path.display().to_string(), source: error.into() });
     // Beside the file, so that taking its place is one step; mode 0600.
     let staged = tempfile::Builder::new().prefix(".palyra-backup-").tempfile_in(folder).map_err(failed)?;
     let size = estimate(&invocation.home()?);
-    let served = progress::bar(invocation, "backing up", |tell| served(invocation, args, &options, &staged, size, tell));
+    let served =
+        progress::bar(invocation, "backing up", |tell| served(invocation, args, &options, &staged, size, tell));
     match served {
         Some(done) => {
             let code = done.map_err(failed)?;
@@ -236,10 +236,12 @@ fn to_output(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> 
     let ledger = invocation.open(Access::Write)?;
     let output = out.try_clone().map_err(|error| Failure::from_output(&error))?;
     // A pipe cannot be synced: whoever reads it has to see to it.
-    let mut settle = || output.sync_all().or_else(|error| match error.raw_os_error() {
-        Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => Ok(()),
-        _ => Err(error),
-    });
+    let mut settle = || {
+        output.sync_all().or_else(|error| match error.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => Ok(()),
+            _ => Err(error),
+        })
+    };
     let last = Cell::new(0_u64);
     let go_on = |done: u64, _| {
         // Looking costs a system call: once for some chunks.

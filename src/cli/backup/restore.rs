@@ -30,9 +30,8 @@ pub fn run(invocation: &Invocation, args: &RestoreArgs) -> Result<(), Failure> {
     let mut tried = false;
     let done = loop {
         let mut files = super::files(&args.files)?;
-        let done = progress::bar(invocation, "restoring", |tell| {
-            Ledger::restore(&config, &mut files, &identities, tell)
-        });
+        let done =
+            progress::bar(invocation, "restoring", |tell| Ledger::restore(&config, &mut files, &identities, tell));
         match done {
             Err(error) if !tried => match invocation.ask_for(&error)? {
                 Some(credential) => {
@@ -107,6 +106,8 @@ fn print(invocation: &Invocation, done: &Restoration) -> Result<(), Failure> {
     } else {
         out.line(&format!("key slot {} opens it", done.slot))?;
     }
-    out.note("if the old machine may be in wrong hands: `palyra-ledger keys rotate --root`, then `palyra-ledger compromise`");
+    out.note(
+        "if the old machine may be in wrong hands: `palyra-ledger keys rotate --root`, then `palyra-ledger compromise`",
+    );
     Ok(())
 }

@@ -58,9 +58,7 @@ fn look(
 
 /// The exit code that a report stands for.
 fn code(report: &BackupReport) -> ExitCode {
-    let failed = |name: &str| {
-        report.checks.iter().any(|check| check.state == CheckState::Failed && check.name == name)
-    };
+    let failed = |name: &str| report.checks.iter().any(|check| check.state == CheckState::Failed && check.name == name);
     match () {
         () if report.is_ok() && report.locked.is_some() => ExitCode::Locked,
         () if report.is_ok() => ExitCode::Ok,
@@ -95,7 +93,8 @@ fn print(invocation: &Invocation, report: &BackupReport) -> Result<(), Failure> 
             CheckState::Failed => (Style::Bad, "failed"),
             CheckState::Skipped => (Style::Warn, "skipped"),
         };
-        let file = if report.files.len() > 1 && !check.file.is_empty() { format!("{}: ", check.file) } else { String::new() };
+        let file =
+            if report.files.len() > 1 && !check.file.is_empty() { format!("{}: ", check.file) } else { String::new() };
         out.painted(&[
             (style, &format!("{word:<8}")),
             (Style::Bold, &format!("{:<10}", check.name)),

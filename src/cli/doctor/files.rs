@@ -244,10 +244,13 @@ fn is_leftover(name: &str) -> bool {
 fn leftovers(home: &Path, checks: &mut Checks) {
     let Some(parent) = home.parent() else { return };
     let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
-    let left: Vec<_> =
-        entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).collect();
+    let left: Vec<_> = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).collect();
     if let Some(first) = left.first() {
         let what = format!("{} unfinished homes beside this one, first {}", left.len(), first.path().display());
-        checks.warn("leftovers", what, "an interrupted `init` or `backup restore` left them: nobody needs them, and they may be removed");
+        checks.warn(
+            "leftovers",
+            what,
+            "an interrupted `init` or `backup restore` left them: nobody needs them, and they may be removed",
+        );
     }
 }

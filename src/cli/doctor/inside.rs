@@ -59,7 +59,8 @@ fn opened(home: &Path, ledger: &Ledger, checks: &mut Checks) {
 fn last_backup(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
     if let Some(last) = ledger.last_backup()? {
         let since = ledger.log().head()?.seq.saturating_sub(last.to);
-        let what = format!("the last was made {}; {} came since", time::second(last.time), story::count(since, "event"));
+        let what =
+            format!("the last was made {}; {} came since", time::second(last.time), story::count(since, "event"));
         checks.ok("backup", what);
     }
     Ok(())

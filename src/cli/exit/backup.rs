@@ -9,9 +9,7 @@ pub fn explain(error: &BackupError) -> (ExitCode, String) {
     let (code, hint) = match error {
         BackupError::Io(source) => return super::system(source),
         BackupError::Magic => (ExitCode::Usage, "name a file that `palyra-ledger backup create` wrote"),
-        BackupError::Version(_) => {
-            (ExitCode::Usage, "use the program version that made this backup, or a newer one")
-        }
+        BackupError::Version(_) => (ExitCode::Usage, "use the program version that made this backup, or a newer one"),
         BackupError::Short => (ExitCode::Truncated, "use another copy of it: part of this one is missing"),
         BackupError::Header
         | BackupError::Trailer

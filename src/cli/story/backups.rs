@@ -19,10 +19,7 @@ pub fn summary(event: &Event) -> Option<String> {
             format!("made {what} of events {from} to {to} ({bytes} bytes) for the key slots{recipients}{itself}")
         }
         Event::LedgerRestored(event) => {
-            let by = event.opened_by.map_or_else(
-                || "an age identity".to_owned(),
-                |slot| format!("key slot {slot}"),
-            );
+            let by = event.opened_by.map_or_else(|| "an age identity".to_owned(), |slot| format!("key slot {slot}"));
             format!(
                 "restored the ledger from backup {} of {}, which ends with event {}; {by} opened it",
                 event.backup,

@@ -196,8 +196,18 @@ pub(super) fn check(
             Ok(behind) => {
                 joint = Some(behind);
                 report.add("key", &name, CheckState::Ok, "it opens");
-                report.add("stream", &name, CheckState::Ok, "every chunk opens, and everything that there must be is there");
-                report.add("chain", &name, CheckState::Ok, "every event is whole and follows the one before, up to the head");
+                report.add(
+                    "stream",
+                    &name,
+                    CheckState::Ok,
+                    "every chunk opens, and everything that there must be is there",
+                );
+                report.add(
+                    "chain",
+                    &name,
+                    CheckState::Ok,
+                    "every event is whole and follows the one before, up to the head",
+                );
             }
             Err(error) if wants_key(&error) => {
                 report.add("key", &name, CheckState::Skipped, error.to_string());
@@ -354,8 +364,7 @@ impl Sink for Examining<'_> {
             let dir = scratch_dir()?;
             let key = Key::generate(&*self.config.random)?;
             let place = (Arc::new(RealMedium) as Arc<dyn Medium>, dir.path());
-            let index =
-                Index::scratch(place, &key, (header.ledger_id, STATE_SCHEMA), None, &*self.config.random)?;
+            let index = Index::scratch(place, &key, (header.ledger_id, STATE_SCHEMA), None, &*self.config.random)?;
             self.index = Some((index, dir));
         }
         Ok(())
@@ -392,7 +401,8 @@ impl Sink for Examining<'_> {
         if let Event::SecretPut(put) = &decoded.event {
             self.named.insert(put.slot, put.envelope_digest);
         }
-        let delta = fold::apply(index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
+        let delta =
+            fold::apply(index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
         index.apply(delta);
         if decoded.ends_batch {
             spill(index, seq)?;
@@ -416,12 +426,22 @@ impl Sink for Examining<'_> {
         };
         let root = state_root(&index)?;
         let right = root == closing.state_root;
-        self.add("state", right, "its events add up to the state that the ledger had", "its events add up to another state");
+        self.add(
+            "state",
+            right,
+            "its events add up to the state that the ledger had",
+            "its events add up to another state",
+        );
         self.state_root = Some(root).filter(|_| right);
         let system = fold::system(&index).map_err(|source| Error::Fold { seq: closing.to, source })?;
         let committed = system.map(|system| system.keyring);
         let in_force = committed == self.ring;
-        self.add("key_ring", in_force, "its key ring is the one that its events commit", "its key ring is another one than its events commit");
+        self.add(
+            "key_ring",
+            in_force,
+            "its key ring is the one that its events commit",
+            "its key ring is another one than its events commit",
+        );
         self.secrets(&index, closing.backend)?;
         drop((index, dir));
         Ok(())

@@ -132,15 +132,11 @@ impl Core {
         Ok((seq.saturating_add(1), hash))
     }
 
-    fn header(
-        &self,
-        ring: &KeyRing,
-        options: &BackupOptions,
-        from: u64,
-        prev: Hash,
-    ) -> Result<(Header, Key), Error> {
+    fn header(&self, ring: &KeyRing, options: &BackupOptions, from: u64, prev: Hash) -> Result<(Header, Key), Error> {
         let survives = |kind| matches!(kind, SlotKind::Passphrase | SlotKind::Recovery);
-        if options.recipients.is_empty() && !options.with_key_file && !ring.slots().iter().any(|slot| survives(slot.kind()))
+        if options.recipients.is_empty()
+            && !options.with_key_file
+            && !ring.slots().iter().any(|slot| survives(slot.kind()))
         {
             return Err(Error::BackupUnopenable);
         }

@@ -108,8 +108,7 @@ impl Sink for Filling<'_> {
         if last {
             let ring = KeyRing::parse(&header.ring).ok_or(keys::KeysError::RingAltered)?;
             let dir = self.layout.keys();
-            self.table =
-                Some(KeyTable::create(&*self.config.medium, &dir, header.ledger_id, ring.table_generation())?);
+            self.table = Some(KeyTable::create(&*self.config.medium, &dir, header.ledger_id, ring.table_generation())?);
             let medium = Arc::clone(&self.config.medium);
             self.objects = Some(FileBackend::new(medium, self.layout.objects(), header.ledger_id));
             self.last = Some((header.clone(), opened));
@@ -205,7 +204,8 @@ fn build(
         joint = Some(intake::read((config, identities), file, (joint, false, at + 1 == count), &mut filling, &tell)?);
     }
     let Filling { journal, last, objects, settings, closing, .. } = filling;
-    let (Some(journal), Some((header, opened)), Some(closing), Some(objects)) = (journal, last, closing, objects) else {
+    let (Some(journal), Some((header, opened)), Some(closing), Some(objects)) = (journal, last, closing, objects)
+    else {
         return Err(failed(BackupError::Nothing));
     };
     let tell = |events: u64| progress(total + total * events / (closing.to + 1), 2 * total);
@@ -238,7 +238,8 @@ fn fold_all(
     let index = Index::create(medium, &layout.index(), &key, ledger_id, STATE_SCHEMA, &*config.random)?;
     decode_range(journal, unlocked, 0, to, &mut |decoded| {
         let seq = decoded.seq;
-        let delta = fold::apply(&index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
+        let delta =
+            fold::apply(&index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
         index.apply(delta);
         if seq.is_multiple_of(TELL_EVERY) {
             progress(seq);
@@ -284,8 +285,7 @@ fn write_rest(
         medium.write_atomic(&layout.keys().join(name), bytes)?;
     }
     let mac_key = opened.unlocked.ledger_key().subkey(labels::HEAD_MAC);
-    let head =
-        Head { seq: closing.to, hash: closing.head, time: closing.time, witness_clean: false, witness_next: 0 };
+    let head = Head { seq: closing.to, hash: closing.head, time: closing.time, witness_clean: false, witness_next: 0 };
     HeadFile::create(medium, &layout.head(), header.ledger_id, &mac_key, &head)?;
     if let Some(settings) = settings {
         medium.write_atomic(&layout.config(), &settings)?;

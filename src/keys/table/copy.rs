@@ -63,8 +63,7 @@ impl KeyTable {
     /// # Errors
     /// [`KeysError::Store`].
     pub fn settle_copy(&self, below: u64) -> Result<(), KeysError> {
-        let header =
-            TableHeader { ledger_id: self.ledger_id, generation: self.generation, shredded_below: below };
+        let header = TableHeader { ledger_id: self.ledger_id, generation: self.generation, shredded_below: below };
         self.write_both(&mut *self.writer()?, &|file| file.write_at(0, &header.encode()))?;
         self.shredded_below.store(below, Ordering::Release);
         Ok(())
