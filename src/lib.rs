@@ -54,6 +54,7 @@
 //! # Rooms
 //!
 //! Each room uses only rooms above it in this list: [`base`], [`crypto`], [`pki`], [`platform`], [`store`], [`backend`],
+//! [`backup`],
 //! [`event`], [`log`], [`checkpoint`], [`keys`], [`projection`], [`vault`], [`identity`], [`auth`], [`inspect`],
 //! [`deliver`], [`import`], [`engine`], [`examine`], [`resolve`], [`oauth`], [`tls`], [`device`], [`serve`], [`cli`]. A test reads the
 //! sources and holds the arrows.
@@ -72,6 +73,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod backup;
 pub mod base;
 pub mod checkpoint;
 #[doc(hidden)]
@@ -102,4 +104,4 @@ pub use base::*;
 pub use crypto::Hash;
 pub use engine::*;
 pub use inspect::{Finding, FindingCode, Report};
-pub use keys::{ArgonCost, Credential, KeySlot, KeysError, NewSlot, SlotKind};
+pub use keys::{ArgonCost, Credential, KeySlot, KeysError, NewSlot, RecoveryWords, SlotKind};

@@ -687,6 +687,28 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 add(&format!("{name}-bare"), bytes[..bytes.len() - 32].to_vec());
             }
         }
+        "backup" => {
+            use palyra_ledger::backup::{BackupWriter, Record};
+            use palyra_ledger::testing::fuzz_backup::{closing, header, key};
+            let records = [
+                Record::Table(0, vec![3; 160]),
+                Record::Shredded(3, vec![1]),
+                Record::Object(0, b"envelope".to_vec()),
+                Record::Frames(b"frames".to_vec()),
+                Record::Settings(b"[log]\n".to_vec()),
+                Record::Closing(Box::new(closing())),
+            ];
+            let plain: Vec<u8> = records.iter().flat_map(Record::encode).collect();
+            let mut sealed = Vec::new();
+            let writer = BackupWriter::new(&mut sealed, &header(), &key()).unwrap();
+            writer.finish_any(&plain, closing().to, closing().head).unwrap();
+            add("sealed", sealed.clone());
+            add("cut", sealed[..sealed.len() - 100].to_vec());
+            add("header", header().encode());
+            add("records", plain.clone());
+            add("out-of-order", [records[3].encode(), records[0].encode(), records[5].encode()].concat());
+            add("behind-the-end", [&plain[..], &records[4].encode()].concat());
+        }
         "segment" => {
             let header = SegmentHeader { ledger_id: ledger_id(), first_seq: 9, prev: Hash([2; 32]) };
             let trailer = SegmentTrailer {

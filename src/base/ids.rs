@@ -140,6 +140,11 @@ random_id!(
     8
 );
 random_id!(
+    /// The random name of one backup (16 bytes).
+    BackupId,
+    16
+);
+random_id!(
     /// The first half of a keyed hash (16 bytes): tells whether two things are equal, and nothing else without
     /// the key.
     KeyedPrint,

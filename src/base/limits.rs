@@ -420,3 +420,20 @@ pub const IMPORT_STATE_MAX: u64 = 256 * 1024 * 1024;
 pub const IMPORT_ITEMS_MAX: usize = 1_000_000;
 /// Certificates of one imported device.
 pub const IMPORT_CERTIFICATES_MAX: usize = 1024;
+
+/// Plain bytes in one sealed chunk of a backup (format): the tag is one part in 16,384 of it.
+pub const BACKUP_CHUNK: usize = 256 * 1024;
+/// Longest record in a backup in bytes (format): the longest frame fits.
+pub const BACKUP_RECORD_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of frames, or of slots of the key table, that one record of a backup gathers.
+pub const BACKUP_GATHER: usize = 512 * 1024;
+/// Age recipients of one backup: each adds about 100 bytes.
+pub const BACKUP_RECIPIENTS_MAX: usize = 32;
+/// Longest `age` file in a backup's header in bytes (format).
+pub const BACKUP_AGE_MAX: usize = 64 * 1024;
+/// Longest name of the program that made a backup in bytes (format).
+pub const BACKUP_PROGRAM_MAX: usize = 32;
+/// Files of one restore: a full backup and its increments.
+pub const BACKUP_FILES_MAX: usize = 4096;
+/// How often a backup looks for a moment at which every envelope outside the log is at hand.
+pub const BACKUP_ROUNDS: usize = 64;

@@ -19,7 +19,7 @@ mod time;
 pub use backend::{BackendKind, UnknownBackend};
 pub use context::{Actor, ActorError, Caller, Context, DeviceName, Origin, Reason};
 pub use files::write_whole;
-pub use ids::{CorrelationId, DeviceId, IdError, KeyedPrint, LedgerId, PairingId, RequestId, Serial, SlotId};
+pub use ids::{BackupId, CorrelationId, DeviceId, IdError, KeyedPrint, LedgerId, PairingId, RequestId, Serial, SlotId};
 pub(crate) use ids::{bytes_or_hex, hex_array};
 pub use profile::{AgentId, ProfileError, ProfileId, ProfileScope, Provider};
 pub use random::{OsRandom, Random, RandomError};

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::base::SlotId;
 
 use super::auth::AuthCommand;
+use super::backup::BackupCommand;
 use super::ca::CaCommand;
 use super::certs::CertsCommand;
 use super::compromise::CompromiseCommand;
@@ -62,6 +63,9 @@ pub struct Global {
     /// Key file in another place than the home's keys folder
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Read the recovery words of a recovery slot from the standard input's first line
+    #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "key_file"])]
+    pub recovery_stdin: bool,
     /// Who acts, for the log; by default the user's name
     #[arg(long, global = true, value_name = "NAME")]
     pub actor: Option<String>,
@@ -132,6 +136,9 @@ pub enum Command {
     /// Keep, refresh and choose service credentials
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Make, verify and restore backups: one sealed file each
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Serve paired devices and the local command line until stopped
     Serve(ServeArgs),
     /// Run a program with secrets in its environment, on descriptors or in files

@@ -1,5 +1,6 @@
 //! Exit codes, and the one place where an error of the library becomes one.
 
+mod backup;
 mod delivery;
 mod resolution;
 
@@ -191,6 +192,14 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             );
         }
         Error::Backend(error) => return backend(error),
+        Error::Backup { source, .. } => return backup::explain(source),
+        Error::BackupUnopenable => (
+            ExitCode::Denied,
+            "make recovery words for the drawer (`palyra-ledger keys add-slot recovery`), add a passphrase slot, or name an age recipient with --recipient; --with-key-file makes a backup that opens itself",
+        ),
+        Error::BackupFrom { .. } => (ExitCode::Conflict, "make a full backup: leave --since and --after away"),
+        Error::BackupStopped => (ExitCode::Aborted, "run the command again"),
+        Error::BackupRestless => (ExitCode::Conflict, "run the command again when less is shredded"),
         Error::Away { .. } => (
             ExitCode::Integrity,
             "run `palyra-ledger log verify --backend` to see all that is missing, then bring it back from a backup, or give that version up with `palyra-ledger secrets shred`",
@@ -372,6 +381,16 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::NoSuchSlot { .. } => (ExitCode::NotFound, "`palyra-ledger keys slots` lists the slots"),
         KeysError::NeedsPassphrase { .. } => {
             (ExitCode::Locked, "give the passphrase with --passphrase-file FILE, or name another slot with --slot ID")
+        }
+        KeysError::NeedsRecovery { .. } => {
+            (ExitCode::Locked, "give its words with --recovery-stdin, or name another slot with --slot ID")
+        }
+        KeysError::WrongRecovery { .. } => {
+            (ExitCode::DecryptFailed, "look for the words of this ledger and slot, or open another slot with --slot ID")
+        }
+        KeysError::RecoveryWords(_) => (ExitCode::DecryptFailed, "compare them with the paper, word by word"),
+        KeysError::NoSlotFor { .. } => {
+            (ExitCode::DecryptFailed, "open another slot: with a passphrase, recovery words, or a key file")
         }
         KeysError::NeedsKeyFile { .. } => {
             (ExitCode::Locked, "leave --passphrase-file away, or name the passphrase slot with --slot ID")

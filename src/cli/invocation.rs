@@ -203,21 +203,64 @@ impl Invocation {
                 *self.credential.borrow_mut() = Some(credential);
                 Ok(ledger)
             }
+            Err(Error::Keys(KeysError::NeedsRecovery { .. })) if self.asks_for(&first) => {
+                let credential = Credential::Recovery(self.prompt("recovery words: ")?);
+                let ledger = open(config.clone().credential(credential.clone()))?;
+                *self.credential.borrow_mut() = Some(credential);
+                Ok(ledger)
+            }
             other => Ok(other?),
         }
     }
 
-    fn credential(&self) -> Result<Credential, Failure> {
+    fn asks_for(&self, given: &Credential) -> bool {
+        matches!(given, Credential::None) && self.seat.is_terminal()
+    }
+
+    /// What opens a backup, where it did not open with what was given: asked for, or as the environment names it.
+    ///
+    /// # Errors
+    /// [`Failure`] where nothing can be asked.
+    pub fn ask_for(&self, locked: &Error) -> Result<Option<Credential>, Failure> {
+        match locked {
+            Error::Keys(KeysError::NeedsPassphrase { slot }) => {
+                match std::env::var_os(PASSPHRASE_FILE_ENV).filter(|path| !path.is_empty()) {
+                    Some(path) => Ok(Some(Credential::Passphrase(first_line(&self.seat, Path::new(&path))?))),
+                    None if self.asks_for(&self.credential()?) => {
+                        let phrase = self.prompt(&format!("passphrase of key slot {slot}: "))?;
+                        Ok(Some(Credential::Passphrase(phrase)))
+                    }
+                    None => Ok(None),
+                }
+            }
+            Error::Keys(KeysError::NeedsRecovery { .. }) if self.asks_for(&self.credential()?) => {
+                Ok(Some(Credential::Recovery(self.prompt("recovery words: ")?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the command line gives to open a key slot with.
+    ///
+    /// # Errors
+    /// [`Failure`] where a file does not read.
+    pub fn credential(&self) -> Result<Credential, Failure> {
         if let Some(known) = &*self.credential.borrow() {
             return Ok(known.clone());
         }
         let credential = match (&self.global.passphrase_file, &self.global.key_file) {
             (Some(path), _) => Credential::Passphrase(self.first_line(path)?),
             (None, Some(path)) => Credential::KeyFile(path.clone()),
+            (None, None) if self.global.recovery_stdin => Credential::Recovery(self.words()?),
             (None, None) => Credential::None,
         };
         *self.credential.borrow_mut() = Some(credential.clone());
         Ok(credential)
+    }
+
+    fn words(&self) -> Result<SecretBytes, Failure> {
+        let failed = |error| Failure::new(ExitCode::Io, format!("cannot read the recovery words: {error}"), "");
+        super::seat::line(&mut *self.seat.stdin().map_err(failed)?).map_err(failed)
     }
 
     fn explain_open(&self, error: Opening) -> Failure {
@@ -251,11 +294,11 @@ impl Invocation {
         ring.map(|ring| ring.slots().to_vec()).unwrap_or_default()
     }
 
-    /// The passphrase that opened the ledger in this run, if one did.
+    /// The passphrase or the words that opened the ledger in this run, if they did.
     #[must_use]
     pub fn passphrase_used(&self) -> Option<SecretBytes> {
         match &*self.credential.borrow() {
-            Some(Credential::Passphrase(passphrase)) => Some(passphrase.clone()),
+            Some(Credential::Passphrase(known) | Credential::Recovery(known)) => Some(known.clone()),
             _ => None,
         }
     }

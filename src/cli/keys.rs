@@ -1,15 +1,18 @@
 //! `keys`: the ways in, and rotation.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use crate::base::{SecretBytes, SlotId};
+use crate::base::{OsRandom, SecretBytes, SlotId};
 use crate::engine::Ledger;
-use crate::keys::{KeySlot, KeysError, NewSlot, SlotKind};
+use crate::keys::{KeySlot, KeysError, NewSlot, RECOVERY_WORDS, RecoveryWords, SlotKind};
 
-use super::exit::Failure;
+use super::exit::{ExitCode, Failure};
 use super::init::slot_json;
 use super::invocation::{Access, Invocation};
 
@@ -42,6 +45,15 @@ pub enum AddSlot {
         #[arg(long, default_value = "os-keystore")]
         label: String,
     },
+    /// Opened by 24 words that are shown once and kept nowhere: for the drawer
+    Recovery {
+        /// What to call it
+        #[arg(long, default_value = "recovery")]
+        label: String,
+        /// Write the words to this new file (mode 0600) instead of the terminal
+        #[arg(long, value_name = "FILE")]
+        out_file: Option<PathBuf>,
+    },
     /// Opened by a passphrase
     Passphrase {
         /// What to call it
@@ -72,7 +84,7 @@ pub struct Rotate {
     /// Drop this key slot instead of carrying it over
     #[arg(long, value_name = "ID", requires = "root")]
     drop: Vec<SlotId>,
-    /// Passphrase of a slot that is carried over, in the file's first line; otherwise it is asked for
+    /// Passphrase or recovery words of a slot that is carried over, in the file's first line; otherwise it is asked for
     #[arg(long, value_name = "ID=FILE", requires = "root", value_parser = slot_file)]
     slot_passphrase_file: Vec<(SlotId, PathBuf)>,
 }
@@ -122,6 +134,7 @@ fn add(invocation: &Invocation, slot: AddSlot) -> Result<(), Failure> {
     let new = match slot {
         AddSlot::File { label } => NewSlot::file(label),
         AddSlot::OsKeystore { label } => NewSlot::os_keystore(label),
+        AddSlot::Recovery { label, out_file } => return add_recovery(invocation, &label, out_file.as_deref()),
         AddSlot::Passphrase { label, new_passphrase_file } => {
             invocation.new_passphrase_slot(&label, new_passphrase_file.as_deref())?
         }
@@ -137,6 +150,65 @@ fn add(invocation: &Invocation, slot: AddSlot) -> Result<(), Failure> {
     }
     invocation.close(&ledger);
     Ok(())
+}
+
+/// Adds a slot whose words are shown once. A file is written before the slot is there, so that no slot is without
+/// its words; on a terminal the words follow the slot, so that nobody writes down words that open nothing.
+fn add_recovery(invocation: &Invocation, label: &str, file: Option<&Path>) -> Result<(), Failure> {
+    let out = &invocation.out;
+    if file.is_none() && !out.is_terminal() {
+        return Err(Failure::usage(
+            "recovery words are shown on a terminal or written to a file of their own, and nowhere else",
+            "run the command on a terminal, or name a new file with --out-file",
+        ));
+    }
+    let failed = |error| Failure::new(ExitCode::Io, format!("cannot write the recovery words: {error}"), "");
+    let ledger = invocation.open(Access::Write)?;
+    let words = RecoveryWords::generate(&OsRandom).map_err(crate::engine::Error::from)?;
+    let text = words.text();
+    if let Some(path) = file {
+        let mut made = invocation.seat.create_new(path).map_err(failed)?;
+        made.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        made.write_all(text.expose()).and_then(|()| made.write_all(b"\n")).map_err(failed)?;
+        made.sync_all().map_err(failed)?;
+    }
+    let added = ledger.keys().add_slot(NewSlot::recovery(label, &words))?;
+    let (_, pinned) = ledger.keys().slots();
+    invocation.close(&ledger);
+    if out.is_json() {
+        let mut shown = slot_json(&added, pinned);
+        if let (Some(shown), Some(path)) = (shown.as_object_mut(), file) {
+            shown.insert("out".to_owned(), path.to_string_lossy().into());
+        }
+        out.json(&shown)?;
+    } else {
+        out.line(&format!("added key slot {} ({}, {:?})", added.id(), added.kind().name(), added.label()))?;
+    }
+    match file {
+        Some(path) => out.note(&format!(
+            "its {RECOVERY_WORDS} words are in {}: write them down, put them away, and remove the file",
+            path.display()
+        )),
+        None => {
+            out.note("write these words down and put them away; they open every backup, and are not shown again:");
+            out.value(&in_rows(&text))?;
+        }
+    }
+    Ok(())
+}
+
+/// The words with their numbers, in rows of six; wiped afterwards.
+fn in_rows(text: &SecretBytes) -> Zeroizing<Vec<u8>> {
+    let mut rows = Zeroizing::new(Vec::with_capacity(RECOVERY_WORDS * 16));
+    for (at, word) in text.expose().split(|byte| *byte == b' ').enumerate() {
+        rows.extend_from_slice(format!("{:>3}. ", at + 1).as_bytes());
+        rows.extend_from_slice(word);
+        rows.extend(std::iter::repeat_n(b' ', 9_usize.saturating_sub(word.len())));
+        if at % 6 == 5 {
+            rows.push(b'\n');
+        }
+    }
+    rows
 }
 
 fn remove(invocation: &Invocation, args: &RemoveSlot) -> Result<(), Failure> {
@@ -183,14 +255,16 @@ fn carried_over(
     let (slots, pinned) = ledger.keys().slots();
     let opened = invocation.global.slot.unwrap_or(pinned);
     let mut found = Vec::new();
-    for slot in slots.iter().filter(|slot| slot.kind() == SlotKind::Passphrase && !args.drop.contains(&slot.id())) {
+    let known = |slot: &&KeySlot| matches!(slot.kind(), SlotKind::Passphrase | SlotKind::Recovery);
+    for slot in slots.iter().filter(known).filter(|slot| !args.drop.contains(&slot.id())) {
         let id = slot.id();
         let named = args.slot_passphrase_file.iter().find(|(named, _)| *named == id);
         let passphrase = match (named, invocation.passphrase_used()) {
             (Some((_, file)), _) => invocation.first_line(file)?,
             (None, Some(used)) if id == opened => used,
             (None, _) if invocation.seat.is_terminal() => {
-                invocation.prompt(&format!("passphrase of key slot {id} ({}): ", slot.label()))?
+                let what = if slot.kind() == SlotKind::Recovery { "recovery words" } else { "passphrase" };
+                invocation.prompt(&format!("{what} of key slot {id} ({}): ", slot.label()))?
             }
             (None, _) => return Err(crate::engine::Error::from(KeysError::SlotNeedsCredential { slot: id }).into()),
         };

@@ -162,7 +162,7 @@ pub fn print_entry(out: &Output, entry: &Entry) -> Result<(), Failure> {
     let style = match kind.as_str() {
         "command_refused" => Style::Warn,
         "secret_shredded" | "tail_dropped" | "witness_set_aside" | "head_restored" | "journal_restored"
-        | "anchor_conflict" | "branch_started" => Style::Bad,
+        | "anchor_conflict" | "branch_started" | "ledger_restored" => Style::Bad,
         _ => Style::Plain,
     };
     let what = story::summary(&entry.event);

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod auth;
+mod backup;
 mod ca;
 mod certs;
 mod complete;
@@ -128,6 +129,7 @@ fn dispatch(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Certs(command) => certs::run(invocation, command),
         Command::Ca(command) => ca::run(invocation, &command),
         Command::Auth(command) => auth::run(invocation, command),
+        Command::Backup(command) => backup::run(invocation, command),
         Command::Serve(args) => serve::run(invocation, &args),
         Command::Run(_) => Err(Failure::usage("a program is run where its caller is", "run the command itself")),
         Command::Inject(args) => programs::inject(invocation, &args),

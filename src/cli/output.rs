@@ -226,6 +226,21 @@ impl Output {
         self.out.borrow().get_ref().write_all(bytes).map_err(|error| Failure::from_output(&error))
     }
 
+    /// Whether the standard output is a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.out.borrow().get_ref().is_terminal()
+    }
+
+    /// The standard output itself, past every buffer, for what is no text.
+    ///
+    /// # Errors
+    /// [`Failure`] where what was printed before cannot be written.
+    pub fn raw(&self) -> Result<File, Failure> {
+        self.flush()?;
+        self.out.borrow().get_ref().try_clone().map_err(|error| Failure::from_output(&error))
+    }
+
     /// A remark beside the data, on the error output.
     pub fn note(&self, text: &str) {
         let _ = self.flush();

@@ -14,6 +14,8 @@
 //! Files that a command line names are opened by the client: the daemon may see other mounts, and may be
 //! another user. The client opens nothing but what its own words name.
 
+mod job;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
@@ -43,6 +45,8 @@ use super::exit::{ExitCode, Failure};
 use super::invocation::Invocation;
 use super::output::{self, Output};
 use super::seat::{self, Client, Seat};
+
+pub use job::Job;
 
 /// Name of the socket in a home.
 pub const SOCKET: &str = "serve.sock";
@@ -82,7 +86,7 @@ fn mounts() -> String {
 
 impl Command {
     /// Whether a daemon can run the command for a client.
-    const fn is_forwarded(&self) -> bool {
+    fn is_forwarded(&self) -> bool {
         match self {
             Self::Secrets(command) => !command.writes_a_file(),
             Self::Keys(_)
@@ -96,6 +100,8 @@ impl Command {
             Self::Log(command) => command.is_forwarded(),
             Self::Pairing(command) => command.is_the_ledgers(),
             Self::Certs(command) => command.is_the_ledgers(),
+            // Its file is this process's own; what stands in it comes from the daemon.
+            Self::Backup(command) => command.is_forwarded(),
             // A program that is run, and a file that is written, are the caller's own.
             // What is outside the vault is resolved where the command is; it asks the daemon for the rest.
             Self::Run(_)
@@ -250,6 +256,11 @@ fn ask(
     stdin: BorrowedFd<'_>,
     stdout: BorrowedFd<'_>,
 ) -> std::io::Result<Asked> {
+    send(socket, &request(invocation, words)?, words, stdin, stdout)
+}
+
+/// What is said to a daemon to have a command run.
+fn request(invocation: &Invocation, words: &[OsString]) -> std::io::Result<Vec<u8>> {
     let request = Request {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         words: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
@@ -258,7 +269,16 @@ fn ask(
         color: invocation.out.is_colored(),
         mounts: mounts(),
     };
-    let text = serde_json::to_vec(&request)?;
+    Ok(serde_json::to_vec(&request)?)
+}
+
+fn send(
+    socket: &UnixStream,
+    text: &[u8],
+    words: &[OsString],
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+) -> std::io::Result<Asked> {
     let mut head = [0; 8];
     head[..4].copy_from_slice(&MAGIC);
     head[4..].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -270,7 +290,7 @@ fn ask(
     rustix::net::sendmsg(socket, &[IoSlice::new(&head)], &mut control, SendFlags::NOSIGNAL)?;
     let mut socket = socket;
     // A daemon that is busy says so without reading this.
-    let written = socket.write_all(&text);
+    let written = socket.write_all(text);
     let mut code = [0];
     loop {
         socket.read_exact(&mut code)?;

@@ -237,7 +237,10 @@ pub fn create_new(path: &Path) -> std::io::Result<File> {
 }
 
 /// One line without its end, byte by byte: what follows stays where it is.
-fn line(source: &mut dyn Read) -> std::io::Result<SecretBytes> {
+///
+/// # Errors
+/// What the source says.
+pub fn line(source: &mut dyn Read) -> std::io::Result<SecretBytes> {
     let mut typed = Zeroizing::new(Vec::with_capacity(limits::PASSPHRASE_MAX + 2));
     let mut byte = Zeroizing::new([0; 1]);
     while typed.len() <= limits::PASSPHRASE_MAX {

@@ -1,5 +1,6 @@
 //! What happened, as a person would tell it; and the same for a program.
 
+mod backups;
 mod imports;
 mod secrets;
 
@@ -67,6 +68,7 @@ fn system(event: &Event) -> String {
                 EpochCause::Requested => "as asked",
                 EpochCause::Age => "the last key had reached its age",
                 EpochCause::RootRotated => "after the root key was replaced",
+                EpochCause::Restored => "after the ledger was restored",
             };
             format!("started epoch {} with a new key ({cause})", event.epoch)
         }
@@ -170,7 +172,7 @@ fn recovery(event: &Event) -> String {
             };
             format!("went on with an older copy that was put back: branch {} of history begins; {lost}", event.branch)
         }
-        other => trust(other),
+        other => backups::summary(other).unwrap_or_else(|| trust(other)),
     }
 }
 

@@ -80,3 +80,11 @@ pub const CHECKPOINT_SIGNING: &str = "palyra-ledger 2026-11 v1 checkpoint signin
 pub const BUNDLE_DIGEST: &str = "palyra-ledger 2026-11 v1 evidence bundle digest";
 /// Digest of a source that was imported, named by the event that records it.
 pub const IMPORT_SOURCE: &str = "palyra-ledger 2026-11 v1 import source digest";
+/// Key of a recovery slot, from the entropy of its words and the slot's id.
+pub const RECOVERY_SLOT: &str = "palyra-ledger 2026-11 v1 recovery slot key";
+/// Key that wraps the keys of backups, from the root key.
+pub const BACKUP_WRAP: &str = "palyra-ledger 2026-11 v1 backup wrapping key";
+/// Check of a backup's header.
+pub const BACKUP_HEADER: &str = "palyra-ledger 2026-11 v1 backup header";
+/// Digest at the end of a backup.
+pub const BACKUP_DIGEST: &str = "palyra-ledger 2026-11 v1 backup digest";

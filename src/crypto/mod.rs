@@ -11,6 +11,7 @@ mod keys;
 pub mod labels;
 mod message;
 mod sign;
+mod stream;
 
 pub use aead::{NONCE_LEN, OVERHEAD, OpenError, Opener, SEALED_OVERHEAD, Sealed, TAG_LEN, open_sealed, seal_sealed};
 pub use fingerprint::Fingerprint;
@@ -19,3 +20,4 @@ pub use hash::{FileDigest, Hash, Hasher, KeyedHasher, keyed_hash, verify_mac};
 pub use keys::{KEY_LEN, Key};
 pub use message::MessageKey;
 pub use sign::{PUBLIC_KEY_LEN, PublicKey, SIGNATURE_LEN, SignError, SigningKey};
+pub use stream::{STREAM_NONCE_LEN, StreamOpener, StreamSealer};

@@ -79,6 +79,7 @@ impl Identity {
     /// [`Error::Identity`] where none is prepared or devices do not know its root, or as a write.
     pub fn activate_ca(&self, force: bool) -> Result<(u32, u64), Error> {
         let core = &self.core;
+        let _quiet = core.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = core.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut ring = core.ring();
         let all = identity::authorities(&core.index)?;

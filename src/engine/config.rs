@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Actor, Caller, Clock, OsRandom, Random, SlotId, SystemClock, limits};
+use crate::crypto::Key;
 use crate::keys::{ArgonCost, Credential};
 use crate::platform::{self, Keystore};
 use crate::store::{Medium, RealMedium};
@@ -322,6 +323,8 @@ pub struct Config {
     pub(crate) lock_wait: Duration,
     pub(crate) slot: Option<SlotId>,
     pub(crate) credential: Credential,
+    /// The root key and the slot that it came from, where a restored ledger is opened for the first time.
+    pub(crate) root: Option<(Arc<Key>, SlotId)>,
     pub(crate) read_only: bool,
     pub(crate) known_part: bool,
     pub(crate) settings: Option<Settings>,
@@ -354,6 +357,7 @@ impl Config {
             lock_wait: Duration::from_millis(limits::LOCK_WAIT_MS_DEFAULT),
             slot: None,
             credential: Credential::None,
+            root: None,
             read_only: false,
             known_part: false,
             settings: None,

@@ -188,6 +188,9 @@ pub struct Core {
     pub head: Option<(HeadFile, Key)>,
     /// The key ring; held while keys are administered.
     pub ring: Mutex<KeyRing>,
+    /// Held by whoever replaces the KEK or copies the key table, before it holds anything else: while one waits for
+    /// the other, nobody has the table.
+    pub quiet: Mutex<()>,
     /// Keys that are open.
     pub unlocked: RwLock<Arc<Unlocked>>,
     /// Key table, KEK and fresh slots.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::AuthError;
 use crate::backend::BackendError;
+use crate::backup::BackupError;
 use crate::base::{BackendKind, RandomError, SecretPath, StateError, Timestamp};
 use crate::crypto::OpenError;
 use crate::event::CodecError;
@@ -113,6 +114,31 @@ pub enum Error {
     /// Others changed the ledger again and again while a command was prepared.
     #[error("others changed the ledger while the command was prepared")]
     Overtaken,
+    /// A backup is not to be used.
+    #[error("{name}: {source}")]
+    Backup {
+        /// What it is called.
+        name: String,
+        /// What is wrong.
+        source: BackupError,
+    },
+    /// Nothing that would survive this machine could open a backup.
+    #[error("no key slot could open this backup on another machine: every one needs what lies on this one")]
+    BackupUnopenable,
+    /// A backup cannot begin behind that event.
+    #[error("no backup can go on from event {seq}: {what}")]
+    BackupFrom {
+        /// The event.
+        seq: u64,
+        /// Why.
+        what: &'static str,
+    },
+    /// Whoever asked for a backup went away before it was done.
+    #[error("the backup was given up before it was done")]
+    BackupStopped,
+    /// Secrets were shredded faster than a backup could copy what other backends hold.
+    #[error("the backup found no moment at which every sealed value was at hand: too many are shredded at once")]
+    BackupRestless,
     /// `config.toml` was refused.
     #[error("{}: {source}", path.display())]
     Settings {

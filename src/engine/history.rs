@@ -1,13 +1,13 @@
-//! Checkpoints, branches and anchors in the state: what the next checkpoint and the next comparison need.
+//! Checkpoints, branches, anchors and the last backup in the state: what the next of each needs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Delta, StateRead, Timestamp, prefix_end};
+use crate::base::{BackupId, Delta, StateRead, Timestamp, prefix_end};
 use crate::checkpoint::{Branch, Checkpoint, Frontier, SignedNote};
 use crate::crypto::Hash;
 use crate::event::codec;
 use crate::event::import::StoreImported;
-use crate::event::system::{AnchorPlaced, BranchStarted, CheckpointSigned};
+use crate::event::system::{AnchorPlaced, BackupCreated, BranchStarted, CheckpointSigned};
 
 use super::fold::FoldError;
 
@@ -15,6 +15,7 @@ const LAST: &[u8] = &[0x02];
 const BRANCH: u8 = 0x03;
 const PLACED: u8 = 0x04;
 const IMPORTS: u8 = 0x06;
+const BACKUP: &[u8] = &[0x07];
 
 /// The last checkpoint (stored in the state under key `02`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,38 @@ pub struct PlacedRecord {
     pub event: u64,
     /// Events that its first checkpoint covered.
     pub size: u64,
+}
+
+/// The last backup (stored in the state under key `07`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastBackup {
+    /// The event that records it.
+    pub event: u64,
+    /// When that was.
+    pub time: Timestamp,
+    /// The backup's random name.
+    pub backup: BackupId,
+    /// Its first event; 0 for a full one.
+    pub from: u64,
+    /// Its last event.
+    pub to: u64,
+    /// Hash of that event.
+    pub head: Hash,
+}
+
+/// The last backup.
+pub fn last_backup(state: &dyn StateRead) -> Result<Option<LastBackup>, FoldError> {
+    Ok(state.get(BACKUP)?.map(|bytes| codec::decode(&bytes)).transpose()?)
+}
+
+/// Folds [`BackupCreated`].
+pub fn backup_created(seq: u64, time: Timestamp, event: &BackupCreated) -> Result<Delta, FoldError> {
+    if event.from > event.to || event.to >= seq {
+        return Err(FoldError::History("backup"));
+    }
+    let BackupCreated { backup, from, to, head, .. } = *event;
+    let record = LastBackup { event: seq, time, backup, from, to, head };
+    Ok(vec![(BACKUP.into(), Some(codec::encode(&record)?.into()))])
 }
 
 /// The last checkpoint.

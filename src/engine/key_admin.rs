@@ -134,6 +134,7 @@ impl Core {
         credentials: &[(SlotId, SecretBytes)],
         drop: &[SlotId],
     ) -> Result<u32, Error> {
+        let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut ring = self.ring();
         let (edit, unlocked) = ring.rotate_root(&self.unlocked(), &*self.random, credentials, drop)?;
@@ -158,7 +159,7 @@ impl Core {
         let opened = self.guard(opened.map_err(Error::from))?;
         *table = TableState::new(opened, kek, counters.next_slot);
         *self.unlocked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unlocked);
-        std::mem::drop((ring, table));
+        std::mem::drop((ring, table, quiet));
         self.start_epoch(caller, EpochCause::RootRotated)
     }
 

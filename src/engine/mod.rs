@@ -12,6 +12,7 @@ mod anchor_view;
 mod anchors;
 mod auth_handle;
 mod background;
+mod backup;
 mod ca_roll;
 mod checkpoints;
 mod compromise;
@@ -59,6 +60,7 @@ mod verify_backend;
 
 pub use anchors::{AnchorState, AnchorStatus, Placing};
 pub use auth_handle::{Auth, AuthFilter, NewTokens, Page, RefreshTicket};
+pub use backup::{BackupCheck, BackupMade, BackupOptions, BackupReport, CheckState, FileFacts, Restoration};
 
 pub use checkpoints::Checkpointed;
 pub use compromise::{Applied, ItemState};
@@ -75,7 +77,7 @@ pub use exposure::{Exposed, Exposure, Reading, Trusted};
 pub use fold::{FoldError, STATE_SCHEMA, SystemState};
 pub use format::Format;
 pub use future::UnknownEvents;
-pub use history::{BranchRecord, LastCheckpoint};
+pub use history::{BranchRecord, LastBackup, LastCheckpoint};
 pub(crate) use home::{FORMAT, write_markers};
 pub use identity_handle::{Identity, MintOptions, Minting};
 pub use import::{ImportOptions, Imported, Imports};

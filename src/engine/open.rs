@@ -160,7 +160,7 @@ fn open_parts(config: &Config) -> Result<Parts, Error> {
 fn unlock_ring(config: &Config, layout: &Layout) -> Result<(KeyRing, Unlocked), Error> {
     let (medium, dir) = (&*config.medium, layout.keys());
     let (current, next) = keys::read(medium, &dir)?;
-    let unlock = |ring: &KeyRing| ring.unlock_with(medium, &dir, &*config.keystore, config.slot, &config.credential);
+    let unlock = |ring: &KeyRing| unlock(config, layout, ring);
     if let Some(next) = next
         && let Ok(unlocked) = unlock(&next)
     {
@@ -169,6 +169,19 @@ fn unlock_ring(config: &Config, layout: &Layout) -> Result<(KeyRing, Unlocked), 
     let ring = current.ok_or_else(|| Error::NoLedger { home: layout.home.clone() })?;
     let unlocked = unlock(&ring)?;
     Ok((ring, unlocked))
+}
+
+fn unlock(config: &Config, layout: &Layout, ring: &KeyRing) -> Result<Unlocked, keys::KeysError> {
+    match &config.root {
+        Some((root, slot)) => {
+            let root = Key::from_slice(root.expose()).ok_or(keys::KeysError::RingAltered)?;
+            ring.open_with_root(root, Some(*slot))
+        }
+        None => {
+            let dir = layout.keys();
+            ring.unlock_with(&*config.medium, &dir, &*config.keystore, config.slot, &config.credential)
+        }
+    }
 }
 
 fn open_index(
@@ -405,6 +418,7 @@ fn assemble(
         random: Arc::clone(&config.random),
         head: head_file.map(|file| (file, mac_key)),
         ring: Mutex::new(ring),
+        quiet: Mutex::default(),
         unlocked: RwLock::new(Arc::new(unlocked)),
         table: RwLock::new(TableState::new(table, kek, counters.next_slot)),
         queue: Mutex::new(Queue {
@@ -500,8 +514,7 @@ fn settle_ring(
     match settled {
         Some(settled) if settled.digest() == ring.digest() => Ok((ring, unlocked)),
         Some(settled) => {
-            let keystore = &*config.keystore;
-            let unlocked = settled.unlock_with(medium, &layout.keys(), keystore, config.slot, &config.credential)?;
+            let unlocked = unlock(config, layout, &settled)?;
             Ok((settled, unlocked))
         }
         None => Err(keys::KeysError::RingNotCommitted.into()),

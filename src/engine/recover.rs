@@ -48,7 +48,10 @@ pub(super) fn recover(
     if !events.is_empty() {
         core.execute(&Caller::system(), |_, _| Ok::<_, Error>((events, ())))?;
     }
-    core.sweep_keystore();
+    // What another generation of this ledger has in the keystore is not a restored one's to remove.
+    if config.root.is_none() {
+        core.sweep_keystore();
+    }
     fold_in_spool(core)?;
     pin_opened_slot(config, core)?;
     let age = core.clock.now().as_millis().saturating_sub(epoch_started.as_millis());

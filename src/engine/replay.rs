@@ -227,7 +227,7 @@ impl Replay {
 }
 
 /// Writes what does not fit into memory. The position is never read back: this index is never reopened.
-fn spill(index: &Index, seq: u64) -> Result<(), Error> {
+pub(super) fn spill(index: &Index, seq: u64) -> Result<(), Error> {
     if index.should_flush() {
         index.freeze(Position { seq, hash: Hash([0; 32]), segment: 0, offset: 0 });
         index.flush_frozen()?;

@@ -101,6 +101,10 @@ kinds! {
     CompromiseClosed = 21, "compromise_closed";
     /// Something was imported from another store.
     StoreImported = 22, "store_imported";
+    /// A backup was made.
+    BackupCreated = 23, "backup_created";
+    /// The ledger was restored from a backup.
+    LedgerRestored = 24, "ledger_restored";
     /// A secret version was written.
     SecretPut = 32, "secret_put";
     /// Secret versions were hidden.
@@ -272,6 +276,8 @@ mod tests {
             (20, "compromise_declared"),
             (21, "compromise_closed"),
             (22, "store_imported"),
+            (23, "backup_created"),
+            (24, "ledger_restored"),
             (32, "secret_put"),
             (33, "secret_deleted"),
             (34, "secret_undeleted"),

@@ -195,6 +195,10 @@ events! {
     AnchorConflict(system::AnchorConflict) = AnchorConflict;
     /// See [`system::BranchStarted`].
     BranchStarted(system::BranchStarted) = BranchStarted;
+    /// See [`system::BackupCreated`].
+    BackupCreated(system::BackupCreated) = BackupCreated;
+    /// See [`system::LedgerRestored`].
+    LedgerRestored(system::LedgerRestored) = LedgerRestored;
     /// See [`vault::SecretPut`].
     SecretPut(vault::SecretPut) = SecretPut, 2 [1 => v1::SecretPut];
     /// See [`vault::SecretDeleted`].

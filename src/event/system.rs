@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{LedgerId, SlotId, Timestamp};
+use crate::base::{BackupId, LedgerId, SlotId, Timestamp};
 use crate::crypto::Hash;
 
 /// What a key slot is, as events record it.
@@ -10,7 +10,7 @@ use crate::crypto::Hash;
 pub struct SlotNote {
     /// The slot.
     pub slot: SlotId,
-    /// `file`, `passphrase` or `os-keystore`.
+    /// `file`, `passphrase`, `os-keystore` or `recovery`.
     pub kind: String,
     /// The label a person gave it.
     pub label: String,
@@ -42,6 +42,8 @@ pub enum EpochCause {
     Age,
     /// The root key was rotated.
     RootRotated,
+    /// The ledger was restored from a backup.
+    Restored,
 }
 
 /// A new epoch key seals from the next batch on.
@@ -289,4 +291,46 @@ pub struct BranchStarted {
     pub anchor: String,
     /// Its note; empty where there was none.
     pub note: String,
+}
+
+/// A backup was made. Its file holds the events before this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupCreated {
+    /// The backup's random name, which stands in its file.
+    pub backup: BackupId,
+    /// Its first event; 0 for a full backup.
+    pub from: u64,
+    /// Its last event.
+    pub to: u64,
+    /// Hash of that event.
+    pub head: Hash,
+    /// The digest at the end of the file.
+    pub digest: Hash,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Age recipients that can open it, beside the key slots.
+    pub recipients: u32,
+    /// Whether a key file is in it, so that it opens itself.
+    pub key_file: bool,
+}
+
+/// The ledger was restored from a backup. A branch of history begins right before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRestored {
+    /// The backup's random name; of several files the last one's.
+    pub backup: BackupId,
+    /// The program that made it.
+    pub program: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Files that were restored from: a full backup and its increments.
+    pub files: u32,
+    /// Its last event.
+    pub to: u64,
+    /// Hash of that event.
+    pub head: Hash,
+    /// The digest at the end of the file.
+    pub digest: Hash,
+    /// The key slot that opened it; none where an age identity did.
+    pub opened_by: Option<SlotId>,
 }

@@ -126,6 +126,27 @@ pub enum KeysError {
         /// The epoch.
         epoch: u32,
     },
+    /// The slot is opened by recovery words and something else, or nothing, was given.
+    #[error("key slot {slot} is opened by its {} recovery words", super::recovery::RECOVERY_WORDS)]
+    NeedsRecovery {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The words are those of another slot, or the slot was altered.
+    #[error("the recovery words do not open key slot {slot}: they are another slot's")]
+    WrongRecovery {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// What was given are no recovery words.
+    #[error("these are no recovery words: {0}")]
+    RecoveryWords(#[from] super::recovery::RecoveryError),
+    /// No slot is opened by what was given.
+    #[error("no key slot is opened by {what}")]
+    NoSlotFor {
+        /// What was given.
+        what: &'static str,
+    },
     /// The passphrase is too short or too long for a new slot.
     #[error("a passphrase has {} to {} bytes", limits::PASSPHRASE_MIN, limits::PASSPHRASE_MAX)]
     PassphraseLength,

@@ -10,8 +10,9 @@ use crate::platform::{Keystore, KeystoreError};
 use crate::store::{Medium, OpenMode, StoreError};
 
 use super::error::KeysError;
+use super::key_file::file_name;
 use super::ring::KeyRing;
-use super::slot::{SlotKind, SlotSecret, file_name};
+use super::slot::{SlotKind, SlotSecret};
 use super::table;
 
 const RING: &str = "keyring";

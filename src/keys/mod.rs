@@ -1,7 +1,7 @@
 //! Keys: the ways in (key slots), the key ring they open, and the table of DEK slots.
 //!
 //! ```text
-//! key file | passphrase --Argon2id--> slot key --> root key --> ledger key, epoch keys, CA key, KEK salt
+//! key file | recovery words | passphrase --Argon2id--> slot key --> root key --> ledger key, epoch keys, CA key, KEK salt
 //!                                                 CA key, ledger id, KEK salt --> KEK --> DEK slots
 //! ```
 //!
@@ -14,6 +14,9 @@
 
 mod error;
 mod files;
+mod handover;
+mod key_file;
+mod recovery;
 mod ring;
 mod slot;
 mod table;
@@ -27,9 +30,11 @@ mod table_tests;
 
 pub use error::{KeysError, SlotError};
 pub use files::{SlotFiles, create, promote, read, settle, stage};
+pub use handover::{KeyFile, Opened};
+pub use recovery::{RECOVERY_WORDS, RecoveryError, RecoveryWords};
 pub use ring::{KeyRing, RingEdit};
 pub use slot::{ArgonCost, Credential, KeySlot, NewSlot, SlotKind};
-pub use table::{KeyTable, SlotStatus};
+pub use table::{KeyTable, SlotStatus, TABLE_SLOT_LEN};
 pub use unlocked::{Kek, Unlocked, value_digest};
 
 /// Parses a key ring from arbitrary bytes; for fuzzing.
@@ -51,5 +56,5 @@ pub fn fuzz_table_slot(bytes: &[u8]) {
 /// Parses a key file from arbitrary bytes; for fuzzing.
 #[doc(hidden)]
 pub fn fuzz_key_file(bytes: &[u8]) {
-    let _ = slot::parse_key_file(bytes);
+    let _ = key_file::parse_key_file(bytes);
 }

@@ -23,12 +23,12 @@ const MAGIC: [u8; 4] = *b"PLKR";
 /// The key ring as it stands in its file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyRing {
-    clear: Clear,
+    pub(super) clear: Clear,
     sealed: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Clear {
+pub(super) struct Clear {
     version: u16,
     ledger_id: LedgerId,
     root_generation: u32,
@@ -90,7 +90,7 @@ impl Clear {
         Some(clear)
     }
 
-    fn place(&self) -> RootPlace {
+    pub(super) fn place(&self) -> RootPlace {
         RootPlace { ledger_id: self.ledger_id, root_generation: self.root_generation }
     }
 
@@ -231,7 +231,7 @@ impl KeyRing {
         kept.map(|slot| slot.account(&place)).collect()
     }
 
-    fn open_sealed(&self, slot: SlotId, root: Key) -> Result<Unlocked, KeysError> {
+    pub(super) fn open_sealed(&self, slot: SlotId, root: Key) -> Result<Unlocked, KeysError> {
         let opener = Opener::wrapping(&root.subkey(labels::ROOT_WRAP));
         let plain = open_sealed(&opener, &self.clear.encode(), &self.sealed).map_err(|_| KeysError::RingAltered)?;
         let secrets = Secrets::parse(&plain, self.clear.version).ok_or(KeysError::RingAltered)?;
@@ -385,8 +385,8 @@ impl KeyRing {
         Ok(RingEdit { ring, files: SlotFiles::default() })
     }
 
-    /// Replaces the root key and the KEK salt. `file` slots get new key files; a passphrase slot is
-    /// carried over if its passphrase is given and opens it, and must be named in `drop` otherwise.
+    /// Replaces the root key and the KEK salt. `file` slots get new key files; a passphrase or recovery slot is
+    /// carried over if its passphrase or words are given and open it, and must be named in `drop` otherwise.
     ///
     /// # Errors
     /// [`KeysError`] where a slot's fate is not said, its passphrase is wrong, or the pinned slot
@@ -415,10 +415,13 @@ impl KeyRing {
         let mut files = SlotFiles::default();
         for slot in &mut clear.slots {
             let credential = match passphrases.iter().find(|(id, _)| *id == slot.id) {
-                Some((_, passphrase)) => {
+                Some((_, known)) => {
                     // A typing error here would lock somebody out for good.
-                    slot.open_with(&self.clear.place(), passphrase)?;
-                    Credential::Passphrase(passphrase.clone())
+                    slot.open_with(&self.clear.place(), known)?;
+                    match slot.kind() {
+                        SlotKind::Recovery => Credential::Recovery(known.clone()),
+                        _ => Credential::Passphrase(known.clone()),
+                    }
                 }
                 None => Credential::None,
             };

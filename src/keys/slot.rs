@@ -1,31 +1,28 @@
 //! Key slots: independent ways to the root key.
 //!
 //! Every slot wraps the root key under a slot key of its own: random bytes in a key file, or the
-//! output of Argon2id (RFC 9106) over a passphrase, or random bytes in the operating system's keystore. The root
-//! key itself is stored nowhere bare.
+//! output of Argon2id (RFC 9106) over a passphrase, or random bytes in the operating system's keystore, or a hash of
+//! recovery words, which nothing keeps. The root key itself is stored nowhere bare.
 
 use std::path::{Path, PathBuf};
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::base::bytes::{Reader, newer};
+use crate::base::bytes::Reader;
 use crate::base::{LedgerId, Random, SecretBytes, SlotId, Timestamp, limits};
-use crate::crypto::{Hash, KEY_LEN, Key, Opener, SEALED_OVERHEAD, labels, open_sealed, seal_sealed};
+use crate::crypto::{KEY_LEN, Key, Opener, SEALED_OVERHEAD, open_sealed, seal_sealed};
 use crate::platform::Keystore;
 use crate::store::Medium;
 
 use super::error::KeysError;
+use super::key_file::{KEY_FILE_LEN, encode_key_file, file_name, key_in, parse_key_file, read_own_key_file};
+use super::recovery::RecoveryWords;
 
 /// Longest label of a slot in bytes.
 pub(super) const LABEL_MAX: usize = 64;
 /// Bytes of a wrapped root key.
 pub(super) const WRAPPED_LEN: usize = KEY_LEN + SEALED_OVERHEAD;
 const SALT_LEN: usize = 16;
-const KEY_FILE_MAGIC: [u8; 4] = *b"PLKF";
-const KEY_FILE_VERSION: u16 = 1;
-const KEY_FILE_BODY: usize = 4 + 2 + 2 + 16 + 4 + 4 + KEY_LEN;
-/// Bytes of a key file: the body and the first 8 bytes of its check.
-pub(super) const KEY_FILE_LEN: usize = KEY_FILE_BODY + 8;
 /// Most memory that a stored slot may ask for, in KiB: a forged ring must not exhaust the machine.
 const ARGON_MEMORY_MAX: u32 = 4 * 1024 * 1024;
 const ARGON_PASSES_MAX: u32 = 1024;
@@ -40,16 +37,19 @@ pub enum SlotKind {
     Passphrase,
     /// By the operating system's keystore.
     OsKeystore,
+    /// By recovery words.
+    Recovery,
 }
 
 impl SlotKind {
-    /// The stable name: `file`, `passphrase` or `os-keystore`.
+    /// The stable name: `file`, `passphrase`, `os-keystore` or `recovery`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Passphrase => "passphrase",
             Self::OsKeystore => "os-keystore",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -92,6 +92,8 @@ pub enum Credential {
     Passphrase(SecretBytes),
     /// A key file in another place than the home's `keys` folder.
     KeyFile(PathBuf),
+    /// Recovery words, as somebody typed them.
+    Recovery(SecretBytes),
 }
 
 /// A slot to be made.
@@ -121,6 +123,13 @@ pub enum NewSlot {
         /// What a person calls it.
         label: String,
     },
+    /// Opened by recovery words, which are kept nowhere.
+    Recovery {
+        /// What a person calls it.
+        label: String,
+        /// The words, from [`RecoveryWords::text`].
+        words: SecretBytes,
+    },
 }
 
 impl NewSlot {
@@ -142,12 +151,19 @@ impl NewSlot {
         Self::OsKeystore { label: label.into() }
     }
 
+    /// A slot with recovery words.
+    #[must_use]
+    pub fn recovery(label: impl Into<String>, words: &RecoveryWords) -> Self {
+        Self::Recovery { label: label.into(), words: words.text() }
+    }
+
     /// What opens it.
     #[must_use]
     pub fn credential(&self) -> Credential {
         match self {
             Self::File { .. } | Self::OsKeystore { .. } => Credential::None,
             Self::Passphrase { passphrase, .. } => Credential::Passphrase(passphrase.clone()),
+            Self::Recovery { words, .. } => Credential::Recovery(words.clone()),
         }
     }
 }
@@ -158,6 +174,7 @@ pub(super) enum Method {
     File,
     Passphrase { salt: [u8; SALT_LEN], cost: ArgonCost },
     OsKeystore,
+    Recovery,
 }
 
 /// One key slot: a way to open the ledger.
@@ -208,6 +225,7 @@ impl KeySlot {
             Method::File => SlotKind::File,
             Method::Passphrase { .. } => SlotKind::Passphrase,
             Method::OsKeystore => SlotKind::OsKeystore,
+            Method::Recovery => SlotKind::Recovery,
         }
     }
 
@@ -227,7 +245,7 @@ impl KeySlot {
     #[must_use]
     pub const fn argon_cost(&self) -> Option<ArgonCost> {
         match self.method {
-            Method::File | Method::OsKeystore => None,
+            Method::File | Method::OsKeystore | Method::Recovery => None,
             Method::Passphrase { cost, .. } => Some(cost),
         }
     }
@@ -244,6 +262,7 @@ impl KeySlot {
         let (label, method) = match new {
             NewSlot::File { label } => (label, Method::File),
             NewSlot::OsKeystore { label } => (label, Method::OsKeystore),
+            NewSlot::Recovery { label, .. } => (label, Method::Recovery),
             NewSlot::Passphrase { label, passphrase } => {
                 if !(limits::PASSPHRASE_MIN..=limits::PASSPHRASE_MAX).contains(&passphrase.len()) {
                     return Err(KeysError::PassphraseLength);
@@ -283,7 +302,10 @@ impl KeySlot {
             (Method::Passphrase { salt, cost }, Credential::Passphrase(passphrase)) => {
                 (stretch(passphrase, salt, *cost)?, None)
             }
-            (Method::Passphrase { .. }, _) => return Err(KeysError::SlotNeedsCredential { slot: self.id }),
+            (Method::Recovery, Credential::Recovery(words)) => (RecoveryWords::parse(words)?.slot_key(self.id), None),
+            (Method::Passphrase { .. } | Method::Recovery, _) => {
+                return Err(KeysError::SlotNeedsCredential { slot: self.id });
+            }
         };
         let sealed = seal_sealed(&Opener::wrapping(&slot_key), &random.array()?, &self.aad(place), root.expose());
         self.wrapped = sealed.try_into().map_err(|_| KeysError::RingAltered)?;
@@ -300,16 +322,19 @@ impl KeySlot {
     ) -> Result<Key, KeysError> {
         let slot = self.id;
         match (&self.method, credential) {
-            (Method::File, Credential::Passphrase(_)) => Err(KeysError::NeedsKeyFile { slot }),
+            (Method::File, Credential::Passphrase(_) | Credential::Recovery(_)) => {
+                Err(KeysError::NeedsKeyFile { slot })
+            }
             (Method::File, given) => {
                 let path = match given {
                     Credential::KeyFile(path) => path.clone(),
                     _ => keys_dir.join(file_name(slot, place.root_generation)),
                 };
-                let key = match given {
+                let bytes = match given {
                     Credential::KeyFile(path) => read_own_key_file(path)?,
-                    _ => key_in(&path, &Zeroizing::new(medium.read_all(&path, KEY_FILE_LEN as u64)?))?,
+                    _ => Zeroizing::new(medium.read_all(&path, KEY_FILE_LEN as u64)?),
                 };
+                let key = key_in(&path, &bytes)?;
                 self.unwrap_root(place, &key).ok_or(KeysError::WrongKeyFile { slot, path })
             }
             (Method::OsKeystore, Credential::None) => {
@@ -322,15 +347,31 @@ impl KeySlot {
             (Method::OsKeystore, _) => Err(KeysError::NeedsKeystore { slot }),
             (Method::Passphrase { .. }, Credential::Passphrase(passphrase)) => self.open_with(place, passphrase),
             (Method::Passphrase { .. }, _) => Err(KeysError::NeedsPassphrase { slot }),
+            (Method::Recovery, Credential::Recovery(words)) => self.open_with(place, words),
+            (Method::Recovery, _) => Err(KeysError::NeedsRecovery { slot }),
         }
     }
 
-    /// Opens the root key with a passphrase.
-    pub(super) fn open_with(&self, place: &RootPlace, passphrase: &SecretBytes) -> Result<Key, KeysError> {
+    /// Opens the root key with what a person knows: a passphrase or recovery words.
+    pub(super) fn open_with(&self, place: &RootPlace, known: &SecretBytes) -> Result<Key, KeysError> {
         let slot = self.id;
-        let Method::Passphrase { salt, cost } = &self.method else { return Err(KeysError::NeedsKeyFile { slot }) };
-        let key = stretch(passphrase, salt, *cost)?;
-        self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+        match &self.method {
+            Method::Passphrase { salt, cost } => {
+                let key = stretch(known, salt, *cost)?;
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongPassphrase { slot })
+            }
+            Method::Recovery => {
+                let key = RecoveryWords::parse(known)?.slot_key(slot);
+                self.unwrap_root(place, &key).ok_or(KeysError::WrongRecovery { slot })
+            }
+            Method::File | Method::OsKeystore => Err(KeysError::NeedsKeyFile { slot }),
+        }
+    }
+
+    /// The slot key in the bytes of a key file, if it opens this slot.
+    pub(super) fn open_with_file(&self, place: &RootPlace, bytes: &[u8]) -> Option<Key> {
+        let key = (self.kind() == SlotKind::File).then(|| parse_key_file(bytes)).flatten()?;
+        self.unwrap_root(place, &key)
     }
 
     /// Where the keystore holds this slot's key.
@@ -358,6 +399,7 @@ impl KeySlot {
             Method::File => 1,
             Method::Passphrase { .. } => 2,
             Method::OsKeystore => 3,
+            Method::Recovery => 4,
         };
         out.extend_from_slice(&kind.to_le_bytes());
         out.extend_from_slice(&self.created.as_millis().to_le_bytes());
@@ -389,6 +431,7 @@ impl KeySlot {
             1 => Method::File,
             2 => Method::Passphrase { salt: reader.take()?, cost: parse_cost(reader)? },
             3 => Method::OsKeystore,
+            4 => Method::Recovery,
             _ => return None,
         };
         Some(Self { id, created, label: label.to_owned(), method, wrapped: reader.take()? })
@@ -417,75 +460,4 @@ fn stretch(passphrase: &SecretBytes, salt: &[u8; SALT_LEN], cost: ArgonCost) -> 
     memory.zeroize();
     done.map_err(KeysError::Argon)?;
     Ok(Key::from_bytes(&mut out))
-}
-
-/// The name of a slot's key file in the `keys` folder.
-pub(super) fn file_name(slot: SlotId, root_generation: u32) -> String {
-    format!("root-{slot}-{root_generation}.key")
-}
-
-fn key_file_check(body: &[u8]) -> [u8; 8] {
-    Hash::of(labels::KEY_FILE_CHECK, &[body]).0.first_chunk().copied().unwrap_or_default()
-}
-
-fn encode_key_file(slot: SlotId, place: &RootPlace, key: &Key) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
-    bytes.extend_from_slice(&KEY_FILE_MAGIC);
-    bytes.extend_from_slice(&KEY_FILE_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 2]);
-    bytes.extend_from_slice(place.ledger_id.as_bytes());
-    bytes.extend_from_slice(slot.as_bytes());
-    bytes.extend_from_slice(&place.root_generation.to_le_bytes());
-    bytes.extend_from_slice(key.expose());
-    let check = key_file_check(&bytes);
-    bytes.extend_from_slice(&check);
-    bytes
-}
-
-/// The slot key in a key file; nothing where the bytes are not a whole key file. Whose it is shows
-/// when it opens a slot or does not.
-pub(super) fn parse_key_file(bytes: &[u8]) -> Option<Key> {
-    let (body, check) = bytes.split_first_chunk::<KEY_FILE_BODY>()?;
-    if check != key_file_check(body) {
-        return None;
-    }
-    let mut reader = Reader(body);
-    let whole = reader.take()? == KEY_FILE_MAGIC && reader.u16()? == KEY_FILE_VERSION && reader.u16()? == 0;
-    let _ledger_slot_and_generation: [u8; 24] = reader.take()?;
-    whole.then_some(())?;
-    Key::from_slice(reader.bytes(KEY_LEN)?)
-}
-
-fn key_in(path: &Path, bytes: &[u8]) -> Result<Key, KeysError> {
-    parse_key_file(bytes).ok_or_else(|| {
-        let path = path.to_owned();
-        match newer(bytes, KEY_FILE_MAGIC, KEY_FILE_VERSION, |bytes| parse_key_file(bytes).is_some()) {
-            Some(version) => KeysError::Newer { path, version },
-            None => KeysError::Damaged { path, what: "it is not a whole key file" },
-        }
-    })
-}
-
-/// Reads a key file that the caller keeps elsewhere; it must be the owner's alone.
-fn read_own_key_file(path: &Path) -> Result<Key, KeysError> {
-    use std::io::Read;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-
-    use crate::store::{StoreError, StoreOp};
-
-    let failed = |op| move |source| KeysError::Store(StoreError::new(op, path, source));
-    // Not blocking: a FIFO in its place must not hang the program.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed(StoreOp::Open))?;
-    let facts = file.metadata().map_err(failed(StoreOp::Read))?;
-    if !facts.is_file() || facts.len() != KEY_FILE_LEN as u64 {
-        return Err(KeysError::Damaged { path: path.to_owned(), what: "it is not a whole key file" });
-    }
-    let mode = facts.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeysError::LooseKeyFile { path: path.to_owned(), mode });
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN));
-    file.take(KEY_FILE_LEN as u64).read_to_end(&mut bytes).map_err(failed(StoreOp::Read))?;
-    key_in(path, &bytes)
 }

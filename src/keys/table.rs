@@ -11,6 +11,8 @@
 //!
 //! Both copies are never written at once: each is synced before the other is touched.
 
+mod copy;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +25,12 @@ use crate::crypto::{KEY_LEN, Key, NONCE_LEN};
 use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 
 use super::error::{KeysError, SlotError};
-use super::table_format::{HEADER_LEN, Place, SLOT_LEN, Stored, TableHeader};
+use super::table_format::SLOT_LEN;
+use super::table_format::{HEADER_LEN, Place, Stored, TableHeader};
 use super::unlocked::Kek;
 
+/// Bytes of a slot.
+pub const TABLE_SLOT_LEN: usize = SLOT_LEN;
 /// Slots that a rotation moves at a time.
 const CHUNK: u64 = 8192;
 

@@ -262,6 +262,12 @@ impl Journal {
         Ok((journal, tail))
     }
 
+    /// The ledger.
+    #[must_use]
+    pub const fn ledger_id(&self) -> LedgerId {
+        self.ledger_id
+    }
+
     fn handle(
         medium: Arc<dyn Medium>,
         dir: &Path,

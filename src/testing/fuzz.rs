@@ -26,6 +26,7 @@ use crate::store::{self, Medium};
 use crate::testing::SimDisk;
 
 pub use super::fuzz_auth::{auth_profiles, auth_runtime, endpoint, token_answer};
+pub use super::fuzz_backup::backup;
 pub use super::fuzz_import::{import_credentials, import_env, import_identity, import_json, import_vault};
 pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
 pub use super::fuzz_programs::{env_file, template};
@@ -70,6 +71,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("inspect", inspect),
     ("carve", carve),
     ("bundle", bundle),
+    ("backup", backup),
 ];
 
 /// The opener that the frames of the seed corpus are sealed with.

@@ -38,7 +38,10 @@ pub mod fuzz;
 #[doc(hidden)]
 pub mod fuzz_auth;
 #[doc(hidden)]
+pub mod fuzz_backup;
+#[doc(hidden)]
 mod fuzz_import;
+#[doc(hidden)]
 pub mod fuzz_pairing;
 #[doc(hidden)]
 pub mod fuzz_programs;

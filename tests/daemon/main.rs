@@ -4,6 +4,7 @@
 
 mod anchors;
 mod attacks;
+mod backups;
 mod bounds;
 mod clock;
 mod faults;

@@ -16,6 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("platform", &["base"]),
     ("store", &["base", "testing"]),
     ("backend", &["base", "crypto", "platform", "store"]),
+    // The file of a backup, and what opens it; it knows no event and no journal.
+    ("backup", &["base", "crypto"]),
     ("event", &["base", "crypto"]),
     ("log", &["base", "crypto", "store"]),
     ("checkpoint", &["base", "crypto"]),
@@ -37,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "platform",
             "store",
             "backend",
+            "backup",
             "event",
             "log",
             "checkpoint",
@@ -61,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "auth",
             "backend",
+            "backup",
             "base",
             "deliver",
             "checkpoint",

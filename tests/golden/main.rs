@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod backends;
+mod backups;
 mod checkpoints;
 mod compromise;
 mod credentials;
@@ -40,6 +41,7 @@ const RELEASES: &[&Release] = &[
     &compromise::RELEASE,
     &versions::RELEASE,
     &imports::RELEASE,
+    &backups::RELEASE,
 ];
 
 impl Release {

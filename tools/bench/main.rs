@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
 mod backends;
+mod backups;
 mod credentials;
 mod devices;
 mod endpoint;
@@ -109,6 +110,8 @@ enum Bench {
     Backends,
     /// Importing a store in Palyra's file layout.
     Import,
+    /// Making and restoring a backup.
+    Backup,
     /// Resident memory.
     Memory,
     /// `palyra-ledger secrets get --reveal` as a whole process.
@@ -199,6 +202,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     if wanted(Bench::Import) {
         add(imports::palyra(&plan)?);
+    }
+    if wanted(Bench::Backup) {
+        add(backups::speed(&plan)?);
     }
     // What only reads comes before what adds to the ledgers.
     if wanted(Bench::Open) {

@@ -124,7 +124,7 @@ failure_kind = _variant(
 )
 refresh_cause = _variant("due", "forced", "in_doubt")
 login_flow = _variant("code", "device")
-epoch_cause = _variant("requested", "age", "root_rotated")
+epoch_cause = _variant("requested", "age", "root_rotated", "restored")
 resolve_reason = _variant(
     "scope_denied", "no_secret", "no_version", "deleted", "shredded", "vault_damaged", "env_not_allowed",
     "env_unset", "file_outside", "file_missing", "file_link", "file_kind", "file_owner", "file_mode",
@@ -204,6 +204,8 @@ KINDS: Dict[int, Tuple[str, List[Field]]] = {
     20: ("compromise_declared", [("concern", concern), ("since", time), ("until", time), ("correlation", _fixed(16)), ("plan", digest), ("part", u32), ("parts", u32), ("items", _list(remedy))]),
     21: ("compromise_closed", [("concern", concern), ("plan", digest)]),
     22: ("store_imported", [("form", source_form), ("digest", digest), ("origin", text), ("program", text), ("secrets", u64), ("devices", u64), ("certificates", u64), ("profiles", u64), ("orders", u64), ("same", u64), ("refused", u64)]),
+    23: ("backup_created", [("backup", _fixed(16)), ("from", u64), ("to", u64), ("head", digest), ("digest", digest), ("bytes", u64), ("recipients", u32), ("key_file", flag)]),
+    24: ("ledger_restored", [("backup", _fixed(16)), ("program", text), ("created", time), ("files", u32), ("to", u64), ("head", digest), ("digest", digest), ("opened_by", _option(slot_id))]),
     32: ("secret_put", of_secret + [("version", u32), ("slot", u64), ("value_bytes", u32), ("expires_at", _option(time)), ("description", _option(text)), ("labels", labels), ("envelope_digest", digest), ("backend", u16), ("cause", _option(put_cause)), ("envelope", blob)]),
     33: ("secret_deleted", of_secret + [("versions", versions)]),
     34: ("secret_undeleted", of_secret + [("versions", versions)]),

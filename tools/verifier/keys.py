@@ -18,8 +18,8 @@ KEY_FILE = 72
 # A ring with all slots, all further CA keys and very many epochs stays far below this.
 MAX_RING = 16 << 20
 TABLE_HEADER, TABLE_SLOT = 128, 80
-FILE, PASSPHRASE, KEYSTORE = 1, 2, 3
-KINDS = {FILE: "file", PASSPHRASE: "passphrase", KEYSTORE: "os-keystore"}
+FILE, PASSPHRASE, KEYSTORE, RECOVERY = 1, 2, 3, 4
+KINDS = {FILE: "file", PASSPHRASE: "passphrase", KEYSTORE: "os-keystore", RECOVERY: "recovery"}
 
 
 @dataclass

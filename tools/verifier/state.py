@@ -13,12 +13,13 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from .crypto import h
 
 LEDGER, COUNTERS, CHECKPOINT, BRANCH, PLACED, COMPROMISE = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
+LAST_BACKUP = b"\x07"
 HEAD, VERSION, SHREDS, LAST_READ, BACKEND, MOVED = b"\x10", b"\x11", b"\x12", b"\x13", b"\x14", b"\x15"
 IMPORTED, ORIGIN = b"\x06", b"\x16"
 BACKENDS = ["ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi"]
 CONCERNS = {"secret": 0, "device": 1, "profile": 2}
 REMEDIES = {"revoke_device": 0, "revoke_certificate": 1, "disable_profile": 2, "replace_secret": 3}
-SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 38, 45}
+SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 24, 38, 45}
 Event = Dict[str, Any]
 
 
@@ -157,6 +158,12 @@ class State:
         self.other[BRANCH + struct.pack(">I", event["branch"])] = b"".join((
             u32(event["branch"]), u64(event["from"]), u64(time), option(event["lost_through"], u64),
             text(event["anchor"]),
+        ))
+
+    def _on_23(self, seq: int, time: int, event: Event) -> None:
+        self.other[LAST_BACKUP] = b"".join((
+            u64(seq), u64(time), bytes.fromhex(event["backup"]), u64(event["from"]), u64(event["to"]),
+            bytes.fromhex(event["head"]),
         ))
 
     @staticmethod

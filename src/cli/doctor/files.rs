@@ -144,11 +144,13 @@ fn key_slots(home: &Path, checks: &mut Checks) {
     let mut unattended = 0;
     let mut passphrases = 0;
     let mut keystores = 0;
+    let mut recoveries = 0;
     let mut away = 0;
     for slot in ring.slots() {
         let place = format!("slot {} ({})", slot.id(), slot.label());
         match slot.kind() {
             SlotKind::Passphrase => passphrases += 1,
+            SlotKind::Recovery => recoveries += 1,
             SlotKind::OsKeystore => match ring.unlock(&RealMedium, &dir, Some(slot.id()), &Credential::None) {
                 Ok(unlocked) => {
                     keystores += 1;
@@ -179,17 +181,24 @@ fn key_slots(home: &Path, checks: &mut Checks) {
             },
         }
     }
+    let words = if recoveries > 0 { format!(", {recoveries} by recovery words") } else { String::new() };
     let what = format!(
-        "{unattended} opened by key file, {keystores} by the system's keystore, {passphrases} by passphrase (not tried); {} is pinned",
+        "{unattended} opened by key file, {keystores} by the system's keystore, {passphrases} by passphrase{words} (not tried); {} is pinned",
         ring.pinned()
     );
-    if unattended + passphrases + keystores + away == 0 {
+    if unattended + passphrases + keystores + recoveries + away == 0 {
         checks.problem("key slots", "no slot opens", "restore the `keys` folder from a backup");
     } else if ring.slots().len() == 1 {
         checks.warn(
             "key slots",
             what,
-            "a second way in is a lifeline: `palyra-ledger keys add-slot passphrase --label NAME`",
+            "a second way in is a lifeline: `palyra-ledger keys add-slot passphrase --label NAME`, or `keys add-slot recovery`",
+        );
+    } else if passphrases + recoveries == 0 {
+        checks.warn(
+            "key slots",
+            what,
+            "every one needs this machine: words for the drawer open backups, too (`palyra-ledger keys add-slot recovery`)",
         );
     } else {
         checks.ok("key slots", what);
@@ -228,13 +237,20 @@ fn spool(home: &Path, checks: &mut Checks) {
     }
 }
 
+fn is_leftover(name: &str) -> bool {
+    name.starts_with(".palyra-init-") || name.starts_with(".palyra-restore-")
+}
+
 fn leftovers(home: &Path, checks: &mut Checks) {
     let Some(parent) = home.parent() else { return };
     let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
-    let left: Vec<_> =
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".palyra-init-")).collect();
+    let left: Vec<_> = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).collect();
     if let Some(first) = left.first() {
         let what = format!("{} unfinished homes beside this one, first {}", left.len(), first.path().display());
-        checks.warn("leftovers", what, "an interrupted `init` left them: they hold nothing and may be removed");
+        checks.warn(
+            "leftovers",
+            what,
+            "an interrupted `init` or `backup restore` left them: nobody needs them, and they may be removed",
+        );
     }
 }

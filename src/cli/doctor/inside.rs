@@ -47,12 +47,23 @@ fn opened(home: &Path, ledger: &Ledger, checks: &mut Checks) {
     }
     let rest = backend(ledger, checks)
         .and_then(|()| epoch(ledger, checks))
+        .and_then(|()| last_backup(ledger, checks))
         .and_then(|()| expired(ledger, checks))
         .and_then(|()| exposed(ledger, checks));
     if let Err(error) = rest {
         let failure = Failure::from(error);
         checks.problem("state", failure.what, failure.hint);
     }
+}
+
+fn last_backup(ledger: &Ledger, checks: &mut Checks) -> Result<(), crate::engine::Error> {
+    if let Some(last) = ledger.last_backup()? {
+        let since = ledger.log().head()?.seq.saturating_sub(last.to);
+        let what =
+            format!("the last was made {}; {} came since", time::second(last.time), story::count(since, "event"));
+        checks.ok("backup", what);
+    }
+    Ok(())
 }
 
 /// Which check a finding belongs to, and what mends it.
