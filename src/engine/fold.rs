@@ -12,7 +12,7 @@ use super::compromise_state;
 use super::history;
 
 /// Version of the state's encoding: a change here makes every stored index be rebuilt.
-pub const STATE_SCHEMA: u32 = 1;
+pub const STATE_SCHEMA: u32 = 2;
 
 const SYSTEM: &[u8] = &[0x00];
 
@@ -177,8 +177,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::JournalRestored(_)
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
-        | Event::SpoolDropped(_)
-        | Event::AnchorConflict(_) => Ok(Vec::new()),
+        | Event::SpoolDropped(_) => Ok(Vec::new()),
+        Event::AnchorConflict(event) => history::anchor_conflict(state, seq, event),
         Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
         Event::CompromiseClosed(event) => compromise_state::closed(state, event),
         Event::CheckpointSigned(event) => history::checkpoint_signed(state, seq, time, event),

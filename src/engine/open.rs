@@ -80,12 +80,22 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         !config.read_only,
     )?;
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
-    let end = tail.last.map(|last| last.seq);
-    let given_up = rollback::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
-    let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let last = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
+    let mut outside =
+        rollback::Opening::new(config, &settings.anchors, (ledger_id, &parts.unlocked), &journal, last.seq);
+    // What the settings do not name, the state does: of an index that does not read, once it is made anew.
+    match index.as_ref().map(|index| outside.compare(index)) {
+        None | Some(Err(Error::Fold { .. })) => outside.compare_configured()?,
+        Some(compared) => compared?,
+    }
     let (index, folded) = matching_index(config, &parts.layout, &index_key, ledger_id, &journal, index, folded)?;
     fold_tail(&journal, &index, &parts.unlocked, folded.map_or(0, |at| at.seq + 1), last.seq, !config.read_only)?;
+    outside.compare(&index)?;
+    if config.accept_rollback {
+        outside.compare_recorded(&index, config.rollback_note.as_deref())?;
+    }
+    let given_up = outside.given_up();
+    let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let branch = if config.accept_rollback && !config.read_only {
         let branches = history::branches(&index).map_err(|source| Error::Fold { seq: last.seq, source })?;
         let own = history::branch_at(&branches, u64::MAX);
