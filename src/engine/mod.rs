@@ -23,6 +23,7 @@ mod error;
 mod execute;
 mod exposure;
 mod fold;
+mod grants;
 mod history;
 mod home;
 mod identity_handle;
