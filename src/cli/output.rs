@@ -122,6 +122,12 @@ impl Output {
         Ok(Self { json, color, out: RefCell::new(BufWriter::new(File::from(own))), error: None })
     }
 
+    /// Whether a person reads what is printed.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.out.borrow().get_ref().is_terminal()
+    }
+
     /// An output to somebody else's descriptors.
     #[must_use]
     pub fn over(stdout: File, stderr: Arc<File>, json: bool, color: bool) -> Self {
