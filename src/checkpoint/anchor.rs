@@ -1,5 +1,7 @@
 //! Whether a ledger is the one that a checkpoint was made of, and the files that hold several notes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::limits::{ANCHOR_NOTES_KEPT, NOTE_BYTES_MAX};
 use crate::crypto::Hash;
 
@@ -35,6 +37,33 @@ pub struct Branch {
     pub number: u32,
     /// Its first event.
     pub from: u64,
+}
+
+/// A checkpoint that was known when a branch began behind the place where histories part, so that its size alone
+/// does not show that it was given up (stored in the state under key `09`, size (8, big-endian), head (32)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Events that it covers.
+    pub size: u64,
+    /// Hash of the last of them.
+    pub head: Hash,
+    /// Its branch.
+    pub branch: u32,
+    /// First event of the branch that gave it up.
+    pub since: u64,
+}
+
+impl Fit {
+    /// Takes a checkpoint that was given up with open eyes for what it is.
+    #[must_use]
+    pub fn settled(self, checkpoint: &Checkpoint, settled: &[Settled]) -> Self {
+        let of_it =
+            |one: &&Settled| (one.size, one.head, one.branch) == (checkpoint.size, checkpoint.head, checkpoint.branch);
+        match (self, settled.iter().find(of_it)) {
+            (Self::Lost { .. } | Self::Forked | Self::OtherBranch, Some(one)) => Self::Superseded { since: one.since },
+            (other, _) => other,
+        }
+    }
 }
 
 /// Compares a checkpoint with a ledger of `events` events and these branches, the oldest first. `head` gives the

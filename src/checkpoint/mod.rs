@@ -25,7 +25,7 @@ pub mod note;
 mod signed;
 pub mod tree;
 
-pub use anchor::{Branch, Fit, fit, keep, split_notes};
+pub use anchor::{Branch, Fit, Settled, fit, keep, split_notes};
 pub use note::{NoteError, NoteSignature, SignedNote, VerifierKey};
 pub use signed::{Checkpoint, SignedCheckpoint, signing_key, verifier};
 pub use tree::Frontier;

@@ -64,6 +64,9 @@ pub struct How {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Close it although reads are not recorded (`audit.reads = "off"`): you know otherwise what a device read
+    #[arg(long, requires = "apply")]
+    vouch: bool,
 }
 
 /// Runs `compromise`.
@@ -95,28 +98,42 @@ fn one(invocation: &Invocation, ledger: &Ledger, concern: &Concern, how: &How) -
     };
     let until = match (moment("--until", how.until.as_deref())?, &open) {
         (Some(until), _) => until,
-        (None, Some(open)) => open.until,
+        (None, Some(open)) => ledger.window_end(open)?,
         // Nothing in the log is later than its last event, whatever this clock says.
         (None, None) => time::now().max(ledger.log().head()?.time),
     };
     if since > until {
         return Err(Failure::usage("--since is later than --until", "name the earlier time with --since"));
     }
-    let exposure = progress::bar(invocation, "reading", |tell| ledger.exposure(concern, since, until, Some(tell)))?;
-    let applied = if how.apply {
+    let mut exposure = progress::bar(invocation, "reading", |tell| ledger.exposure(concern, since, until, Some(tell)))?;
+    exposure.vouched = how.vouch;
+    if how.apply {
         invocation.confirm(&format!("Revoke and disable what the compromise of {concern} asks for?"), how.yes)?;
-        Some(ledger.remedy(&exposure)?)
-    } else {
-        None
+    }
+    // Before anything is done: a plan that cannot be written must not be found out afterwards.
+    let file = how.plan.as_deref().map(|path| invocation.seat.create_new(path).map_err(|error| unwritten(path, error)));
+    let file = file.transpose()?;
+    let carried = match (how.apply, how.until.is_none()) {
+        (false, _) => Ok((exposure, None)),
+        (true, true) => ledger.remedy_until_now(exposure).map(|(exposure, applied)| (exposure, Some(applied))),
+        (true, false) => ledger.remedy(&exposure).map(|applied| (exposure, Some(applied))),
     };
+    let (exposure, applied) = carried.inspect_err(|_| {
+        // Nothing was written into it.
+        if let Some(path) = &how.plan {
+            let _ = std::fs::remove_file(invocation.seat.path(path));
+        }
+    })?;
     let states = match &applied {
         Some(applied) => applied.items.clone(),
         None => exposure.items.iter().map(|item| ledger.look_at(item, until)).collect::<Result<Vec<_>, _>>()?,
     };
-    if let Some(path) = &how.plan {
-        write_plan(invocation, ledger, path, &exposure, &states)?;
-    }
+    let written = match (file, &how.plan) {
+        (Some(file), Some(path)) => write_plan(ledger, file, path, &exposure, &states),
+        _ => Ok(()),
+    };
     show::print(invocation, ledger, &exposure, &states, applied.as_ref())?;
+    written?;
     match applied {
         Some(applied) if !applied.closed => Err(Failure::quiet(ExitCode::DoctorFindings)),
         _ => Ok(()),
@@ -136,19 +153,20 @@ fn known(ledger: &Ledger, concern: &Concern) -> Result<(), Failure> {
     }
 }
 
+fn unwritten(path: &std::path::Path, error: std::io::Error) -> Failure {
+    Failure::new(ExitCode::Io, format!("{}: {error}", path.display()), "name a file that does not exist yet")
+}
+
 fn write_plan(
-    invocation: &Invocation,
     ledger: &Ledger,
+    mut file: std::fs::File,
     path: &std::path::Path,
     exposure: &Exposure,
     states: &[ItemState],
 ) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(ExitCode::Io, format!("{}: {error}", path.display()), "name a file that does not exist yet")
-    };
-    let mut file = invocation.seat.create_new(path).map_err(failed)?;
     let text = super::output::json_text(&show::to_json(ledger, exposure, states, None)?);
-    file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all()).map_err(failed)
+    let done = file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+    done.map_err(|error| unwritten(path, error))
 }
 
 fn list(invocation: &Invocation) -> Result<(), Failure> {

@@ -211,6 +211,7 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             );
         }
         Error::Overtaken => (ExitCode::Conflict, "run the command again"),
+        Error::PlanTooLong { .. } => (ExitCode::Usage, "name a shorter window with --since and --until"),
         Error::Settings { .. } => (ExitCode::Usage, "mend that file; removing it brings back the defaults"),
         Error::Lock(LockError::InUse { .. }) => {
             (ExitCode::InUse, "wait for that process, or give more time with --lock-wait SECONDS")

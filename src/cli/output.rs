@@ -122,6 +122,12 @@ impl Output {
         Ok(Self { json, color, out: RefCell::new(BufWriter::new(File::from(own))), error: None })
     }
 
+    /// Whether a person reads what is printed.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.out.borrow().get_ref().is_terminal()
+    }
+
     /// An output to somebody else's descriptors.
     #[must_use]
     pub fn over(stdout: File, stderr: Arc<File>, json: bool, color: bool) -> Self {
@@ -224,12 +230,6 @@ impl Output {
     pub fn value(&self, bytes: &[u8]) -> Result<(), Failure> {
         self.flush()?;
         self.out.borrow().get_ref().write_all(bytes).map_err(|error| Failure::from_output(&error))
-    }
-
-    /// Whether the standard output is a terminal.
-    #[must_use]
-    pub fn is_terminal(&self) -> bool {
-        self.out.borrow().get_ref().is_terminal()
     }
 
     /// The standard output itself, past every buffer, for what is no text.

@@ -7,6 +7,7 @@ mod summary;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::base::SecretPath;
 use crate::engine::{ChangeKind, Ledger, Replay, ReplayOptions, ReplayPoint, StateChange};
 
 use super::exit::{ExitCode, Failure};
@@ -123,29 +124,37 @@ fn diff(invocation: &Invocation, ledger: &Ledger, args: &ReplayArgs, before: &st
         }));
     }
     if changes.is_empty() {
-        return out.line("nothing is different");
+        let same = before.state_root()? == after.state_root()?;
+        let text = if same { "nothing is different" } else { "nothing that is shown differs; the state roots differ" };
+        return out.line(text);
     }
     changes.iter().try_for_each(|change| print_change(invocation, ledger, change, ""))
 }
 
 /// The fingerprints of a secret's value before and after, where that is what changed.
-fn fingerprints(ledger: &Ledger, change: &StateChange) -> Result<Option<(Value, Value)>, Failure> {
+fn fingerprints(ledger: &Ledger, change: &StateChange) -> Option<(Value, Value)> {
     let (Some((old, new)), Ok(target)) = (change.fields.get("version"), change.subject.parse()) else {
-        return Ok(None);
+        return None;
     };
     let of = |version: &Value| match version.as_u64().and_then(|number| u32::try_from(number).ok()) {
-        Some(version) => {
-            Ok::<_, Failure>(json!(ledger.value_fingerprint(&target, version)?.map(|print| print.to_string())))
-        }
-        None => Ok(Value::Null),
+        Some(version) => fingerprint(ledger, &target, version),
+        None => Value::Null,
     };
-    Ok(Some((of(old)?, of(new)?)))
+    Some((of(old), of(new)))
+}
+
+/// The fingerprint of a value, or why it cannot be had; nothing where it was shredded.
+fn fingerprint(ledger: &Ledger, target: &SecretPath, version: u32) -> Value {
+    match ledger.value_fingerprint(target, version) {
+        Ok(print) => json!(print.map(|print| print.to_string())),
+        Err(error) => json!(format!("unavailable: {error}")),
+    }
 }
 
 /// A change with stable fields.
 fn to_json(ledger: &Ledger, change: &StateChange) -> Result<Value, Failure> {
     let mut fields = change.fields.clone();
-    if let Some(both) = fingerprints(ledger, change)? {
+    if let Some(both) = fingerprints(ledger, change) {
         fields.insert("fingerprint".to_owned(), both);
     }
     Ok(json!({
@@ -167,7 +176,7 @@ fn print_change(invocation: &Invocation, ledger: &Ledger, change: &StateChange, 
             (ChangeKind::Changed, old) => format!("{name} {} -> {}", plain(old), plain(new)),
         });
     }
-    if let Some((old, new)) = fingerprints(ledger, change)? {
+    if let Some((old, new)) = fingerprints(ledger, change) {
         parts.push(match (old, new) {
             (Value::Null, Value::Null) => "value shredded".to_owned(),
             (Value::Null, new) => format!("value {}", plain(&new)),

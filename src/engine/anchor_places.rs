@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::base::{LedgerId, limits};
-use crate::checkpoint::{SignedCheckpoint, VerifierKey, split_notes};
+use crate::checkpoint::{NoteError, SignedCheckpoint, VerifierKey, split_notes};
 use crate::platform::Keystore;
 use crate::store::Medium;
 
@@ -60,6 +60,12 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// The places among these names, which the log says were used, that the settings do not name.
+    pub fn unnamed<'n>(&self, used: &'n [String]) -> Vec<Place<'n>> {
+        let configured: Vec<String> = self.configured().into_iter().map(Place::name).collect();
+        used.iter().filter(|name| !configured.contains(name)).filter_map(|name| self.named(name)).collect()
+    }
+
     /// The bytes at a place, if there are any; else why they cannot be read.
     pub fn read(&self, place: Place<'_>) -> Result<Option<Vec<u8>>, String> {
         match place {
@@ -101,10 +107,19 @@ impl<'a> Places<'a> {
 /// Reads the newest note of an anchor's bytes; without a key one that is signed by the key that it names.
 pub fn newest(bytes: &[u8], by: Option<&VerifierKey>) -> AnchorState {
     let (notes, _) = split_notes(bytes);
-    let Some(note) = notes.last() else { return AnchorState::Unusable(crate::checkpoint::NoteError::Form) };
+    let Some(note) = notes.last() else { return AnchorState::Unusable(NoteError::Form) };
     let read = match by {
         Some(by) => SignedCheckpoint::verify(note, by),
         None => SignedCheckpoint::parse(note),
     };
     read.map_or_else(AnchorState::Unusable, |signed| AnchorState::Holds(Box::new(signed)))
+}
+
+/// Reads one note, or the newest of an anchor's bytes.
+pub fn at_hand(bytes: &[u8], by: &VerifierKey) -> Result<SignedCheckpoint, NoteError> {
+    SignedCheckpoint::verify(bytes, by).or_else(|why| match newest(bytes, Some(by)) {
+        AnchorState::Holds(signed) => Ok(*signed),
+        AnchorState::Unusable(other) if !split_notes(bytes).0.is_empty() => Err(other),
+        _ => Err(why),
+    })
 }

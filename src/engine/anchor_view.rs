@@ -5,17 +5,20 @@ use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_not
 use crate::inspect::{FindingCode, LogMarks, Outside, Report};
 use crate::store::Medium;
 
-use super::anchor_places::{Place, Places};
+use super::anchor_places::Places;
 use super::anchors::AnchorState;
 use super::core::{Core, Layout};
 use super::error::Error;
 use super::history;
 
 /// What stands outside of a ledger, for a verification: the anchors of the settings, and those that the log says
-/// were used.
+/// were used. Taking an anchor out of the settings silences nothing.
 pub fn outside(places: &Places<'_>, by: Option<&VerifierKey>, used: &[String]) -> Vec<(String, Outside)> {
-    let found = places.states(by).into_iter().filter_map(|(anchor, state)| {
-        let held = match state {
+    let mut all = places.configured();
+    all.extend(places.unnamed(used));
+    let found = all.into_iter().filter_map(|place| {
+        let anchor = place.name();
+        let held = match places.state(place, by) {
             AnchorState::Holds(signed) => Outside::Holds(signed),
             AnchorState::Unusable(why) => Outside::Unusable(why),
             AnchorState::Unreachable(why) => Outside::Absent(why),
@@ -25,15 +28,26 @@ pub fn outside(places: &Places<'_>, by: Option<&VerifierKey>, used: &[String]) -
         };
         Some((anchor, held))
     });
-    let mut all: Vec<(String, Outside)> = found.collect();
-    let configured: Vec<String> = places.configured().into_iter().map(Place::name).collect();
-    for anchor in used.iter().filter(|anchor| places.named(anchor).is_some()) {
-        if !configured.contains(anchor) {
-            let why = "the log says that it was used, but config.toml does not name it".to_owned();
-            all.push((anchor.clone(), Outside::Absent(why)));
+    found.collect()
+}
+
+/// Adds what was shown by somebody outside and did not fit, where the same is not held by an anchor.
+pub fn add_conflicts(held: &mut Vec<(String, Outside)>, conflicts: Vec<(String, SignedCheckpoint, Fit)>) {
+    for (anchor, signed, _) in conflicts {
+        let is_it = |one: &Outside| matches!(one, Outside::Holds(held) if held.note() == signed.note());
+        if !held.iter().any(|(_, one)| is_it(one)) {
+            held.push((anchor, Outside::Holds(Box::new(signed))));
         }
     }
-    all
+}
+
+/// Reports anchors that were used and that the settings name no more: whoever can write the settings could take
+/// out the one that knows too much.
+pub fn report_unnamed(report: &mut Report, places: &Places<'_>, used: &[String]) {
+    for place in places.unnamed(used) {
+        let what = format!("{}: the log says that it was used, but config.toml does not name it", place.name());
+        report.add(FindingCode::AnchorUnnamed, None, what);
+    }
 }
 
 /// How many events the checkpoint of an anchor covers.
@@ -79,6 +93,9 @@ impl Copies {
         let mut strange = self.failure.clone();
         for read in &self.notes {
             match read {
+                Ok(signed) if report.ledger_id.is_some_and(|id| id != signed.checkpoint().ledger_id) => {
+                    strange = Some(NoteError::OtherLedger.to_string());
+                }
                 Ok(signed) => match marks.fit(signed.checkpoint()) {
                     Some(Fit::Forked) => {
                         let seq = signed.checkpoint().size - 1;
@@ -108,7 +125,6 @@ impl Copies {
 impl Core {
     /// The anchors that the log says were used.
     pub(super) fn anchors_used(&self) -> Result<Vec<String>, Error> {
-        let placed = history::placed(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
-        Ok(placed.into_iter().map(|(anchor, _)| anchor).collect())
+        history::anchors_used(&self.index).map_err(|source| Error::Fold { seq: 0, source })
     }
 }

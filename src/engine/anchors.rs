@@ -110,7 +110,23 @@ impl Core {
         let events = self.visible.load(std::sync::atomic::Ordering::Acquire);
         let branches = history::branches(&self.index).map_err(|source| Error::Fold { seq: events, source })?;
         let here: Vec<Branch> = branches.iter().map(history::BranchRecord::branch).collect();
-        Ok(fit(checkpoint, events, &here, |seq| hash_at(&self.journal, seq)))
+        let found = fit(checkpoint, events, &here, |seq| hash_at(&self.journal, seq));
+        let settled = history::settled(&self.index).map_err(|source| Error::Fold { seq: events, source })?;
+        Ok(found.settled(checkpoint, &settled))
+    }
+
+    /// Signed checkpoints that somebody outside showed, that did not fit and do not now.
+    pub(super) fn conflicts(&self, by: &VerifierKey) -> Result<Vec<(String, SignedCheckpoint, Fit)>, Error> {
+        let recorded = history::conflicts(&self.index).map_err(|source| Error::Fold { seq: 0, source })?;
+        let mut open = Vec::new();
+        for (anchor, record) in recorded {
+            let Ok(signed) = SignedCheckpoint::verify(record.note.as_bytes(), by) else { continue };
+            match self.fit(signed.checkpoint())? {
+                Fit::Holds | Fit::Superseded { .. } => {}
+                found => open.push((anchor, signed, found)),
+            }
+        }
+        Ok(open)
     }
 
     fn status(&self, anchor: String, state: AnchorState, configured: bool) -> Result<AnchorStatus, Error> {
@@ -140,6 +156,14 @@ impl Core {
                     status.placed = Some(record.event);
                     all.push(status);
                 }
+            }
+        }
+        // What a device showed, or an anchor that was moved away since, is proof for as long as nobody accepts it.
+        for (anchor, signed, found) in self.conflicts(&by)? {
+            let (state, fit) = (AnchorState::Holds(Box::new(signed)), Some(found));
+            match all.iter_mut().find(|status| status.anchor == anchor) {
+                Some(status) => (status.state, status.fit) = (state, fit),
+                None => all.push(AnchorStatus { anchor, state, fit, placed: None, configured: false }),
             }
         }
         Ok(all)

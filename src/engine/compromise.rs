@@ -12,7 +12,7 @@ use crate::crypto::{Hash, labels};
 use crate::event::compromise::{CompromiseClosed, CompromiseDeclared, Concern, Remedy};
 use crate::event::{Event, codec};
 use crate::identity::{self, DeviceState};
-use crate::vault::{self, VaultError, VersionState};
+use crate::vault::{self, VaultError, VersionRecord, VersionState};
 
 use super::compromise_state;
 use super::error::Error;
@@ -110,10 +110,25 @@ impl Ledger {
         Ok(ItemState { item: item.clone(), done })
     }
 
-    /// Whether a value is another one by now, or can no longer be had. A deleted one can be brought back.
+    /// Whether a value is another one by now than each that may be known, or can no longer be had. A deleted one can
+    /// be brought back, and the same value written again replaces nothing.
     fn is_replaced(&self, path: &SecretPath, version: u32) -> Result<bool, Error> {
-        let head = vault::find_head(&self.core().index, &path.scope, &path.name).map_err(VaultError::from)?;
-        Ok(head.is_none_or(|head| head.current.version > version || head.state() == VersionState::Shredded))
+        let state = &self.core().index;
+        let Some(head) = vault::find_head(state, &path.scope, &path.name).map_err(VaultError::from)? else {
+            return Ok(true);
+        };
+        if head.state() == VersionState::Shredded {
+            return Ok(true);
+        }
+        if head.current.version <= version {
+            return Ok(false);
+        }
+        // One that does not read now may be any.
+        let Ok(Some(now)) = self.value_fingerprint(path, head.current.version) else { return Ok(false) };
+        let records = vault::list_versions(state, path, &head).map_err(VaultError::from)?;
+        let is_same =
+            |old: &VersionRecord| matches!(self.value_fingerprint(path, old.version), Ok(Some(old)) if old == now);
+        Ok(!records.iter().any(|record| record.version <= version && is_same(record)))
     }
 
     /// Declares a compromise and does about it what the ledger can do by itself: devices and certificates are
@@ -123,6 +138,46 @@ impl Ledger {
     /// # Errors
     /// As a write, or [`Error::PlanTooLong`].
     pub fn remedy(&self, exposure: &Exposure) -> Result<Applied, Error> {
+        self.carry_out(exposure, true)
+    }
+
+    /// The same for a window that has no other end than now. What a device reads until it is revoked belongs to it:
+    /// it is revoked first, and what it touched is asked anew.
+    ///
+    /// # Errors
+    /// As [`Ledger::remedy`] and [`Ledger::exposure`].
+    pub fn remedy_until_now(&self, exposure: Exposure) -> Result<(Exposure, Applied), Error> {
+        let mut trusted = false;
+        for item in exposure.items.iter().filter(|item| matches!(item, Remedy::RevokeDevice(_))) {
+            trusted |= !self.look_at(item, exposure.until)?.done;
+        }
+        if !trusted {
+            let applied = self.remedy(&exposure)?;
+            return Ok((exposure, applied));
+        }
+        self.carry_out(&exposure, false)?;
+        self.flush_reads()?;
+        let until = self.core().clock.now().max(self.log().head()?.time).max(exposure.until);
+        let vouched = exposure.vouched;
+        let exposure = self.exposure(&exposure.concern, exposure.since, until, None)?;
+        let exposure = Exposure { vouched, ..exposure };
+        let applied = self.remedy(&exposure)?;
+        Ok((exposure, applied))
+    }
+
+    /// When the window of an open compromise ends: that of a device not before it was revoked, even where a run was
+    /// cut off between the two.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn window_end(&self, open: &Applied) -> Result<Timestamp, Error> {
+        let Concern::Device(device) = &open.concern else { return Ok(open.until) };
+        let record = identity::find_device(&self.core().index, *device)?;
+        let revoked = record.filter(|record| record.state != DeviceState::Paired).map(|record| record.since);
+        Ok(open.until.max(revoked.unwrap_or_default()))
+    }
+
+    fn carry_out(&self, exposure: &Exposure, last: bool) -> Result<Applied, Error> {
         let known = self.compromises()?.into_iter().find(|one| one.concern == exposure.concern);
         let mut wanted: BTreeSet<Remedy> = exposure.items.iter().cloned().collect();
         let correlation = match &known {
@@ -133,7 +188,8 @@ impl Ledger {
             None => CorrelationId::from_bytes(self.core().random.array()?),
         };
         let acting = self.on_behalf_of(self.caller().clone().with_correlation(correlation));
-        let covered = known.as_ref().is_some_and(|known| known.items.len() == wanted.len());
+        let covered =
+            known.as_ref().is_some_and(|known| known.items.len() == wanted.len() && known.until >= exposure.until);
         let plan = match known.filter(|_| covered) {
             Some(known) => known.plan,
             None => acting.declare(exposure, &wanted, correlation)?,
@@ -149,7 +205,7 @@ impl Ledger {
                 _ => {}
             }
         }
-        self.settle(&acting, exposure, wanted, (correlation, plan))
+        self.settle(&acting, exposure, wanted, (correlation, plan), last)
     }
 
     /// Whether every secret of a plan was replaced.
@@ -204,7 +260,9 @@ impl Ledger {
         exposure: &Exposure,
         wanted: BTreeSet<Remedy>,
         (correlation, plan): (CorrelationId, Hash),
+        last: bool,
     ) -> Result<Applied, Error> {
+        self.flush_reads()?;
         let fresh = self.exposure(&exposure.concern, exposure.since, exposure.until, None)?;
         let missed: Vec<Remedy> = fresh.items.into_iter().filter(|item| !wanted.contains(item)).collect();
         let settled = self.settled_profiles(&wanted)?;
@@ -215,7 +273,7 @@ impl Ledger {
             state.done |= settled && matches!(state.item, Remedy::DisableProfile(_));
             items.push(state);
         }
-        let closed = missed.is_empty() && items.iter().all(|state| state.done);
+        let closed = last && exposure.is_known() && missed.is_empty() && items.iter().all(|state| state.done);
         if closed {
             let event = CompromiseClosed { concern: exposure.concern.clone(), plan };
             acting

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `02` kind of concern (1) name `00` part (4, big endian) | [`CompromiseDeclared`] |
+//! | `05` kind of concern (1) name `00` part (4, big endian) | [`CompromiseDeclared`] |
 //!
 //! A closed compromise leaves nothing, and one that is declared again takes the place of the one before.
 

@@ -249,6 +249,9 @@ pub enum SettingsError {
     /// An anchor is no file that can be named.
     #[error("`anchors.files`: {0:?} is not the absolute path of a file, or is there twice")]
     Anchor(String),
+    /// An anchor's file lies in the home.
+    #[error("`anchors.files`: {0:?} is in the home, and would be put back together with it: name a place outside")]
+    AnchorInside(String),
     /// It does not parse.
     #[error("it does not parse: {0}")]
     Parse(#[from] Box<toml::de::Error>),
@@ -337,6 +340,7 @@ pub struct Config {
     pub(crate) background: bool,
     pub(crate) accept_head: bool,
     pub(crate) accept_rollback: bool,
+    pub(crate) rollback_note: Option<Vec<u8>>,
     pub(crate) rebuild_index: bool,
     pub(crate) argon_cost: ArgonCost,
 }
@@ -370,6 +374,7 @@ impl Config {
             background: true,
             accept_head: false,
             accept_rollback: false,
+            rollback_note: None,
             rebuild_index: false,
             argon_cost: ArgonCost::default(),
         }
@@ -500,6 +505,14 @@ impl Config {
     pub const fn accept_rollback(mut self) -> Self {
         self.accept_rollback = true;
         self.accept_head = true;
+        self
+    }
+
+    /// A signed checkpoint at hand that knows more than the copy that [`Config::accept_rollback`] goes on with: the
+    /// branch says so.
+    #[must_use]
+    pub fn rollback_note(mut self, note: Vec<u8>) -> Self {
+        self.rollback_note = Some(note);
         self
     }
 

@@ -8,13 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use crate::base::{DeviceId, PairingId, ProfileId, Scope, ScopePrefix, SecretPath, Serial, Timestamp};
+use crate::base::{DeviceId, ProfileId, Scope, ScopePrefix, SecretPath, Serial, Timestamp};
 use crate::event::auth::{CredentialSource, Profile};
 use crate::event::compromise::{Concern, Remedy};
+use crate::event::identity::PairingRequested;
 use crate::event::vault::ReadNote;
 use crate::event::{Event, Kind};
 use crate::identity;
 
+use super::config::AuditReads;
 use super::error::Error;
 use super::ledger::Ledger;
 use super::log_view::{Entry, LogView};
@@ -116,17 +118,29 @@ pub struct Exposure {
     pub unread_count: u64,
     /// What is to be done.
     pub items: Vec<Remedy>,
+    /// Whether reads are recorded, as the settings are now. What a device read is not known where they are not.
+    pub reads_recorded: bool,
+    /// Whether somebody vouches for it although reads are not recorded: only then is it closed.
+    pub vouched: bool,
+}
+
+impl Exposure {
+    /// Whether the log can say that nothing was missed.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.reads_recorded || self.vouched || !matches!(self.concern, Concern::Device(_))
+    }
 }
 
 /// Most secrets that are listed although they were not read.
 const UNREAD_MAX: usize = 1000;
 
-/// What profiles ever named, and the grants that wrote tokens.
+/// What profiles ever named.
 #[derive(Default)]
-struct Profiles(BTreeMap<ProfileId, Vec<Profile>>);
+pub(super) struct Profiles(BTreeMap<ProfileId, Vec<Profile>>);
 
 impl Profiles {
-    fn naming<'a>(&'a self, path: &'a SecretPath) -> impl Iterator<Item = &'a ProfileId> + 'a {
+    pub(super) fn naming<'a>(&'a self, path: &'a SecretPath) -> impl Iterator<Item = &'a ProfileId> + 'a {
         self.0
             .iter()
             .filter(move |(_, all)| all.iter().any(|one| one.credential.places().any(|place| place == path)))
@@ -134,7 +148,7 @@ impl Profiles {
     }
 
     /// Whether whoever knows a secret can get a profile's next tokens.
-    fn renews(&self, id: &ProfileId, path: &SecretPath) -> bool {
+    pub(super) fn renews(&self, id: &ProfileId, path: &SecretPath) -> bool {
         self.0.get(id).into_iter().flatten().any(|profile| match &profile.credential {
             CredentialSource::Oauth(source) => source.refresh.as_ref() == Some(path),
             CredentialSource::ApiKey(_) => false,
@@ -154,19 +168,10 @@ impl Profiles {
     }
 
     /// Places that a refresh of the profile writes.
-    fn written(&self, id: &ProfileId) -> BTreeSet<SecretPath> {
+    pub(super) fn written(&self, id: &ProfileId) -> BTreeSet<SecretPath> {
         self.0.get(id).into_iter().flatten().flat_map(|one| one.credential.written().cloned()).collect()
     }
 }
-
-/// A version's writing, and whether a refresh wrote it.
-struct Written {
-    version: u32,
-    time: Timestamp,
-    by_refresh: bool,
-}
-
-type History = BTreeMap<SecretPath, Vec<Written>>;
 
 impl Ledger {
     /// What a device, a secret or a profile touched within a window, and what is to be done about it.
@@ -182,7 +187,14 @@ impl Ledger {
     ) -> Result<Exposure, Error> {
         let log = self.log();
         let profiles = log.profiles_ever()?;
-        let mut finder = Finder { log: &log, profiles, window: (since, until), progress, exposed: BTreeMap::new() };
+        let mut finder = Finder {
+            log: &log,
+            profiles,
+            window: (since, until),
+            progress,
+            exposed: BTreeMap::new(),
+            first: BTreeMap::new(),
+        };
         let mut exposure = Exposure {
             concern: concern.clone(),
             since,
@@ -196,6 +208,8 @@ impl Ledger {
             unread: Vec::new(),
             unread_count: 0,
             items: Vec::new(),
+            reads_recorded: self.core().settings.audit.reads != AuditReads::Off,
+            vouched: false,
         };
         finder.direct(concern, &mut exposure)?;
         finder.by_refresh()?;
@@ -286,6 +300,8 @@ struct Finder<'a> {
     progress: Option<&'a dyn Fn(u64, u64)>,
     /// The last exposed version of each secret, and whether it is one by way of a refresh token.
     exposed: BTreeMap<SecretPath, (u32, bool)>,
+    /// The first version of each that is exposed by itself.
+    first: BTreeMap<SecretPath, u32>,
 }
 
 impl Finder<'_> {
@@ -311,103 +327,42 @@ impl Finder<'_> {
             found.0 = version;
         }
         found.1 &= by_refresh;
+        if !by_refresh {
+            let first = self.first.entry(path.clone()).or_insert(version);
+            *first = version.min(*first);
+        }
     }
 
     /// Versions of these secrets that were there within the window.
     fn there_to_be_read(&mut self, paths: &BTreeSet<SecretPath>) -> Result<(), Error> {
-        for (path, written) in self.history(paths)? {
-            let last = written.iter().filter(|one| one.time <= self.window.1).map(|one| one.version).max();
-            if let Some(version) = last {
-                self.expose(&path, version, false);
-            }
+        for (path, written) in self.log.grants(paths, self.progress)?.history {
+            let until = |time| written.iter().filter(|one| one.time <= time).map(|one| one.version).max();
+            let Some(last) = until(self.window.1) else { continue };
+            // What was in force when the window began was there, too.
+            let first = until(self.window.0).or_else(|| written.iter().map(|one| one.version).min()).unwrap_or(last);
+            self.expose(&path, first, false);
+            self.expose(&path, last, false);
         }
         Ok(())
     }
 
     /// Follows refresh tokens: what their grant wrote afterwards is exposed too.
     fn by_refresh(&mut self) -> Result<(), Error> {
-        let mut grants: BTreeMap<ProfileId, Timestamp> = BTreeMap::new();
         let mut places = BTreeSet::new();
         for path in self.exposed.keys() {
-            for id in self.profiles.naming(path) {
-                if self.profiles.renews(id, path) {
-                    grants.insert(id.clone(), self.window.0);
-                    places.extend(self.profiles.written(id));
-                }
+            for id in self.profiles.naming(path).filter(|id| self.profiles.renews(id, path)) {
+                places.extend(self.profiles.written(id));
             }
         }
-        if grants.is_empty() {
+        if places.is_empty() {
             return Ok(());
         }
-        let history = self.history(&places)?;
-        for id in grants.keys() {
-            let Some((token, known)) = self.token(id) else { continue };
-            // The grant ends where its refresh token is written by anything but a refresh.
-            let ends = history.get(&token).and_then(|written| {
-                written.iter().find(|one| one.version > known && !one.by_refresh).map(|one| one.time)
-            });
-            for place in self.profiles.written(id) {
-                let Some(written) = history.get(&place) else { continue };
-                let within = |one: &&Written| ends.is_none_or(|end| one.time < end);
-                let last = written.iter().filter(within).map(|one| one.version).max();
-                if let Some(version) = last {
-                    let by_refresh = self.exposed.get(&place).is_none_or(|(known, _)| *known < version);
-                    self.expose(&place, version, by_refresh);
-                }
-            }
+        let grants = self.log.grants(&places, self.progress)?;
+        for (place, version) in grants.followed(&self.profiles, &self.first, &self.exposed) {
+            let by_refresh = self.exposed.get(&place).is_none_or(|(known, _)| *known < version);
+            self.expose(&place, version, by_refresh);
         }
         Ok(())
-    }
-
-    /// The exposed refresh token of a profile, and its last exposed version.
-    fn token(&self, id: &ProfileId) -> Option<(SecretPath, u32)> {
-        let found = self.exposed.iter().find(|(path, _)| self.profiles.renews(id, path))?;
-        Some((found.0.clone(), found.1.0))
-    }
-
-    /// Every writing of these secrets.
-    fn history(&self, paths: &BTreeSet<SecretPath>) -> Result<History, Error> {
-        let writing = [Kind::SecretPut, Kind::SecretsImported, Kind::RefreshSucceeded].map(Kind::number);
-        let is_meant = |scope: &Scope, name: &crate::base::SecretName| {
-            paths.iter().any(|path| path.name == *name && path.scope == *scope)
-        };
-        let wants = |entry: &Entry| match &entry.event {
-            Event::SecretPut(event) => is_meant(&event.scope, &event.name),
-            Event::SecretsImported(event) => event.secrets.iter().any(|one| is_meant(&one.put.scope, &one.put.name)),
-            _ => true,
-        };
-        let scan = Scan {
-            header: &|header| writing.contains(&header.kind),
-            wants: &wants,
-            progress: self.progress,
-            ..Scan::all()
-        };
-        let (mut history, mut batches, mut refreshes) = (History::new(), Vec::new(), BTreeSet::new());
-        self.log.scan(&scan, &mut |entry| {
-            let batch = entry.seq - u64::from(entry.batch_index);
-            match entry.event {
-                Event::SecretPut(event) => {
-                    let path = SecretPath { scope: event.scope, name: event.name };
-                    batches.push((batch, path, event.version, entry.time));
-                }
-                Event::SecretsImported(event) => {
-                    for put in event.secrets.into_iter().map(|one| one.put) {
-                        if !is_meant(&put.scope, &put.name) {
-                            continue;
-                        }
-                        let path = SecretPath { scope: put.scope, name: put.name };
-                        batches.push((batch, path, put.version, entry.time));
-                    }
-                }
-                _ => drop(refreshes.insert(batch)),
-            }
-            ControlFlow::Continue(())
-        })?;
-        for (batch, path, version, time) in batches {
-            let by_refresh = refreshes.contains(&batch);
-            history.entry(path).or_default().push(Written { version, time, by_refresh });
-        }
-        Ok(history)
     }
 
     /// Reads within the window: by a device, or of what is exposed.
@@ -505,13 +460,13 @@ impl LogView {
         Ok(profiles)
     }
 
-    /// How devices came to be trusted; of one that was paired more than once, the last time.
+    /// How devices came to be trusted: of one that was paired more than once, each time.
     fn trusted(&self, ledger: &Ledger, devices: &BTreeSet<DeviceId>) -> Result<Vec<Trusted>, Error> {
         let told = self.trust_story(devices)?;
         let mut found = Vec::new();
         for device in devices {
             let record = identity::find_device(&ledger.core().index, *device)?;
-            let mut trusted = Trusted {
+            let unknown = Trusted {
                 device: *device,
                 name: record.as_ref().map(|record| record.name.as_str().to_owned()),
                 state: record.as_ref().map(|record| record.state.name()),
@@ -523,35 +478,52 @@ impl LogView {
                 paired_at_seq: None,
                 sas_compared: None,
             };
-            let mut pairing: Option<PairingId> = None;
-            for entry in &told {
-                match &entry.event {
-                    Event::PairingRequested(event) if event.device == *device => {
-                        trusted.peer = Some(event.peer.clone());
-                        pairing = Some(event.pairing);
-                    }
-                    Event::PairingApproved(event) if event.device == *device => {
-                        trusted.approved_by = Some(entry.caller.actor.as_str().to_owned());
-                        trusted.sas_compared = Some(event.sas_compared);
-                    }
-                    Event::DevicePaired(event) if event.device == *device => trusted.paired_at_seq = Some(entry.seq),
-                    Event::DevicesImported(event) if event.devices.iter().any(|one| one.device == *device) => {
-                        trusted.paired_at_seq = Some(entry.seq);
-                    }
-                    _ => {}
-                }
-            }
-            for entry in &told {
-                if let Event::PairingMinted(event) = &entry.event
-                    && Some(event.pairing) == pairing
+            let before = found.len();
+            for (at, entry) in told.iter().enumerate() {
+                if let Event::PairingApproved(event) = &entry.event
+                    && event.device == *device
                 {
-                    trusted.minted_by = Some(entry.caller.actor.as_str().to_owned());
-                    trusted.minted_at_seq = Some(entry.seq);
-                    trusted.method = Some(event.method.name());
+                    let mut trusted = unknown.clone();
+                    trusted.approved_by = Some(entry.caller.actor.as_str().to_owned());
+                    trusted.sas_compared = Some(event.sas_compared);
+                    let paired = told
+                        .iter()
+                        .skip(at)
+                        .find(|later| matches!(&later.event, Event::DevicePaired(event) if event.device == *device));
+                    trusted.paired_at_seq = paired.map(|later| later.seq);
+                    let asked = told.iter().find_map(|asked| match &asked.event {
+                        Event::PairingRequested(asked) if asked.request == event.request => Some(asked),
+                        _ => None,
+                    });
+                    trusted.by_request(asked, &told);
+                    found.push(trusted);
                 }
             }
-            found.push(trusted);
+            if found.len() == before {
+                let came = told.iter().find(|entry| match &entry.event {
+                    Event::DevicesImported(event) => event.devices.iter().any(|one| one.device == *device),
+                    _ => false,
+                });
+                found.push(Trusted { paired_at_seq: came.map(|entry| entry.seq), ..unknown });
+            }
         }
         Ok(found)
+    }
+}
+
+impl Trusted {
+    /// The request that was approved, and the code that it came with.
+    fn by_request(&mut self, asked: Option<&PairingRequested>, told: &[Entry]) {
+        let Some(asked) = asked else { return };
+        self.peer = Some(asked.peer.clone());
+        for entry in told {
+            if let Event::PairingMinted(event) = &entry.event
+                && event.pairing == asked.pairing
+            {
+                self.minted_by = Some(entry.caller.actor.as_str().to_owned());
+                self.minted_at_seq = Some(entry.seq);
+                self.method = Some(event.method.name());
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::history;
 /// Version of what folds into an index. It is raised where the state's encoding changes, and with every step of the
 /// format that brings kinds or schema versions: a program that does not know an event must never go on from an index
 /// that has it folded. A stored index of a lower one is made anew from the log; one of a higher one is refused.
-pub const STATE_SCHEMA: u32 = 4;
+pub const STATE_SCHEMA: u32 = 5;
 
 const SYSTEM: &[u8] = &[0x00];
 
@@ -180,8 +180,8 @@ pub fn apply(state: &dyn StateRead, seq: u64, time: Timestamp, event: &Event) ->
         | Event::HeadRestored(_)
         | Event::KeyTableRepaired(_)
         | Event::SpoolDropped(_)
-        | Event::LedgerRestored(_)
-        | Event::AnchorConflict(_) => Ok(Vec::new()),
+        | Event::LedgerRestored(_) => Ok(Vec::new()),
+        Event::AnchorConflict(event) => history::anchor_conflict(state, seq, event),
         Event::BackupCreated(event) => history::backup_created(seq, time, event),
         Event::CompromiseDeclared(event) => compromise_state::declared(state, event),
         Event::CompromiseClosed(event) => compromise_state::closed(state, event),

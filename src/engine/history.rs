@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{BackupId, Delta, StateRead, Timestamp, prefix_end};
-use crate::checkpoint::{Branch, Checkpoint, Frontier, SignedNote};
+use crate::checkpoint::{Branch, Checkpoint, Frontier, Settled, SignedNote};
 use crate::crypto::Hash;
 use crate::event::codec;
 use crate::event::import::StoreImported;
-use crate::event::system::{AnchorPlaced, BackupCreated, BranchStarted, CheckpointSigned};
+use crate::event::system::{
+    AnchorConflict, AnchorPlaced, BackupCreated, BranchStarted, CheckpointSigned, ConflictCause,
+};
 
 use super::fold::FoldError;
 
@@ -16,6 +18,8 @@ const BRANCH: u8 = 0x03;
 const PLACED: u8 = 0x04;
 const IMPORTS: u8 = 0x06;
 const BACKUP: &[u8] = &[0x07];
+const CONFLICT: u8 = 0x08;
+const SETTLED: u8 = 0x09;
 
 /// The last checkpoint (stored in the state under key `02`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +96,18 @@ pub fn backup_created(seq: u64, time: Timestamp, event: &BackupCreated) -> Resul
     Ok(vec![(BACKUP.into(), Some(codec::encode(&record)?.into()))])
 }
 
+/// A signed checkpoint that somebody outside showed and that did not fit (stored in the state under key `08`, the
+/// anchor's name). The next branch takes it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictRecord {
+    /// The event that records it.
+    pub event: u64,
+    /// Events that the checkpoint covers.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+}
+
 /// The last checkpoint.
 pub fn last(state: &dyn StateRead) -> Result<Option<LastCheckpoint>, FoldError> {
     Ok(state.get(LAST)?.map(|bytes| codec::decode(&bytes)).transpose()?)
@@ -106,6 +122,22 @@ pub fn branches(state: &dyn StateRead) -> Result<Vec<BranchRecord>, FoldError> {
 pub fn placed(state: &dyn StateRead) -> Result<Vec<(String, PlacedRecord)>, FoldError> {
     let named = |(key, record): (Vec<u8>, _)| (String::from_utf8_lossy(&key).into_owned(), record);
     records(state, PLACED).map(|found| found.into_iter().map(named).collect())
+}
+
+/// Signed checkpoints that did not fit, with the names of their keepers, since the last branch began.
+pub fn conflicts(state: &dyn StateRead) -> Result<Vec<(String, ConflictRecord)>, FoldError> {
+    let named = |(key, record): (Vec<u8>, _)| (String::from_utf8_lossy(&key).into_owned(), record);
+    records(state, CONFLICT).map(|found| found.into_iter().map(named).collect())
+}
+
+/// Checkpoints that a branch settled although their sizes do not show it.
+pub fn settled(state: &dyn StateRead) -> Result<Vec<Settled>, FoldError> {
+    records(state, SETTLED).map(|found| found.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The names of every anchor that was ever used.
+pub fn anchors_used(state: &dyn StateRead) -> Result<Vec<String>, FoldError> {
+    Ok(placed(state)?.into_iter().map(|(anchor, _)| anchor).collect())
 }
 
 fn records<T: serde::de::DeserializeOwned>(state: &dyn StateRead, prefix: u8) -> Result<Vec<(Vec<u8>, T)>, FoldError> {
@@ -175,6 +207,48 @@ pub fn anchor_placed(seq: u64, event: &AnchorPlaced) -> Result<Delta, FoldError>
     Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
 }
 
+/// Folds [`AnchorConflict`]: only a signed checkpoint of this ledger proves anything.
+pub fn anchor_conflict(state: &dyn StateRead, seq: u64, event: &AnchorConflict) -> Result<Delta, FoldError> {
+    let proves = matches!(event.cause, ConflictCause::Lost | ConflictCause::Forked | ConflictCause::OtherBranch);
+    if !proves || event.note.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut key = vec![CONFLICT];
+    key.extend_from_slice(event.anchor.as_bytes());
+    let known: Option<ConflictRecord> = state.get(&key)?.map(|bytes| codec::decode(&bytes)).transpose()?;
+    if known.is_some_and(|known| known.size > event.size) {
+        return Ok(Vec::new());
+    }
+    let record = ConflictRecord { event: seq, size: event.size, note: event.note.clone() };
+    Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
+}
+
+/// What a branch settles: conflicts go, and of what was known to be given up stays what its size does not show.
+fn settle(state: &dyn StateRead, event: &BranchStarted) -> Result<Delta, FoldError> {
+    let mut delta = Delta::new();
+    let mut notes = vec![event.note.clone()];
+    for (anchor, record) in conflicts(state)? {
+        let mut key = vec![CONFLICT];
+        key.extend_from_slice(anchor.as_bytes());
+        delta.push((key.into(), None));
+        notes.push(record.note);
+    }
+    for note in notes {
+        let read = SignedNote::parse(note.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
+        let Ok(checkpoint) = read else { continue };
+        if checkpoint.size > event.from {
+            continue;
+        }
+        let Checkpoint { size, head, branch, .. } = checkpoint;
+        let mut key = vec![SETTLED];
+        key.extend_from_slice(&size.to_be_bytes());
+        key.extend_from_slice(head.as_bytes());
+        let record = Settled { size, head, branch, since: event.from };
+        delta.push((key.into(), Some(codec::encode(&record)?.into())));
+    }
+    Ok(delta)
+}
+
 /// Folds [`BranchStarted`].
 pub fn branch_started(
     state: &dyn StateRead,
@@ -198,7 +272,41 @@ pub fn branch_started(
     };
     let mut key = vec![BRANCH];
     key.extend_from_slice(&event.branch.to_be_bytes());
-    Ok(vec![(key.into(), Some(codec::encode(&record)?.into()))])
+    let mut delta = settle(state, event)?;
+    delta.push((key.into(), Some(codec::encode(&record)?.into())));
+    Ok(delta)
+}
+
+/// Checkpoints, branches and anchors as somebody may see them: for comparing two states.
+pub fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, serde_json::Value)> {
+    use serde_json::json;
+    let name = || String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+    Some(match *key.first()? {
+        0x02 => {
+            let last: LastCheckpoint = codec::decode(value).ok()?;
+            let fields = json!({"event": last.event, "size": last.size, "state_size": last.state_size});
+            ("checkpoint", "last".to_owned(), fields)
+        }
+        BRANCH => {
+            let branch: BranchRecord = codec::decode(value).ok()?;
+            let fields = json!({"from": branch.from, "lost_through": branch.lost_through, "anchor": branch.anchor});
+            ("branch", branch.number.to_string(), fields)
+        }
+        PLACED => {
+            let placed: PlacedRecord = codec::decode(value).ok()?;
+            ("anchor", name(), json!({"event": placed.event, "size": placed.size}))
+        }
+        CONFLICT => {
+            let conflict: ConflictRecord = codec::decode(value).ok()?;
+            ("anchor_conflict", name(), json!({"event": conflict.event, "size": conflict.size}))
+        }
+        SETTLED => {
+            let settled: Settled = codec::decode(value).ok()?;
+            let fields = json!({"branch": settled.branch, "head": settled.head, "given_up_by": settled.since});
+            ("settled_checkpoint", settled.size.to_string(), fields)
+        }
+        _ => return None,
+    })
 }
 
 fn import_key(digest: &Hash) -> Vec<u8> {

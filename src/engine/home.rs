@@ -115,5 +115,17 @@ pub fn settings(medium: &dyn Medium, layout: &Layout) -> Result<Settings, Error>
         Err(error) => return Err(error.into()),
     };
     let parsed = String::from_utf8(bytes).map_err(|_| SettingsError::Utf8).and_then(|text| Settings::parse(&text));
-    parsed.map_err(|source| Error::Settings { path, source })
+    let outside =
+        parsed.and_then(|settings| match settings.anchors.files.iter().find(|file| is_within(file, layout)) {
+            Some(file) => Err(SettingsError::AnchorInside(file.display().to_string())),
+            None => Ok(settings),
+        });
+    outside.map_err(|source| Error::Settings { path, source })
+}
+
+/// Whether an anchor lies in the home, links followed: it would be put back together with what it is to vouch for.
+fn is_within(file: &Path, layout: &Layout) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let home = real(&layout.home);
+    file.starts_with(&layout.home) || file.parent().is_some_and(|parent| real(parent).starts_with(&home))
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{BackendKind, Caller, KeyedPrint, LedgerId, Scope, ScopePrefix, SecretBytes, SecretPath, SlotId};
-use crate::checkpoint::VerifierKey;
+use crate::checkpoint::{Fit, VerifierKey};
 use crate::crypto::Hash;
 use crate::event::system::EpochCause;
 use crate::inspect::Report;
@@ -12,6 +12,7 @@ use crate::keys::{KeySlot, NewSlot};
 use crate::log::Head;
 use crate::vault::{self, VaultError};
 
+use super::anchor_places::at_hand;
 use super::anchors::AnchorStatus;
 use super::auth_handle::Auth;
 use super::background::{Background, Follower};
@@ -362,6 +363,14 @@ impl Ledger {
         self.core.compare_note(anchor, note)
     }
 
+    /// How the newest checkpoint of an anchor's bytes stands to the log; nothing is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Note`] where it is no checkpoint of this ledger, [`Error::Fold`].
+    pub fn fit(&self, notes: &[u8]) -> Result<Fit, Error> {
+        self.core.fit(at_hand(notes, &self.core.checkpoint_key()?)?.checkpoint())
+    }
+
     /// Records that somebody outside keeps checkpoints from now on; once for each name.
     ///
     /// # Errors
@@ -371,7 +380,8 @@ impl Ledger {
     }
 
     /// Opens an older copy that was put back on purpose. The first event behind it says so, and a checkpoint of the
-    /// new branch goes to the anchors, which know of the given-up events.
+    /// new branch goes to the anchors, which know of the given-up events. What devices showed, and a
+    /// [`Config::rollback_note`] at hand, is given up as well.
     ///
     /// # Errors
     /// As [`Ledger::open`].

@@ -27,6 +27,7 @@ mod exposure;
 mod fold;
 mod format;
 mod future;
+mod grants;
 mod history;
 mod home;
 mod identity_handle;

@@ -99,11 +99,16 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         !config.read_only,
     )?;
     compare_with_head(config, &journal, &tail, parts.head.as_ref())?;
-    let end = tail.last.map(|last| last.seq);
-    let given_up = rollback::compare_at_opening(config, &settings.anchors, &parts.unlocked, ledger_id, &journal, end)?;
+    let end = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
+    let mut outside =
+        rollback::Opening::new(config, &settings.anchors, (ledger_id, &parts.unlocked), &journal, end.seq);
+    // What the settings do not name, the state does: of an index that does not read, once it is made anew.
+    match index.as_ref().map(|index| outside.compare(index)) {
+        None | Some(Err(Error::Fold { .. })) => outside.compare_configured()?,
+        Some(compared) => compared?,
+    }
     let (index, folded) = matching(&journal, index, folded);
     let from = folded.map_or(0, |at| at.seq + 1);
-    let end = tail.last.ok_or_else(|| Error::NoLedger { home: parts.layout.home.clone() })?;
     let last = match Unknown::find(&journal, from, end.seq)? {
         None => end,
         Some(unknown) if config.known_part => unknown.before(&journal)?.ok_or_else(|| unknown.refuse())?,
@@ -112,13 +117,18 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     if !config.read_only {
         future::check_others(config, &parts.layout, &parts.ring, parts.unlocked.ledger_key())?;
     }
-    let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let index = match index {
         Some(index) => FoldedIndex { index, scratch: None },
         None => fresh_index(config, &parts.layout, &index_key, ledger_id)?,
     };
     let spill = !config.read_only || index.scratch.is_some();
     fold_tail(&journal, &index.index, &parts.unlocked, from, last.seq, spill)?;
+    outside.compare(&index.index)?;
+    if config.accept_rollback {
+        outside.compare_recorded(&index.index, config.rollback_note.as_deref())?;
+    }
+    let given_up = outside.given_up();
+    let dropped = drop_torn(config, &parts.layout, &journal, &tail)?;
     let branch = if config.accept_rollback && !config.read_only {
         let branches = history::branches(&index.index).map_err(|source| Error::Fold { seq: last.seq, source })?;
         let own = history::branch_at(&branches, u64::MAX);

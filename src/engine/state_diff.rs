@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::{Delta, StateError, StateRead};
 use crate::{auth, identity, vault};
 
-use super::{compromise_state, fold};
+use super::{compromise_state, fold, history};
 
 /// How something differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -27,7 +27,8 @@ pub enum ChangeKind {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct StateChange {
     /// What it is: `secret`, `secret_version`, `device`, `certificate`, `ca`, `pairing`, `request`,
-    /// `profile`, `profile_in_use`, `order`, `ledger`, `compromise`.
+    /// `profile`, `profile_in_use`, `order`, `ledger`, `compromise`, `checkpoint`, `branch`, `anchor`,
+    /// `anchor_conflict`, `settled_checkpoint`, `backend`, `envelope`.
     pub what: &'static str,
     /// Which one.
     pub subject: String,
@@ -42,6 +43,7 @@ type Shown = (&'static str, String, Value);
 /// A record as its domain shows it.
 fn shown(key: &[u8], value: &[u8]) -> Option<Shown> {
     fold::shown(key, value)
+        .or_else(|| history::shown(key, value))
         .or_else(|| compromise_state::shown(key, value))
         .or_else(|| vault::shown(key, value))
         .or_else(|| identity::shown(key, value))

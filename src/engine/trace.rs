@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use crate::base::{DeviceId, Origin, PairingId, ProfileId, RequestId, Serial};
 use crate::event::compromise::Concern;
-use crate::event::{Kind, KindClass};
+use crate::event::{Event, Kind, KindClass};
 use crate::log::Header;
 
 use super::error::Error;
@@ -157,6 +157,10 @@ fn leads(concern: &Concern, story: &BTreeMap<u64, Chapter>) -> Leads {
     for Chapter { entry, .. } in story.values() {
         let about = entry.event.about();
         leads.devices.extend(device_of(entry));
+        // A plan names what else was touched: that is no part of this thing's story.
+        if matches!(entry.event, Event::CompromiseDeclared(_)) {
+            continue;
+        }
         match concern {
             Concern::Secret(_) => leads.profiles.extend(about.profiles),
             Concern::Profile(_) => leads.secrets.extend(about.named.iter().map(ToString::to_string)),

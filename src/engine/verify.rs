@@ -34,11 +34,15 @@ impl Core {
         let unlocked = self.unlocked();
         let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
         let by = self.checkpoint_key()?;
-        let held = anchor_view::outside(&self.anchor_places(), Some(&by), &self.anchors_used()?);
+        let (places, used) = (self.anchor_places(), self.anchors_used()?);
+        let mut held = anchor_view::outside(&places, Some(&by), &used);
+        anchor_view::add_conflicts(&mut held, self.conflicts(&by)?);
         let copies = anchor_view::copies(&*self.medium, &self.layout, Some(&by));
         let sizes = held.iter().filter_map(|(_, held)| anchor_view::size_of(held)).chain(copies.sizes());
         let branches = history::branches(&self.index).unwrap_or_default();
-        let mut marks = LogMarks::new(sizes).with_branches(branches.iter().map(BranchRecord::branch).collect());
+        let mut marks = LogMarks::new(sizes)
+            .with_branches(branches.iter().map(BranchRecord::branch).collect())
+            .with_settled(history::settled(&self.index).unwrap_or_default());
         let mut unknown = UnknownEvents::default();
         let mut report =
             inspect::verify_files_with(&*self.medium, &self.layout.home, Some(&head_key), &mut |header, hash| {
@@ -47,6 +51,7 @@ impl Core {
             })?;
         unknown.note(&mut report);
         inspect::compare_outside(&mut report, &marks, held);
+        anchor_view::report_unnamed(&mut report, &places, &used);
         let last = history::last(&self.index).ok().flatten();
         copies.compare(&mut report, &marks, last.as_ref().map(|last| last.note.as_str()));
         // Others may write meanwhile, and the ledger itself signs checkpoints: both roots are of one moment.

@@ -4,8 +4,8 @@ use crate::base::{DeviceId, PairingId, ProfileId, RequestId, SecretPath, Serial,
 
 use super::Event;
 use super::auth::{CredentialSource, Profile};
-use super::compromise::Concern;
-use super::identity::Subject;
+use super::compromise::{Concern, Remedy};
+use super::identity::{EndCause, Subject};
 
 /// The subjects of one event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,6 +65,16 @@ impl About {
             Concern::Secret(path) => self.named.push(path.clone()),
             Concern::Device(device) => self.devices.push(*device),
             Concern::Profile(profile) => self.profiles.push(profile.clone()),
+        }
+        self
+    }
+
+    fn remedy(mut self, item: &Remedy) -> Self {
+        match item {
+            Remedy::RevokeDevice(device) => self.devices.push(*device),
+            Remedy::RevokeCertificate(serial) => self.certificates.push(*serial),
+            Remedy::DisableProfile(profile) => self.profiles.push(profile.clone()),
+            Remedy::ReplaceSecret { path, .. } => self.named.push(path.clone()),
         }
         self
     }
@@ -146,7 +156,9 @@ impl Event {
                 About { profiles, named, ..about }
             }
             Self::FailedOver(event) => about.profile(&event.preferred).profile(&event.chosen),
-            Self::CompromiseDeclared(event) => about.concern(&event.concern),
+            Self::CompromiseDeclared(event) => {
+                event.items.iter().fold(about.concern(&event.concern), |about, item| about.remedy(item))
+            }
             Self::CompromiseClosed(event) => about.concern(&event.concern),
             _ => about,
         }
@@ -154,15 +166,18 @@ impl Event {
 
     /// Whether it records a refusal or a failure.
     #[must_use]
-    pub const fn is_refusal(&self) -> bool {
-        matches!(
-            self,
+    pub fn is_refusal(&self) -> bool {
+        match self {
             Self::CommandRefused(_)
-                | Self::ConnectionsRefused(_)
-                | Self::PairingRefused(_)
-                | Self::PairingDenied(_)
-                | Self::RefreshFailed(_)
-        )
+            | Self::ConnectionsRefused(_)
+            | Self::PairingRefused(_)
+            | Self::PairingDenied(_)
+            | Self::RefreshFailed(_)
+            | Self::AnchorConflict(_) => true,
+            Self::PairingEnded(event) => event.cause == EndCause::Burned,
+            Self::ReferencesResolved(event) => event.notes.iter().any(|note| note.reason.is_some()),
+            _ => false,
+        }
     }
 
     /// From when to when it happened, where it gathers what happened before it was recorded at `recorded`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::Timestamp;
-use crate::checkpoint::{Branch, Checkpoint, Fit, Frontier, NoteError, SignedCheckpoint, fit, tree};
+use crate::checkpoint::{Branch, Checkpoint, Fit, Frontier, NoteError, Settled, SignedCheckpoint, fit, tree};
 use crate::crypto::Hash;
 use crate::log::frame::Header;
 
@@ -63,6 +63,7 @@ pub struct LogMarks {
     frontier: Frontier,
     events: u64,
     branches: Vec<Branch>,
+    settled: Vec<Settled>,
     /// The branches' numbers are known, and not only that there is one.
     numbered: bool,
     /// First event behind each mark that needs an anchor, and the last in the log.
@@ -117,6 +118,13 @@ impl LogMarks {
         self
     }
 
+    /// With the checkpoints that the state says were given up.
+    #[must_use]
+    pub fn with_settled(mut self, settled: Vec<Settled>) -> Self {
+        self.settled = settled;
+        self
+    }
+
     /// The branches, the oldest first.
     #[must_use]
     pub fn branches(&self) -> &[Branch] {
@@ -136,6 +144,7 @@ impl LogMarks {
     #[must_use]
     pub fn fit(&self, checkpoint: &Checkpoint) -> Option<Fit> {
         let found = fit(checkpoint, self.events, &self.branches, |_| self.head(checkpoint.size));
+        let found = found.settled(checkpoint, &self.settled);
         match found {
             Fit::Forked if self.head(checkpoint.size).is_none() => None,
             Fit::Holds if self.root(checkpoint.size).is_some_and(|root| root != checkpoint.root) => Some(Fit::Forked),
@@ -161,6 +170,11 @@ pub fn compare_outside(report: &mut Report, marks: &LogMarks, outside: Vec<(Stri
             }
             Outside::Unusable(why) => {
                 report.add(FindingCode::AnchorUnusable, None, format!("{anchor}: {why}"));
+                ("unusable", None)
+            }
+            Outside::Holds(signed) if report.ledger_id.is_some_and(|id| id != signed.checkpoint().ledger_id) => {
+                let what = format!("{anchor} holds a checkpoint of ledger {}", signed.checkpoint().ledger_id);
+                report.add(FindingCode::AnchorUnusable, None, what);
                 ("unusable", None)
             }
             Outside::Holds(signed) => {

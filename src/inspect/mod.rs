@@ -156,6 +156,8 @@ pub enum FindingCode {
     AnchorAbsent,
     /// The copies of the checkpoints in the home are not those of the log; the next one mends them.
     CheckpointCopy,
+    /// An anchor was used, and the settings name it no more.
+    AnchorUnnamed,
 }
 
 impl FindingCode {
@@ -168,7 +170,7 @@ impl FindingCode {
     /// Whether this finding takes away what would show a cut end, and says nothing of the log itself.
     #[must_use]
     pub const fn is_unanchored(self) -> bool {
-        matches!(self, Self::HeadMissing | Self::AnchorUnusable)
+        matches!(self, Self::HeadMissing | Self::AnchorUnusable | Self::AnchorUnnamed)
     }
 
     /// Whether this finding is a fact to know rather than a fault.

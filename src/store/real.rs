@@ -28,7 +28,7 @@ impl RealMedium {
 impl Medium for RealMedium {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn MediumFile>, StoreError> {
         let mut options = OpenOptions::new();
-        options.read(true).custom_flags(no_follow());
+        options.read(true).custom_flags(careful());
         match mode {
             OpenMode::Read => {}
             OpenMode::ReadWrite => {
@@ -38,7 +38,7 @@ impl Medium for RealMedium {
                 options.write(true).create_new(true).mode(0o600);
             }
         }
-        let file = options.open(path).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
+        let file = options.open(path).and_then(plain).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
         Ok(Box::new(RealFile { file, path: path.to_owned() }))
     }
 
@@ -77,8 +77,9 @@ impl Medium for RealMedium {
     fn append(&self, path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
         let failed = |error| StoreError::new(StoreOp::Write, path, error);
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600).custom_flags(no_follow());
-        let mut file = options.open(path).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
+        options.append(true).create(true).mode(0o600).custom_flags(careful());
+        let mut file =
+            options.open(path).and_then(plain).map_err(|error| StoreError::new(StoreOp::Open, path, error))?;
         // One write: with O_APPEND the kernel puts the bytes of one call behind each other.
         io::Write::write_all(&mut file, bytes).map_err(failed)?;
         file.metadata().map(|meta| meta.len()).map_err(failed)
@@ -93,8 +94,19 @@ impl Medium for RealMedium {
     }
 }
 
-fn no_follow() -> i32 {
-    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
+/// No symbolic link at the last component, and no waiting for the other end of a pipe.
+fn careful() -> i32 {
+    i32::try_from((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits()).unwrap_or(0)
+}
+
+/// A pipe or a device in a file's place would be waited for without end.
+fn plain(file: File) -> io::Result<File> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file"))
+    }
 }
 
 impl RealFile {
@@ -135,5 +147,23 @@ impl MediumFile for RealFile {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.file.sync_data().map_err(self.failed(StoreOp::Sync))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_or_a_folder_in_a_files_place_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), dir.path()] {
+            for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+                assert!(RealMedium.open(path, mode).is_err(), "{mode:?}");
+            }
+            assert!(RealMedium.read_all(path, 10).is_err() && RealMedium.append(path, b"x").is_err());
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{BackendKind, Delta, SecretPath, StateRead, limits};
-use crate::event::Event;
+use crate::event::{Event, codec};
 
 use super::state::{ApplyFault, Head, VersionRecord, head_key, list_heads, list_versions, put, read};
 
@@ -122,4 +122,21 @@ pub fn each_version<E: From<ApplyFault>>(
             }
         }
     }
+}
+
+/// Where envelopes are, as somebody may see it: for comparing two states.
+pub(super) fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, serde_json::Value)> {
+    if key == BACKEND {
+        let state: BackendState = codec::decode(value).ok()?;
+        let other = state.other.map(|other| other.to_string());
+        let fields = serde_json::json!({"kind": state.kind.to_string(), "other": other, "switched": state.switched});
+        return Some(("backend", "envelopes".to_owned(), fields));
+    }
+    let (first, slot) = key.split_first()?;
+    if *first != MOVED {
+        return None;
+    }
+    let slot = u64::from_be_bytes(slot.try_into().ok()?);
+    let seq: u64 = codec::decode(value).ok()?;
+    Some(("envelope", slot.to_string(), serde_json::json!({"moved_by": seq})))
 }

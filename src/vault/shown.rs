@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::event::codec;
 
+use super::backend;
 use super::state::{HEADS, Head, VERSIONS, VersionRecord, split_head_key, split_version_key};
 
 /// What a record of the state is about, and its fields; nothing for counters, indexes and other domains.
@@ -31,6 +32,6 @@ pub fn shown(key: &[u8], value: &[u8]) -> Option<(&'static str, String, Value)> 
             let fields = json!({"deleted": record.deleted, "shredded_by": record.shredded});
             Some(("secret_version", format!("{target}@{version}"), fields))
         }
-        _ => None,
+        _ => backend::shown(key, value),
     }
 }

@@ -86,3 +86,58 @@ fn a_home_that_was_put_back_is_refused_until_somebody_says_why() {
     assert_eq!(home.ok(&["secrets", "get", "global/a", "--reveal"]), "first");
     home.ok(&["log", "verify", "--state", "--witness"]);
 }
+
+#[test]
+fn an_anchor_that_was_taken_out_of_the_settings_still_refuses_an_older_copy() {
+    let (home, anchor) = anchored();
+    home.set("global/a", b"first", &[]);
+    home.ok(&["log", "checkpoint"]);
+    let (path, older) = (home.path(), home.dir.path().join("older"));
+    let (path, older) = (path.to_str().unwrap(), older.to_str().unwrap());
+    copy(path, older);
+    home.set("global/a", b"second", &[]);
+    home.ok(&["log", "checkpoint"]);
+    let config = home.path().join("config.toml");
+    let plain = std::fs::read_to_string(&config).unwrap().replace(&format!("files = [{anchor:?}]"), "files = []");
+    std::fs::write(&config, &plain).unwrap();
+    let (out, _) = home.run(&["--format", "json", "log", "verify"], 17);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&report["anchored"]["anchors"][0]["fit"], &report["findings"][0]["code"]),
+        (&json!("holds"), &json!("anchor_unnamed"))
+    );
+    std::fs::remove_dir_all(path).unwrap();
+    copy(older, path);
+    std::fs::write(&config, &plain).unwrap();
+    for words in [&["secrets", "get", "global/a"][..], &["log", "verify", "--state"], &["log", "anchors"]] {
+        home.run(words, 16);
+    }
+    // A pipe in its place is not waited for, and ends nothing; a checkpoint that no anchor took says so.
+    std::fs::remove_file(&anchor).unwrap();
+    assert!(Command::new("mkfifo").arg(&anchor).status().unwrap().success());
+    home.ok(&["secrets", "get", "global/a"]);
+    std::fs::write(&config, plain.replace("files = []", &format!("files = [{anchor:?}]"))).unwrap();
+    home.run(&["log", "checkpoint"], 17);
+    // In the home it would be put back together with what it is to vouch for.
+    let inside = home.path().join("checkpoints/anchor.note");
+    std::fs::write(&config, plain.replace("files = []", &format!("files = [{inside:?}]"))).unwrap();
+    assert!(home.error(&["log", "head"], 2)["what"].as_str().unwrap().contains("is in the home"));
+}
+
+#[test]
+fn a_restored_home_without_anchors_is_accepted_with_a_note_that_somebody_kept() {
+    let home = Home::new();
+    let (path, older) = (home.path(), home.dir.path().join("older"));
+    let (path, older) = (path.to_str().unwrap(), older.to_str().unwrap());
+    copy(path, older);
+    home.set("global/a", b"second", &[]);
+    let note = home.json(&["log", "checkpoint"])["note"].as_str().unwrap().to_owned();
+    let note = home.file("kept.note", &note);
+    let accept = ["log", "accept-rollback", "--yes", "--reason", "disk failed", "--note", &note];
+    home.error(&accept, 12);
+    std::fs::remove_dir_all(path).unwrap();
+    copy(older, path);
+    let begun = home.json(&accept);
+    assert_eq!((&begun["branch"], &begun["lost_through"], &begun["anchor"]), (&json!(1), &json!(1), &json!("note")));
+    home.ok(&["log", "verify", "--state"]);
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use palyra_ledger::checkpoint::{SignedCheckpoint, split_notes};
+use palyra_ledger::checkpoint::{Fit, SignedCheckpoint, split_notes};
 use palyra_ledger::inspect::{FindingCode, verify_files};
 use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk, for_every_cut};
 use palyra_ledger::{
@@ -217,7 +217,7 @@ fn the_keystore_knows_what_a_copy_has_lost_and_its_absence_ends_nothing() {
     let mut plain = simulated(disk.clone(), 5, &clock).settings(settings(AuditReads::Batched));
     plain = plain.keystore(Arc::new(keystore.clone()));
     let ledger = Ledger::open(plain).unwrap();
-    assert_eq!(found(&ledger), [FindingCode::AnchorAbsent]);
+    assert_eq!(found(&ledger), [FindingCode::AnchorUnnamed]);
     assert!(matches!(ledger.anchors().unwrap()[0].state, AnchorState::Holds(_)));
     ledger.close().unwrap();
 
@@ -230,6 +230,147 @@ fn the_keystore_knows_what_a_copy_has_lost_and_its_absence_ends_nothing() {
     assert_eq!(found(&ledger), [FindingCode::AnchorUnusable]);
     keystore.set_absent(true);
     assert!(Ledger::examine(&in_keystore(&disk, &keystore, 7, &clock)).is_ok());
+}
+
+#[test]
+fn an_anchor_that_was_taken_out_of_the_settings_is_compared_all_the_same() {
+    let clock = ManualClock::default();
+    let disk = disk(&clock);
+    let ledger = Ledger::open(config(&disk, 2, &clock, 0)).unwrap();
+    put(&ledger, "key", "value");
+    ledger.checkpoint().unwrap();
+    ledger.close().unwrap();
+    disk.settle();
+    let older = disk.snapshot();
+    let ledger = Ledger::open(config(&disk, 3, &clock, 0)).unwrap();
+    put(&ledger, "key", "more");
+    let size = ledger.checkpoint().unwrap().signed.checkpoint().size;
+    ledger.close().unwrap();
+    let back = with_anchor_of(&older, &disk);
+    let plain = |disk: &SimDisk| simulated(disk.clone(), 4, &clock).settings(settings(AuditReads::Batched));
+    let is_refused = |config: Config| match Ledger::open(config) {
+        Err(Error::RolledBack { through, .. }) => assert_eq!(through, size - 1),
+        other => panic!("{other:?}"),
+    };
+    is_refused(plain(&back).read_only());
+    // Without an index the log itself says which anchors were used.
+    let bare = back.snapshot();
+    for path in bare.files() {
+        if path.starts_with("/home/index") {
+            palyra_ledger::store::Medium::remove(&bare, &path).unwrap();
+        }
+    }
+    let journal = |disk: &SimDisk| -> Vec<_> {
+        let of = |path: &std::path::PathBuf| !path.starts_with("/home/index");
+        disk.files().into_iter().filter(of).map(|path| (disk.contents(&path), path)).collect()
+    };
+    let before = journal(&bare);
+    is_refused(plain(&bare));
+    assert!(journal(&bare) == before, "nothing but the index is written before it is compared");
+    let branch = Ledger::start_branch(plain(&back)).unwrap();
+    assert_eq!(branch.branches().unwrap()[0].lost_through, Some(size - 1));
+    assert_eq!(found(&branch), [FindingCode::AnchorSuperseded, FindingCode::AnchorUnnamed]);
+    drop(branch);
+    // What is whole says that the settings do not name it; gone or unreachable, it ends nothing.
+    let ledger = Ledger::open(plain(&disk)).unwrap();
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    assert_eq!(report.anchored.anchors[0].fit, "holds");
+    assert_eq!(found(&ledger), [FindingCode::AnchorUnnamed]);
+    ledger.close().unwrap();
+    palyra_ledger::store::Medium::remove(&disk, Path::new(ANCHOR)).unwrap();
+    let ledger = Ledger::open(plain(&disk)).unwrap();
+    assert_eq!(found(&ledger), [FindingCode::AnchorAbsent, FindingCode::AnchorUnnamed]);
+}
+
+/// A ledger whose newest checkpoint only a device holds, and an older copy that went on until the device came.
+fn shown_by_a_device(clock: &ManualClock, more: u64) -> (SimDisk, SignedCheckpoint, Ledger) {
+    let disk = SimDisk::new();
+    let plain = |disk: &SimDisk, seed| simulated(disk.clone(), seed, clock).settings(settings(AuditReads::Batched));
+    let ledger = Ledger::init(plain(&disk, 1), NewSlot::file("machine")).unwrap();
+    ledger.record_anchor("device:one", 1).unwrap();
+    ledger.close().unwrap();
+    disk.settle();
+    let older = disk.snapshot();
+    let ledger = Ledger::open(plain(&disk, 2)).unwrap();
+    for number in 0..5 {
+        put(&ledger, "key", &number.to_string());
+    }
+    let held = ledger.checkpoint().unwrap().signed;
+    ledger.close().unwrap();
+    let ledger = Ledger::open(plain(&older, 3)).unwrap();
+    for number in 0..more {
+        put(&ledger, "key", &format!("other {number}"));
+    }
+    assert_eq!(found(&ledger), []);
+    ledger.compare_note("device:one", held.note().as_bytes()).unwrap();
+    (older, held, ledger)
+}
+
+#[test]
+fn a_rollback_that_only_a_device_knows_of_is_reported_until_it_is_accepted() {
+    let clock = ManualClock::default();
+    for (more, code) in [(0, FindingCode::AnchorLost), (9, FindingCode::AnchorForked)] {
+        let (disk, held, ledger) = shown_by_a_device(&clock, more);
+        assert_eq!(found(&ledger), [code]);
+        let status = ledger.anchors().unwrap().remove(0);
+        assert!(matches!(status.fit, Some(Fit::Lost { .. } | Fit::Forked)), "{status:?}");
+        ledger.close().unwrap();
+        let plain = |seed| simulated(disk.clone(), seed, &clock).settings(settings(AuditReads::Batched));
+        let ledger = Ledger::open(plain(4)).unwrap();
+        assert_eq!(found(&ledger), [code], "the log keeps the proof");
+        ledger.close().unwrap();
+        let ledger = Ledger::start_branch(plain(5)).unwrap();
+        assert_eq!(ledger.branches().unwrap()[0].anchor, "device:one");
+        assert_eq!(found(&ledger), []);
+        // The device comes again with what it held: it is known for what it is.
+        let again = ledger.compare_note("device:one", held.note().as_bytes()).unwrap();
+        assert!(matches!(again.fit, Some(Fit::Superseded { .. })), "{again:?}");
+        assert_eq!(found(&ledger), []);
+        ledger.close().unwrap();
+        let before = Ledger::open(plain(6)).unwrap();
+        assert_eq!(found(&before), []);
+    }
+}
+
+#[test]
+fn a_note_at_hand_is_enough_to_accept_a_rollback_and_one_of_another_ledger_is_not() {
+    let clock = ManualClock::default();
+    let (_, held, shown) = shown_by_a_device(&clock, 9);
+    drop(shown);
+    let disk = SimDisk::new();
+    let plain = |seed| simulated(disk.clone(), seed, &clock).settings(settings(AuditReads::Batched));
+    let ledger = Ledger::init(plain(7), NewSlot::file("machine")).unwrap();
+    ledger.close().unwrap();
+    disk.settle();
+    let older = disk.snapshot();
+    let ledger = Ledger::open(plain(8)).unwrap();
+    put(&ledger, "key", "value");
+    let own = ledger.checkpoint().unwrap().signed;
+    ledger.close().unwrap();
+    let plain = |seed| simulated(older.clone(), seed, &clock).settings(settings(AuditReads::Batched));
+    let ledger = Ledger::open(plain(9)).unwrap();
+    assert!(matches!(ledger.fit(own.note().as_bytes()), Ok(Fit::Lost { .. })));
+    ledger.close().unwrap();
+    let other = Ledger::start_branch(plain(10).rollback_note(held.note().as_bytes().to_vec()));
+    assert!(matches!(other, Err(Error::Note(_))), "{other:?}");
+    let branch = Ledger::start_branch(plain(11).rollback_note(own.note().as_bytes().to_vec())).unwrap();
+    let begun = branch.branches().unwrap().remove(0);
+    assert_eq!((begun.anchor.as_str(), begun.lost_through), ("note", Some(own.checkpoint().size - 1)));
+}
+
+#[test]
+fn without_keys_an_anchor_of_another_ledger_says_nothing_of_this_one() {
+    let clock = ManualClock::default();
+    let (_, other, _) = shown_by_a_device(&clock, 0);
+    let disk = disk(&clock);
+    let ledger = Ledger::open(config(&disk, 2, &clock, 0)).unwrap();
+    put(&ledger, "key", "value");
+    ledger.close().unwrap();
+    let note = format!("{}\n", other.note());
+    disk.put(Path::new(ANCHOR), note.as_bytes()).unwrap();
+    let report = Ledger::examine(&config(&disk, 3, &clock, 0)).unwrap();
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [FindingCode::AnchorUnusable], "{report:?}");
 }
 
 #[test]

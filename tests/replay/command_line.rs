@@ -177,6 +177,7 @@ fn a_compromise_is_planned_carried_out_and_shown_until_it_is_closed() {
             "readable_not_read",
             "readable_not_read_count",
             "readings",
+            "reads_recorded",
             "scopes",
             "since_ms",
             "until_ms"

@@ -330,3 +330,124 @@ fn a_refresh_that_failed_writes_nothing_that_could_be_exposed() {
     let exposure = ledger.exposure(&Concern::Device(device(1)), since, until, None).unwrap();
     assert!(exposure.items.contains(&replace("global/auth/corp/refresh", 2)));
 }
+
+#[test]
+fn what_a_device_reads_until_it_is_revoked_is_part_of_it() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let Story { ledger, since, until } = story(&disk, &clock);
+    let concern = Concern::Device(device(1));
+    let exposure = ledger.exposure(&concern, since, until, None).unwrap();
+    // While somebody is asked, the thief reads on.
+    read_as(&ledger, device(1), "global/other");
+    let (seen, applied) = ledger.remedy_until_now(exposure).unwrap();
+    assert!(seen.until > until && seen.items.contains(&replace("global/other", 1)), "{seen:?}");
+    assert!(applied.items.iter().any(|state| state.item == replace("global/other", 1) && !state.done));
+    assert!(applied.missed.is_empty() && !applied.closed);
+    // Run again, the window is the one of the plan: nothing is lost and nothing is declared anew.
+    let open = ledger.compromises().unwrap().remove(0);
+    let until = ledger.window_end(&open).unwrap();
+    assert_eq!(until, seen.until);
+    let head = ledger.log().head().unwrap().seq;
+    let (_, again) = ledger.remedy_until_now(ledger.exposure(&concern, since, until, None).unwrap()).unwrap();
+    assert_eq!((ledger.log().head().unwrap().seq, again), (head, applied));
+}
+
+#[test]
+fn a_run_that_was_cut_off_before_it_asked_anew_asks_up_to_the_revocation() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let Story { ledger, since, until } = story(&disk, &clock);
+    let exposure = ledger.exposure(&Concern::Device(device(1)), since, until, None).unwrap();
+    read_as(&ledger, device(1), "global/other");
+    clock.advance(HOUR);
+    ledger.remedy(&exposure).unwrap();
+    let open = ledger.compromises().unwrap().remove(0);
+    let until = ledger.window_end(&open).unwrap();
+    let exposure = ledger.exposure(&open.concern, open.since, until, None).unwrap();
+    assert!(exposure.items.contains(&replace("global/other", 1)), "{until}: {exposure:?}");
+}
+
+#[test]
+fn the_same_value_written_again_replaces_nothing() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let Story { ledger, since, until } = story(&disk, &clock);
+    let exposure = ledger.exposure(&Concern::Secret(path("global/other")), since, until, None).unwrap();
+    put(&ledger, "other", "CANARY-other");
+    assert!(!ledger.remedy(&exposure).unwrap().closed);
+    put(&ledger, "other", "CANARY-another");
+    assert!(ledger.remedy(&exposure).unwrap().closed);
+}
+
+#[test]
+fn where_reads_are_not_recorded_nobody_says_that_nothing_was_missed() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let Story { ledger, since, until } = story(&disk, &clock);
+    ledger.close().unwrap();
+    drop(ledger);
+    let mut settings = palyra_ledger::Settings::default();
+    settings.audit.reads = palyra_ledger::AuditReads::Off;
+    let ledger = Ledger::open(config(&disk, 7, &clock).settings(settings)).unwrap();
+    let mut exposure = ledger.exposure(&Concern::Device(device(2)), until, until, None).unwrap();
+    assert!(!exposure.reads_recorded && exposure.readings.is_empty() && since < until);
+    let applied = ledger.remedy(&exposure).unwrap();
+    assert!(applied.items.iter().all(|state| state.done) && !applied.closed, "{applied:?}");
+    exposure.vouched = true;
+    assert!(ledger.remedy(&exposure).unwrap().closed);
+}
+
+#[test]
+fn a_grant_ends_with_its_refresh_token_and_what_people_write_is_theirs() {
+    for way in ["shred", "logout", "login", "person"] {
+        let (disk, clock) = (SimDisk::new(), ManualClock::default());
+        let Story { ledger, since, until } = story(&disk, &clock);
+        let concern = Concern::Profile("corp".parse().unwrap());
+        let refresh_name = "auth/corp/refresh".parse().unwrap();
+        let vault = ledger.vault(Scope::global());
+        match way {
+            "shred" => vault.shred(&refresh_name, Versions::All, None).map(|_| ()).unwrap(),
+            "logout" => ledger.auth().logged_out(&"corp".parse().unwrap(), false).unwrap(),
+            "login" => ledger.auth().logged_in(&oauth_profile("corp"), LoginFlow::Device, &tokens("9")).unwrap(),
+            _ => assert!(put(&ledger, "auth/corp/refresh", "CANARY-own") > 0),
+        }
+        let look = |concern: &Concern| ledger.exposure(concern, since, until, None).unwrap().items;
+        let before = look(&concern);
+        assert!(before.contains(&replace("global/auth/corp/access", 2)), "{way}: {before:?}");
+        put(&ledger, "auth/corp/access", "CANARY-by-hand");
+        assert_eq!(look(&concern), before, "{way}");
+        // The same for a device that read the token.
+        let read = look(&Concern::Device(device(1)));
+        assert!(read.contains(&replace("global/auth/corp/access", 2)), "{way}: {read:?}");
+    }
+}
+
+#[test]
+fn a_token_that_a_person_replaced_is_not_called_open_because_of_an_older_grant() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let Story { ledger, since, until } = story(&disk, &clock);
+    put(&ledger, "auth/corp/access", "CANARY-by-hand");
+    let items = ledger.exposure(&Concern::Device(device(1)), since, until, None).unwrap().items;
+    assert!(items.contains(&replace("global/auth/corp/access", 2)), "what the refresh wrote, not version 3: {items:?}");
+}
+
+#[test]
+fn how_a_device_was_paired_is_told_for_each_time_and_not_by_a_request_that_nobody_approved() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let ledger = init(&disk, &clock);
+    put(&ledger, "key", "value");
+    let key = LeafKey::generate().unwrap();
+    pair_device(&ledger, device(1), &key).unwrap();
+    ledger.identity().grant(device(1), Scope::global(), true).unwrap();
+    clock.advance(HOUR);
+    read_as(&ledger, device(1), "global/key");
+    let since = ledger.log().head().unwrap().time;
+    // Somebody asks in its name, and is turned away.
+    clock.advance(HOUR);
+    let other = palyra_ledger::testing::ask_to_pair(&ledger, device(1), &LeafKey::generate().unwrap()).unwrap();
+    ledger.identity().deny(other.request, None).unwrap();
+    let until = ledger.log().head().unwrap().time;
+    let exposure = ledger.exposure(&Concern::Device(device(1)), since, until, None).unwrap();
+    let story = ledger.log().story(&Concern::Device(device(1)), None).unwrap();
+    let at = |kind: &str| story.iter().find(|one| one.entry.kind_name() == kind).map(|one| one.entry.seq);
+    let told = &exposure.devices;
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].minted_at_seq, told[0].paired_at_seq), (at("pairing_minted"), at("device_paired")));
+}

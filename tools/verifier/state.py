@@ -10,16 +10,19 @@ from __future__ import annotations
 import struct
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from . import checkpoint
 from .crypto import h
+from .errors import Malformed
 
 LEDGER, COUNTERS, CHECKPOINT, BRANCH, PLACED, COMPROMISE = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
 LAST_BACKUP = b"\x07"
+CONFLICT, SETTLED = b"\x08", b"\x09"
 HEAD, VERSION, SHREDS, LAST_READ, BACKEND, MOVED = b"\x10", b"\x11", b"\x12", b"\x13", b"\x14", b"\x15"
 IMPORTED, ORIGIN = b"\x06", b"\x16"
 BACKENDS = ["ledger", "encrypted_file", "linux_secret_service", "macos_keychain", "windows_dpapi"]
 CONCERNS = {"secret": 0, "device": 1, "profile": 2}
 REMEDIES = {"revoke_device": 0, "revoke_certificate": 1, "disable_profile": 2, "replace_secret": 3}
-SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 24, 38, 45}
+SILENT = {7, 8, 9, 10, 11, 12, 13, 14, 15, 24, 38, 45}
 Event = Dict[str, Any]
 
 
@@ -154,7 +157,31 @@ class State:
     def _on_17(self, seq: int, _: int, event: Event) -> None:
         self.other[PLACED + event["anchor"].encode()] = u64(seq) + u64(event["size"])
 
+    def _on_18(self, seq: int, _: int, event: Event) -> None:
+        if event["cause"] not in ("lost", "forked", "other_branch") or not event["note"]:
+            return
+        key = CONFLICT + event["anchor"].encode()
+        known = self.other.get(key)
+        if known is None or struct.unpack_from("<Q", known, 8)[0] <= event["size"]:
+            self.other[key] = u64(seq) + u64(event["size"]) + text(event["note"])
+
+    def _settle(self, event: Event) -> None:
+        """What was known to be given up, and its size does not show."""
+        notes = [event["note"].encode()]
+        for key in sorted(key for key in self.other if key.startswith(CONFLICT)):
+            notes.append(self.other.pop(key)[24:])
+        for raw in notes:
+            try:
+                note = checkpoint.parse(raw)
+            except Malformed:
+                continue
+            if note.size <= event["from"]:
+                self.other[SETTLED + struct.pack(">Q", note.size) + note.head] = b"".join((
+                    u64(note.size), note.head, u32(note.branch), u64(event["from"]),
+                ))
+
     def _on_19(self, _: int, time: int, event: Event) -> None:
+        self._settle(event)
         self.other[BRANCH + struct.pack(">I", event["branch"])] = b"".join((
             u32(event["branch"]), u64(event["from"]), u64(time), option(event["lost_through"], u64),
             text(event["anchor"]),

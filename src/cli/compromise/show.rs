@@ -61,6 +61,7 @@ pub fn to_json(
         "scopes": exposure.scopes,
         "readable_not_read": exposure.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readable_not_read_count": exposure.unread_count,
+        "reads_recorded": exposure.reads_recorded,
         "items": items,
     });
     if let (Some(applied), Some(map)) = (applied, all.as_object_mut()) {
@@ -114,7 +115,14 @@ pub fn print(
                 let (action, subject, _) = told(ledger, item)?;
                 out.painted(&[(Style::Bad, &format!("found beyond the plan: {action} {subject}; run it again"))])?;
             }
-            let text = if applied.closed {
+            let text = if applied.closed && !exposure.reads_recorded && exposure.vouched {
+                "nothing is left; the compromise is closed on your word: reads are not recorded".to_owned()
+            } else if !exposure.is_known() {
+                format!(
+                    "{} left to do; reads are not recorded, so nobody can say that nothing was missed: --vouch closes it",
+                    story::count(open + applied.missed.len() as u64, "thing")
+                )
+            } else if applied.closed {
                 "asked anew: nothing was missed and nothing is left; the compromise is closed".to_owned()
             } else if applied.missed.is_empty() {
                 format!("asked anew: nothing was missed; {} left to do", story::count(open, "thing"))
@@ -179,10 +187,14 @@ fn touched(out: &Output, exposure: &Exposure) -> Result<(), Failure> {
         let scopes: Vec<String> = exposure.scopes.iter().map(ToString::to_string).collect();
         out.line("")?;
         let unread = story::count(exposure.unread_count, "secret");
-        out.line(&format!("it could read {}; {unread} there were not read:", scopes.join(", ")))?;
+        out.line(&format!("it could read {}; there is no record of a read of {unread} there:", scopes.join(", ")))?;
         for path in exposure.unread.iter().take(20) {
             out.line(&format!("  {path}"))?;
         }
+    }
+    if !exposure.reads_recorded {
+        let text = "reads are not recorded (`audit.reads = \"off\"` in config.toml): what was read is not known";
+        out.painted(&[(Style::Bad, text)])?;
     }
     for one in exposure.exposed.iter().filter(|one| one.by_refresh) {
         out.line(&format!("{}@{} is exposed by way of a refresh token", one.path, one.version))?;

@@ -112,10 +112,27 @@ fn config(home: &Path, checks: &mut Checks) {
             checks.problem("config", format!("config.toml does not read: {error}"), "mend or remove the file");
         }
         Ok(text) => match Settings::parse(&text) {
-            Ok(settings) => checks
-                .ok("config", format!("config.toml reads; audit.reads = {:?}", settings.audit.reads).to_lowercase()),
+            Ok(settings) => {
+                checks.ok(
+                    "config",
+                    format!("config.toml reads; audit.reads = {:?}", settings.audit.reads).to_lowercase(),
+                );
+                anchors(home, &settings, checks);
+            }
             Err(error) => checks.problem("config", format!("config.toml: {error}"), "mend or remove the file"),
         },
+    }
+}
+
+/// An anchor on the home's own file system goes with it.
+fn anchors(home: &Path, settings: &Settings, checks: &mut Checks) {
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    for file in &settings.anchors.files {
+        let there = file.parent().and_then(device);
+        if there.is_some() && there == device(home) {
+            let what = format!("{} is on the same file system as the home", file.display());
+            checks.warn("anchors", what, "name a file on another disk or machine: a snapshot of this one holds both");
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! `log checkpoint`, `log anchors`, `log accept-rollback`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::base::limits;
 use crate::checkpoint::Fit;
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
 use crate::cli::time;
-use crate::engine::{AnchorState, AnchorStatus};
+use crate::engine::{AnchorState, AnchorStatus, Error, Ledger};
+use crate::store::{Medium, RealMedium};
 
 /// Arguments of `log checkpoint`.
 #[derive(Debug, Args)]
@@ -24,9 +28,13 @@ pub struct AcceptArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// A signed checkpoint of this ledger, or an anchor's copy, that knows of more than this copy holds
+    #[arg(long, value_name = "FILE")]
+    note: Option<PathBuf>,
 }
 
-/// Runs `log checkpoint`. An anchor that could not be written is a warning: the checkpoint stands.
+/// Runs `log checkpoint`. An anchor that could not be written is a warning: the checkpoint stands. Where none took
+/// it, the exit code says so.
 pub fn checkpoint(invocation: &Invocation, args: &CheckpointArgs) -> Result<(), Failure> {
     let out = &invocation.out;
     if args.public_key {
@@ -67,7 +75,8 @@ pub fn checkpoint(invocation: &Invocation, args: &CheckpointArgs) -> Result<(), 
             None => out.note(&format!("{} has it", placing.anchor)),
         }
     }
-    Ok(())
+    let kept = made.anchors.iter().any(|placing| placing.failure.is_none());
+    if kept || made.anchors.is_empty() { Ok(()) } else { Err(Failure::quiet(ExitCode::Unanchored)) }
 }
 
 /// How an anchor stands to the log, in a word and in a sentence.
@@ -148,6 +157,30 @@ pub fn list(invocation: &Invocation) -> Result<(), Failure> {
     if code == ExitCode::Ok { Ok(()) } else { Err(Failure::quiet(code)) }
 }
 
+fn read_note(invocation: &Invocation, path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let path = invocation.seat.path(path);
+    RealMedium.read_all(&path, limits::ANCHOR_BYTES_MAX).map_err(|error| Error::from(error).into())
+}
+
+/// What a ledger that opens records of a rollback, or a note at hand proves.
+fn known_more(ledger: &Ledger, note: Option<&[u8]>) -> Result<Option<String>, Failure> {
+    if let Some(found) = note.map(|note| ledger.fit(note)).transpose()?.and_then(lost) {
+        return Ok(Some(format!("the note says that {found}")));
+    }
+    let anchors = ledger.anchors()?;
+    let known = anchors.iter().find_map(|status| Some((&status.anchor, lost(status.fit?)?)));
+    Ok(known.map(|(anchor, found)| format!("{anchor} says that {found}")))
+}
+
+fn lost(fit: Fit) -> Option<String> {
+    match fit {
+        Fit::Holds | Fit::Superseded { .. } => None,
+        Fit::Lost { first, last } => Some(format!("events {first} to {last} are missing here")),
+        Fit::Forked => Some("this ledger holds other events than those that were known".to_owned()),
+        Fit::OtherBranch => Some("a branch of history is not here".to_owned()),
+    }
+}
+
 /// Runs `log accept-rollback`.
 pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure> {
     if invocation.global.reason.is_none() {
@@ -156,14 +189,18 @@ pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure>
             "say why with --reason TEXT",
         ));
     }
+    let note = args.note.as_deref().map(|path| read_note(invocation, path)).transpose()?;
     let refused = match invocation.open(Access::Read) {
         Ok(ledger) => {
+            let known = known_more(&ledger, note.as_deref());
             invocation.close(&ledger);
-            return Err(Failure::new(
-                ExitCode::Conflict,
-                "nothing outside this ledger knows of more than it holds: there is no rollback to accept",
-                "use the ledger as it is",
-            ));
+            known?.ok_or_else(|| {
+                Failure::new(
+                    ExitCode::Conflict,
+                    "nothing that can be asked from here knows of more than this ledger holds: there is no rollback to accept",
+                    "use the ledger as it is; where somebody kept a signed checkpoint that knows more, --note FILE",
+                )
+            })?
         }
         Err(failure) if matches!(failure.code, ExitCode::Truncated | ExitCode::Integrity) => failure.what,
         Err(failure) => return Err(failure),
@@ -172,7 +209,11 @@ pub fn accept(invocation: &Invocation, args: &AcceptArgs) -> Result<(), Failure>
         "{refused}. Go on with this older copy? What was recorded after it is given up, and the log says so for ever."
     );
     invocation.confirm(&question, args.yes)?;
-    let ledger = invocation.start_branch(&invocation.config()?)?;
+    let config = match note {
+        Some(note) => invocation.config()?.rollback_note(note),
+        None => invocation.config()?,
+    };
+    let ledger = invocation.start_branch(&config)?;
     let branches = ledger.branches()?;
     let head = ledger.log().head()?;
     invocation.close(&ledger);

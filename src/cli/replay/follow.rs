@@ -30,7 +30,7 @@ pub fn run(invocation: &Invocation, ledger: &Ledger, args: &ReplayArgs) -> Resul
         ));
     }
     let walk = Walk { invocation, ledger, from_genesis: args.from_genesis };
-    if invocation.seat.is_terminal() && !invocation.out.is_json() {
+    if invocation.seat.is_terminal() && invocation.out.is_terminal() && !invocation.out.is_json() {
         return walk.by_keys(first, last);
     }
     walk.stream(first, last)
