@@ -286,7 +286,7 @@ fn an_anchor_that_was_taken_out_of_the_settings_is_compared_all_the_same() {
 fn shown_by_a_device(clock: &ManualClock, more: u64) -> (SimDisk, SignedCheckpoint, Ledger) {
     let disk = SimDisk::new();
     let plain = |disk: &SimDisk, seed| simulated(disk.clone(), seed, clock).settings(settings(AuditReads::Batched));
-    let ledger = Ledger::init(plain(&disk, 1), NewSlot::file("machine")).unwrap();
+    let ledger = Ledger::init(plain(&disk, 70), NewSlot::file("machine")).unwrap();
     ledger.record_anchor("device:one", 1).unwrap();
     ledger.close().unwrap();
     disk.settle();

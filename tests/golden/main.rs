@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use palyra_ledger::inspect::FindingCode;
 use palyra_ledger::testing::{ManualClock, SeededRandom, SimDisk};
 use palyra_ledger::{ArgonCost, Config, GetOptions, Ledger, ScopePrefix, SecretBytes, Settings, VerifyOptions};
 
@@ -174,7 +175,10 @@ fn a_store_of_any_release_says_what_it_always_said() {
         let ledger = release.open();
         assert_eq!((release.told)(&ledger), release.expected(), "{}", release.folder);
         let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
-        assert!(report.ok, "{}: {:?}", release.folder, report.findings);
+        // The settings that a store was made with are not all in it: its anchors are named by the log alone.
+        let is_fault = |code: FindingCode| !code.is_note() && code != FindingCode::AnchorUnnamed;
+        let faults: Vec<_> = report.findings.iter().filter(|finding| is_fault(finding.code)).collect();
+        assert!(faults.is_empty(), "{}: {faults:?}", release.folder);
     }
 }
 

@@ -130,6 +130,37 @@ fn replay_has_stable_fields_and_fingerprints_for_values() {
 }
 
 #[test]
+fn a_lost_envelope_is_said_at_its_version_and_the_rest_is_shown() {
+    let home = home();
+    let moved = home.json(&["replay"], 0)["seq"].as_u64().unwrap().to_string();
+    home.run(&["secrets", "migrate-backend", "encrypted_file"], 0);
+    let now = home.json(&["replay"], 0)["seq"].as_u64().unwrap().to_string();
+    let changes = home.json(&["replay", "diff", &moved, &now], 0)["changes"].clone();
+    let said: Vec<_> = changes.as_array().unwrap().iter().map(|change| change["what"].as_str().unwrap()).collect();
+    assert!(said.contains(&"backend"), "{said:?}");
+    for folder in std::fs::read_dir(home.0.path().join("home/objects")).unwrap() {
+        for object in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            std::fs::remove_file(object.unwrap().path()).unwrap();
+        }
+    }
+    let shown = home.json(&["replay"], 0);
+    let print = shown["secrets"][0]["fingerprint"].as_str().unwrap().to_owned();
+    assert!(print.starts_with("unavailable: "), "{print}");
+    assert!(home.run(&["replay", "diff", "0", "2"], 0).contains("unavailable: "));
+}
+
+#[test]
+fn a_difference_names_checkpoints_and_never_says_that_nothing_is_different_where_roots_differ() {
+    let home = home();
+    let before = home.json(&["replay"], 0)["seq"].as_u64().unwrap().to_string();
+    home.run(&["log", "checkpoint"], 0);
+    let signed = home.json(&["log", "checkpoint"], 0)["event"].as_u64().unwrap().to_string();
+    let diff = home.run(&["replay", "diff", &before, &signed], 0);
+    assert!(diff.contains("checkpoint last"), "{diff}");
+    assert!(home.run(&["replay", "diff", &before, &before], 0).contains("nothing is different"));
+}
+
+#[test]
 fn a_query_shows_what_every_condition_holds_for_and_where_the_next_page_begins() {
     let home = home();
     let seqs = |words: &[&str]| {

@@ -83,6 +83,11 @@ fn place(code: FindingCode) -> (&'static str, &'static str) {
             "journal",
             "restore the missing files from a backup; to go on without them: `palyra-ledger doctor --repair`",
         ),
+        FindingCode::AnchorLost | FindingCode::AnchorOtherBranch | FindingCode::AnchorForked => (
+            "anchors",
+            "keep a copy of the home as evidence, then restore the newer one; to go on with this one: `palyra-ledger log accept-rollback --reason TEXT`",
+        ),
+        FindingCode::AnchorUnnamed => ("anchors", "put it back under `[anchors]` in config.toml"),
         FindingCode::EnvelopeLost
         | FindingCode::EnvelopeDamaged
         | FindingCode::EnvelopeStale
