@@ -1,7 +1,7 @@
 //! Reading what other stores hold: Palyra's file layout, env files, password stores, and our own export.
 //!
 //! Readers open nothing but the source, write nothing, and know nothing of a ledger. What they give
-//! ([`Gathered`]) is imported by [`crate::engine::Imports`] in one act.
+//! ([`Gathered`]) is imported by the engine, in one act.
 
 mod env;
 mod items;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use palyra_ledger::event::Kind;
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../src/event/auth.rs"),
     include_str!("../../src/event/compromise.rs"),
     include_str!("../../src/event/system.rs"),
     include_str!("../../src/event/vault.rs"),
     include_str!("../../src/event/identity.rs"),
+    include_str!("../../src/event/import.rs"),
 ];
 
 /// Every public structure's fields, as the table writes them.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use palyra_ledger::import::palyra::{Places, read};
 use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk};
-use palyra_ledger::{ImportOptions, Ledger, NewSlot};
+use palyra_ledger::{ImportOptions, Ledger, NewSlot, PutOptions, SecretBytes};
 
 use super::{Release, config, told_with};
 
@@ -21,6 +21,11 @@ fn told(ledger: &Ledger) -> String {
 fn make() -> SimDisk {
     let (disk, clock) = (SimDisk::new(), ManualClock::default());
     let ledger = Ledger::init(config(&disk, 9, &clock), NewSlot::file("machine")).unwrap();
+    let vault = ledger.vault("global".parse().unwrap());
+    for value in ["first", "second"] {
+        let value = SecretBytes::from(value.as_bytes());
+        vault.put(&"api_key".parse().unwrap(), &value, PutOptions::new()).unwrap();
+    }
     clock.advance(1000);
     let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/importer-fixtures/palyra-store");
     let mut gathered = read(&store, &Places::default(), &MemoryKeystore::default(), &|_, _| {});

@@ -72,6 +72,10 @@ fn a_second_run_changes_nothing() {
     let again = import(&ledger, &gather(&fixture()), DEFAULT);
     assert_eq!(again.before, first.seq.map(|_| at + 1 - u64::from(ledger.log().entry(at).unwrap().batch_len)));
     assert_eq!((again.seq, head(&ledger), ledger.state_root().unwrap()), (None, at, root));
+    // The same store in another place is the same source.
+    let moved = tempfile::tempdir().unwrap();
+    copy(&fixture(), moved.path());
+    assert_eq!(gather(moved.path()).digest, gathered.digest);
     // The same things from a store whose files differ: each is found to be here.
     let dir = tempfile::tempdir().unwrap();
     copy(&fixture(), dir.path());

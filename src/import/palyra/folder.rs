@@ -39,7 +39,16 @@ impl Folder {
     /// # Errors
     /// What keeps it from being read, in words.
     pub fn read(&mut self, name: &str, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-        let file = match File::open(self.root.join(name)) {
+        let path = self.root.join(name);
+        self.read_as(name, &path, max)
+    }
+
+    /// The same for a file that stands elsewhere: the digest knows it by the name that it has in a store.
+    ///
+    /// # Errors
+    /// As [`Folder::read`].
+    pub fn read_as(&mut self, name: &str, path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),

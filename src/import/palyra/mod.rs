@@ -92,7 +92,7 @@ fn credentials(root: &Path, places: &Places, folder: &mut Folder, gathered: &mut
             Some(path) => path.with_file_name(name),
             None => root.join(name),
         };
-        let found = folder.read(&path.to_string_lossy(), limits::DOCUMENT_MAX).and_then(|bytes| {
+        let found = folder.read_as(name, &path, limits::DOCUMENT_MAX).and_then(|bytes| {
             let bytes = bytes.map(|bytes| String::from_utf8(bytes.to_vec()));
             bytes.transpose().map_err(|_| "it is no text in UTF-8".to_owned())
         });
