@@ -308,10 +308,10 @@ fn first_opening(
     files: &mut [BackupFile],
 ) -> Result<Restoration, Error> {
     let root = Key::from_bytes(&mut opened.unlocked.root_copy());
-    let opener = opened.slot.unwrap_or_else(|| opened.unlocked.slot());
+    let by = opened.slot.unwrap_or_else(|| opened.unlocked.slot());
     let mut first = config.clone().accept_rollback().without_background();
     first.home.clone_from(&layout.home);
-    first.root = Some((Arc::new(root), opener));
+    first.root = Some((Arc::new(root), by));
     first.witness = false;
     first.read_only = false;
     let ledger = Ledger::open(first)?;
