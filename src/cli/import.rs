@@ -190,8 +190,13 @@ fn tell(invocation: &Invocation, how: How, gathered: &Gathered, done: &Imported)
     }
     out.flush()?;
     if count(Verdict::Conflict) > 0 {
-        let what = format!("nothing was imported: {} stand here otherwise", story::count(count(Verdict::Conflict), "item"));
-        return Err(Failure::new(ExitCode::Conflict, what, "look at the lines; --replace writes new versions of secrets"));
+        let what =
+            format!("nothing was imported: {} stand here otherwise", story::count(count(Verdict::Conflict), "item"));
+        return Err(Failure::new(
+            ExitCode::Conflict,
+            what,
+            "look at the lines; --replace writes new versions of secrets",
+        ));
     }
     let refused = count(Verdict::Damaged) + count(Verdict::Unfit);
     let what = format!("nothing was imported: {} cannot be", story::count(refused, "item"));

@@ -50,7 +50,8 @@ mod tests {
     fn opening_is_that_of_rfc_8439() {
         // Appendix A.5, its first sixteen bytes would not verify alone: a round with the crate's own seal instead.
         let (mut buffer, nonce) = (b"value".to_vec(), Nonce::from([3; 12]));
-        let tag = ChaCha20Poly1305::new(&[7; 32].into()).encrypt_inout_detached(&nonce, b"aad", buffer.as_mut_slice().into());
+        let tag =
+            ChaCha20Poly1305::new(&[7; 32].into()).encrypt_inout_detached(&nonce, b"aad", buffer.as_mut_slice().into());
         let (key, tag) = (Key::from_bytes(&mut [7; 32]), tag.unwrap().into());
         assert!(!open_foreign(&key, &[3; 12], b"other", &mut buffer.clone(), &tag));
         assert!(open_foreign(&key, &[3; 12], b"aad", &mut buffer, &tag));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::auth::{self, AuthError};
 use crate::base::{BackendKind, Caller, SecretBytes, SecretPath, limits};
 use crate::event::Event;
-use crate::event::import::{ImportedOrder, ImportedProfile, OriginTimes};
 use crate::event::auth::UsageNote;
+use crate::event::import::{ImportedOrder, ImportedProfile, OriginTimes};
 use crate::event::vault::{ReadNote, SecretsRead, VaultExported};
 use crate::vault::{self, Head, VaultError, VersionRecord, VersionState};
 

@@ -86,17 +86,14 @@ impl Imports {
     ///
     /// # Errors
     /// What failed. Nothing was imported then, unless the error is one of the storage.
-    pub fn run(
-        &self,
-        gathered: &Gathered,
-        options: ImportOptions,
-        progress: &Progress<'_>,
-    ) -> Result<Imported, Error> {
+    pub fn run(&self, gathered: &Gathered, options: ImportOptions, progress: &Progress<'_>) -> Result<Imported, Error> {
         let core = &*self.core;
         core.open_still()?;
         if gathered.whole && !options.replace {
             let known = history::imported_by(&core.index, &gathered.digest);
-            if let Some(seq) = known.map_err(|source| Error::Fold { seq: core.visible.load(Ordering::Acquire), source })? {
+            if let Some(seq) =
+                known.map_err(|source| Error::Fold { seq: core.visible.load(Ordering::Acquire), source })?
+            {
                 return Ok(Imported { lines: Vec::new(), seq: None, before: Some(seq), stopped: false });
             }
         }
@@ -132,8 +129,12 @@ impl Imports {
             }
             None => None,
         };
-        let values: Vec<(&SecretPath, &SecretBytes)> =
-            plan.secrets.iter().filter_map(|one| gathered.secrets.get(one.found)).map(|one| (&one.path, &one.value)).collect();
+        let values: Vec<(&SecretPath, &SecretBytes)> = plan
+            .secrets
+            .iter()
+            .filter_map(|one| gathered.secrets.get(one.found))
+            .map(|one| (&one.path, &one.value))
+            .collect();
         let mut kept = core.keep_outside(&table, &values)?;
         let material = match &mut kept {
             Some(kept) => Material::Kept(core.backend_queued()?.kind, std::mem::take(&mut kept.sealed)),
@@ -198,13 +199,14 @@ impl Batch<'_> {
         self.secrets(&mut events)?;
         let pick = |at: &usize| self.gathered.profiles.get(*at).cloned();
         let profiles: Vec<_> = self.plan.profiles.iter().filter_map(pick).collect();
-        let orders: Vec<_> =
-            self.plan.orders.iter().filter_map(|at| self.gathered.orders.get(*at).cloned()).collect();
+        let orders: Vec<_> = self.plan.orders.iter().filter_map(|at| self.gathered.orders.get(*at).cloned()).collect();
         for chunk in profiles.chunks(limits::IMPORT_PROFILES_PER_EVENT) {
-            events.push(Event::CredentialsImported(CredentialsImported { profiles: chunk.to_vec(), orders: Vec::new() }));
+            events
+                .push(Event::CredentialsImported(CredentialsImported { profiles: chunk.to_vec(), orders: Vec::new() }));
         }
         for chunk in orders.chunks(limits::IMPORT_PROFILES_PER_EVENT) {
-            events.push(Event::CredentialsImported(CredentialsImported { profiles: Vec::new(), orders: chunk.to_vec() }));
+            events
+                .push(Event::CredentialsImported(CredentialsImported { profiles: Vec::new(), orders: chunk.to_vec() }));
         }
         Ok(events)
     }
@@ -215,7 +217,13 @@ impl Batch<'_> {
         StoreImported {
             form: self.gathered.form,
             digest: self.gathered.digest,
-            origin: self.gathered.origin.chars().filter(|one| !one.is_control()).take(limits::IMPORT_ORIGIN_MAX).collect(),
+            origin: self
+                .gathered
+                .origin
+                .chars()
+                .filter(|one| !one.is_control())
+                .take(limits::IMPORT_ORIGIN_MAX)
+                .collect(),
             program: concat!("palyra-ledger ", env!("CARGO_PKG_VERSION")).to_owned(),
             secrets: plan.secrets.len() as u64,
             devices: plan.devices.len() as u64,

@@ -75,9 +75,9 @@ impl Plan {
 
     /// Whether an item stands in the way.
     pub fn is_stopped(&self, options: ImportOptions) -> bool {
-        self.lines.iter().any(|line| {
-            line.verdict == Verdict::Conflict || (line.verdict.is_refused() && !options.skip_damaged)
-        })
+        self.lines
+            .iter()
+            .any(|line| line.verdict == Verdict::Conflict || (line.verdict.is_refused() && !options.skip_damaged))
     }
 
     /// Checks that what the plan rests on is still so.
@@ -107,7 +107,9 @@ impl Plan {
         if let Some(known) = all.0.iter().find(|record| record.certificate == certificate) {
             self.generation = known.generation;
             match known.state {
-                AuthorityState::Revoked => self.line(item, Verdict::Conflict, "this ledger revoked it: its devices must be paired anew"),
+                AuthorityState::Revoked => {
+                    self.line(item, Verdict::Conflict, "this ledger revoked it: its devices must be paired anew")
+                }
                 _ => self.line(item, Verdict::Same, ""),
             }
             return Ok(());
@@ -200,7 +202,10 @@ impl Plan {
                     Compared::Same => (Verdict::Same, String::new()),
                     Compared::Other if options.replace => (Verdict::Replaced, plural(versions.len())),
                     Compared::Other => {
-                        let what = format!("version {} here has another value; --replace writes a new version", head.current.version);
+                        let what = format!(
+                            "version {} here has another value; --replace writes a new version",
+                            head.current.version
+                        );
                         (Verdict::Conflict, what)
                     }
                 },
@@ -267,7 +272,9 @@ impl Plan {
                 Some(_) => self.line(item, Verdict::Conflict, "another order stands here for them"),
                 None => {
                     let comes = |id: &ProfileId| {
-                        self.profiles.iter().any(|at| gathered.profiles.get(*at).is_some_and(|one| one.profile.id == *id))
+                        self.profiles
+                            .iter()
+                            .any(|at| gathered.profiles.get(*at).is_some_and(|one| one.profile.id == *id))
                     };
                     let mut gone = None;
                     for id in &found.profiles {

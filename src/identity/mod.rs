@@ -27,8 +27,8 @@ pub use imported::{DeviceOrigin, device_origin, find_imported};
 pub use pairing::{PairingRecord, PairingState, RequestRecord, RequestState};
 pub use shown::shown;
 pub use state::{
-    key_holder as find_key_holder,    Authorities, AuthorityRecord, AuthorityState, CertificateRecord, Counters, DeviceRecord, DeviceState, Revocation,
+    Authorities, AuthorityRecord, AuthorityState, CertificateRecord, Counters, DeviceRecord, DeviceState, Revocation,
     apply, authorities, certificates_of, counters, expiring, find_certificate, find_device, find_pairing, find_request,
-    last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
+    key_holder as find_key_holder, last_seen, list_devices, list_pairings, list_requests, locate_pairing, revocations,
 };
 pub use trust::{Known, Root, Trust};

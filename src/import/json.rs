@@ -106,14 +106,16 @@ pub fn read_json(bytes: &[u8], origin: &str) -> Gathered {
         return gathered;
     }
     for secret in document.secrets {
-        let shown: String = format!("{}/{}", secret.scope, secret.name).chars().filter(|one| !one.is_control()).take(256).collect();
+        let shown: String =
+            format!("{}/{}", secret.scope, secret.name).chars().filter(|one| !one.is_control()).take(256).collect();
         match read_secret(secret) {
             Ok(versions) => gathered.secrets.extend(versions),
             Err((verdict, what)) => gathered.lines.push(Line::new(format!("secret {shown}"), verdict, what)),
         }
     }
     if !document.devices.is_empty() {
-        let what = format!("{} devices: they are paired with the ledger that holds their CA's key", document.devices.len());
+        let what =
+            format!("{} devices: they are paired with the ledger that holds their CA's key", document.devices.len());
         gathered.lines.push(Line::new("devices", Verdict::Skipped, what));
     }
     gathered.profiles = document.profiles;
@@ -132,7 +134,8 @@ fn read_secret(secret: SecretDoc) -> Result<Vec<FoundSecret>, (Verdict, String)>
     }
     let version = |one: VersionDoc| {
         let bytes = STANDARD.decode(one.value.as_bytes());
-        let bytes = bytes.map_err(|_| (Verdict::Damaged, format!("the value of version {} is no base64", one.version)))?;
+        let bytes =
+            bytes.map_err(|_| (Verdict::Damaged, format!("the value of version {} is no base64", one.version)))?;
         let origin = OriginTimes {
             created: Timestamp::from_millis(one.created_at_ms),
             updated: Timestamp::from_millis(one.updated_at_ms),

@@ -26,7 +26,13 @@ pub enum Part {
 
 /// Reads a password store. `decrypt` opens one file after the other; `progress` is told how many of how many.
 #[must_use]
-pub fn read_pass(root: &Path, scope: &Scope, part: Part, decrypt: &mut Decrypt<'_>, progress: &dyn Fn(u64, u64)) -> Gathered {
+pub fn read_pass(
+    root: &Path,
+    scope: &Scope,
+    part: Part,
+    decrypt: &mut Decrypt<'_>,
+    progress: &dyn Fn(u64, u64),
+) -> Gathered {
     let mut gathered = Gathered::new(SourceForm::Pass, root.display().to_string());
     let mut files = Vec::new();
     walk(root, Path::new(""), 0, &mut files, &mut gathered.lines);

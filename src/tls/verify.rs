@@ -123,8 +123,7 @@ impl DeviceVerifier {
             None => read_leaf(end_entity).ok(),
             Some(known) => imported_facts(end_entity, known),
         };
-        let facts =
-            facts.ok_or_else(|| Refused::new(RefusalCause::Untrusted, None, CertificateError::BadEncoding))?;
+        let facts = facts.ok_or_else(|| Refused::new(RefusalCause::Untrusted, None, CertificateError::BadEncoding))?;
         let device = facts.device;
         let chain = self
             .chain()

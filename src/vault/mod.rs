@@ -35,6 +35,6 @@ pub use decide::{
 pub use envelope::{EnvelopeError, Sealer, digest as envelope_digest, open as open_envelope};
 pub use shown::shown;
 pub use state::{
-    ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key, heads_from,
-    last_read, list_heads, list_versions, origin_of, pending_shreds, scope_prefix,
+    ApplyFault, Counters, Head, VersionRecord, VersionState, apply, counters, find_head, find_version, head_key,
+    heads_from, last_read, list_heads, list_versions, origin_of, pending_shreds, scope_prefix,
 };

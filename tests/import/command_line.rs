@@ -62,7 +62,11 @@ fn a_store_is_imported_once_and_says_so() {
         assert_eq!(output.stdout, value, "{path}");
     }
     let (log, _) = home.run(&["log", "show"], 0);
-    for text in ["imported 7 secrets, 3 devices, 3 profiles, 1 order", "trusts the root of another store", "brought 3 devices along"] {
+    for text in [
+        "imported 7 secrets, 3 devices, 3 profiles, 1 order",
+        "trusts the root of another store",
+        "brought 3 devices along",
+    ] {
         assert!(log.contains(text), "{text} in {log}");
     }
     home.run(&["log", "verify", "--state"], 0);
@@ -78,7 +82,10 @@ fn refusals_have_their_exit_codes_and_change_nothing() {
     std::fs::write(dir.path().join("vault/objects/objects.store.json"), "{}").unwrap();
     let store = dir.path().to_str().unwrap();
     let (out, error) = home.run(&["import", "palyra", store], 2);
-    assert!(out.contains("damaged") && out.contains("secret global/a") && error.contains("--skip-damaged"), "{out}{error}");
+    assert!(
+        out.contains("damaged") && out.contains("secret global/a") && error.contains("--skip-damaged"),
+        "{out}{error}"
+    );
     std::fs::write(home.path("a.env"), "A=new\n").unwrap();
     std::fs::write(home.path("b.env"), "A=other\n").unwrap();
     let file = |name: &str| home.path(name).to_str().unwrap().to_owned();

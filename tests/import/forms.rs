@@ -10,7 +10,7 @@ use palyra_ledger::import::{ExportDoc, FORMAT, Part, SecretDoc, Verdict, Version
 use palyra_ledger::{BackendKind, ImportOptions, Ledger, PutOptions, Scope, SecretBytes, Timestamp};
 use proptest::prelude::*;
 
-use super::{gather, fixture, expected, head, import, ledger, values, verdict_of};
+use super::{expected, fixture, gather, head, import, ledger, values, verdict_of};
 
 const DEFAULT: ImportOptions = ImportOptions { replace: false, skip_damaged: false, dry_run: false };
 
@@ -60,7 +60,10 @@ fn a_password_store_is_read_file_by_file() {
     let done = import(&ledger, &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
     assert!(done.seq.is_some());
     let found = values(&ledger);
-    assert_eq!((found["global/mail/work"].as_slice(), found["global/bank"].as_slice()), (&b"hunter2"[..], &b"1234"[..]));
+    assert_eq!(
+        (found["global/mail/work"].as_slice(), found["global/bank"].as_slice()),
+        (&b"hunter2"[..], &b"1234"[..])
+    );
     let whole = read_pass(dir.path(), &Scope::global(), Part::Whole, &mut decrypt, &|_, _| {});
     assert!(whole.secrets.iter().any(|one| one.value.expose() == b"hunter2\nuser: me\n"));
 }
@@ -138,7 +141,12 @@ fn envelopes_outside_the_log_are_imported_and_exported_like_others() {
 
 #[test]
 fn a_document_of_another_form_is_refused() {
-    for bytes in [&b"{}"[..], b"[]", b"{\"format\":\"other\",\"ledger\":\"\",\"seq\":0,\"exported_at_ms\":0,\"secrets\":[]}", b""] {
+    for bytes in [
+        &b"{}"[..],
+        b"[]",
+        b"{\"format\":\"other\",\"ledger\":\"\",\"seq\":0,\"exported_at_ms\":0,\"secrets\":[]}",
+        b"",
+    ] {
         let gathered = read_json(bytes, "x");
         assert_eq!(verdict_of(&gathered.lines, "document"), Verdict::Damaged);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use palyra_ledger::event::identity::{Der, RefusalCause};
 use palyra_ledger::pki::LeafKey;
-use palyra_ledger::tls::{ServerIdentity, ServerTls, ledger_name, client_config};
+use palyra_ledger::tls::{ServerIdentity, ServerTls, client_config, ledger_name};
 use palyra_ledger::{ImportOptions, Ledger};
 use rustls::{ClientConnection, ServerConnection};
 
@@ -118,7 +118,10 @@ fn what_is_revoked_here_is_refused_and_stays_so_when_the_device_is_paired_again(
     identity.revoke(device(ULIDS[0])).unwrap();
     assert_eq!(shake(&ledger, &second), Err(RefusalCause::DeviceRevoked));
     let held = identity.certificates_of(device(ULIDS[0])).unwrap();
-    assert!(held.iter().all(|one| identity.certificate(*one).unwrap().revoked.is_some()), "old ones are not passed over");
+    assert!(
+        held.iter().all(|one| identity.certificate(*one).unwrap().revoked.is_some()),
+        "old ones are not passed over"
+    );
     let shown = shake(&ledger, &node).unwrap();
     identity.revoke_certificate(shown.facts.serial).unwrap();
     assert_eq!(shake(&ledger, &node), Err(RefusalCause::CertificateRevoked));

@@ -80,7 +80,8 @@ fn values(ledger: &Ledger) -> BTreeMap<String, Vec<u8>> {
 /// What the fixture holds.
 fn expected() -> BTreeMap<String, Vec<u8>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/importer-fixtures/EXPECTED-secrets.txt");
-    let hex = |text: &str| (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
+    let hex =
+        |text: &str| (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
     let text = std::fs::read_to_string(file).unwrap();
     text.lines().map(|line| line.split_once(' ').unwrap()).map(|(path, value)| (path.to_owned(), hex(value))).collect()
 }

@@ -160,7 +160,8 @@ impl Old {
                 std::fs::write(dir.join("vault/objects").join(id), bytes).unwrap();
             }
         } else {
-            std::fs::write(dir.join("vault/objects/objects.store.json"), serde_json::to_vec(&objects).unwrap()).unwrap();
+            std::fs::write(dir.join("vault/objects/objects.store.json"), serde_json::to_vec(&objects).unwrap())
+                .unwrap();
         }
         dir.to_owned()
     }

@@ -54,7 +54,8 @@ fn devices_authority_and_credentials_come_along() {
     let der = identity.certificate_der(held[1]).unwrap();
     assert_eq!(palyra_ledger::pki::fingerprint(der.as_bytes()), identity.certificate(held[1]).unwrap().fingerprint);
     let documents = ledger.auth().documents().unwrap().unwrap();
-    for text in ["corp-oauth", "openai-main", "openai-spare", "global/openai_api_key", "principal:user-7/github_token"] {
+    for text in ["corp-oauth", "openai-main", "openai-spare", "global/openai_api_key", "principal:user-7/github_token"]
+    {
         assert!(documents.profiles.contains(text), "{text}");
     }
     for text in ["rate_limit", "cooldown_until_unix_ms = 1795475291989", "\"openai-spare\","] {
@@ -180,37 +181,107 @@ fn flip(path: &std::path::Path, at: usize) {
 }
 
 const DAMAGES: &[Damage] = &[
-    ("no key of the identity store", |dir| std::fs::remove_file(dir.join("identity/.store-key.v1")).unwrap(), "file identity/ca/state.json", Verdict::Damaged),
-    ("a short key", |dir| std::fs::write(dir.join("identity/.store-key.v1"), [1; 31]).unwrap(), "file identity/.store-key.v1", Verdict::Damaged),
-    ("a flipped bit in the CA's state", |dir| flip(&dir.join("identity").join(hex("identity/ca/state.json")), 40), "file identity/ca/state.json", Verdict::Damaged),
-    ("a cut-off identity state", |dir| {
-        let path = dir.join("identity").join(hex("identity/state.v1.json"));
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..20]).unwrap();
-    }, "file identity/state.v1.json", Verdict::Damaged),
-    ("a half-written list", |dir| {
-        let path = dir.join("vault/metadata.json");
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    }, "file vault/metadata.json", Verdict::Damaged),
-    ("a list of the future", |dir| std::fs::write(dir.join("vault/metadata.json"), r#"{"version":2,"entries":[]}"#).unwrap(), "file vault/metadata.json", Verdict::Damaged),
-    ("an object that is gone", |dir| std::fs::write(dir.join("vault/objects/objects.store.json"), "{}").unwrap(), "secret global/a", Verdict::Damaged),
-    ("an object that is no envelope", |dir| {
-        let text = format!("{{\"{}\":[1,2,3]}}", object_id("global", "a"));
-        std::fs::write(dir.join("vault/objects/objects.store.json"), text).unwrap();
-    }, "secret global/a", Verdict::Damaged),
-    ("another length than the list says", |dir| {
-        let path = dir.join("vault/metadata.json");
-        let text = std::fs::read_to_string(&path).unwrap().replace("\"value_bytes\":3", "\"value_bytes\":4");
-        std::fs::write(path, text).unwrap();
-    }, "secret global/a", Verdict::Damaged),
-    ("a backend that nobody knows", |dir| std::fs::write(dir.join("vault/backend.kind"), "tape").unwrap(), "vault", Verdict::Damaged),
-    ("profiles that do not parse", |dir| std::fs::write(dir.join("auth_profiles.toml"), "version = 1\n[[profiles]]\nx = 1\n").unwrap(), "file auth_profiles.toml:3", Verdict::Damaged),
-    ("a stranger's file", |dir| std::fs::write(dir.join("notes.txt"), "x").unwrap(), "file notes.txt", Verdict::Foreign),
-    ("a stranger's file in the identity store", |dir| std::fs::write(dir.join("identity/zz"), "x").unwrap(), "file identity/zz", Verdict::Foreign),
-    ("a pairing that was under way", |dir| {
-        std::fs::write(dir.join("identity").join(hex("identity/pairing/pending_private_keys/x")), "x").unwrap();
-    }, "", Verdict::Skipped),
+    (
+        "no key of the identity store",
+        |dir| std::fs::remove_file(dir.join("identity/.store-key.v1")).unwrap(),
+        "file identity/ca/state.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a short key",
+        |dir| std::fs::write(dir.join("identity/.store-key.v1"), [1; 31]).unwrap(),
+        "file identity/.store-key.v1",
+        Verdict::Damaged,
+    ),
+    (
+        "a flipped bit in the CA's state",
+        |dir| flip(&dir.join("identity").join(hex("identity/ca/state.json")), 40),
+        "file identity/ca/state.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a cut-off identity state",
+        |dir| {
+            let path = dir.join("identity").join(hex("identity/state.v1.json"));
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..20]).unwrap();
+        },
+        "file identity/state.v1.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a half-written list",
+        |dir| {
+            let path = dir.join("vault/metadata.json");
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        },
+        "file vault/metadata.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a list of the future",
+        |dir| std::fs::write(dir.join("vault/metadata.json"), r#"{"version":2,"entries":[]}"#).unwrap(),
+        "file vault/metadata.json",
+        Verdict::Damaged,
+    ),
+    (
+        "an object that is gone",
+        |dir| std::fs::write(dir.join("vault/objects/objects.store.json"), "{}").unwrap(),
+        "secret global/a",
+        Verdict::Damaged,
+    ),
+    (
+        "an object that is no envelope",
+        |dir| {
+            let text = format!("{{\"{}\":[1,2,3]}}", object_id("global", "a"));
+            std::fs::write(dir.join("vault/objects/objects.store.json"), text).unwrap();
+        },
+        "secret global/a",
+        Verdict::Damaged,
+    ),
+    (
+        "another length than the list says",
+        |dir| {
+            let path = dir.join("vault/metadata.json");
+            let text = std::fs::read_to_string(&path).unwrap().replace("\"value_bytes\":3", "\"value_bytes\":4");
+            std::fs::write(path, text).unwrap();
+        },
+        "secret global/a",
+        Verdict::Damaged,
+    ),
+    (
+        "a backend that nobody knows",
+        |dir| std::fs::write(dir.join("vault/backend.kind"), "tape").unwrap(),
+        "vault",
+        Verdict::Damaged,
+    ),
+    (
+        "profiles that do not parse",
+        |dir| std::fs::write(dir.join("auth_profiles.toml"), "version = 1\n[[profiles]]\nx = 1\n").unwrap(),
+        "file auth_profiles.toml:3",
+        Verdict::Damaged,
+    ),
+    (
+        "a stranger's file",
+        |dir| std::fs::write(dir.join("notes.txt"), "x").unwrap(),
+        "file notes.txt",
+        Verdict::Foreign,
+    ),
+    (
+        "a stranger's file in the identity store",
+        |dir| std::fs::write(dir.join("identity/zz"), "x").unwrap(),
+        "file identity/zz",
+        Verdict::Foreign,
+    ),
+    (
+        "a pairing that was under way",
+        |dir| {
+            std::fs::write(dir.join("identity").join(hex("identity/pairing/pending_private_keys/x")), "x").unwrap();
+        },
+        "",
+        Verdict::Skipped,
+    ),
 ];
 
 #[test]

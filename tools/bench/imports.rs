@@ -33,7 +33,8 @@ fn write(dir: &Path, secrets: u32) -> Result<(), Fault> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca = serde_json::json!({"certificate_pem": params.self_signed(&key)?.pem(), "private_key_pem": key.serialize_pem()});
+    let ca =
+        serde_json::json!({"certificate_pem": params.self_signed(&key)?.pem(), "private_key_pem": key.serialize_pem()});
     let file = "identity/ca/state.json".bytes().fold(String::new(), |mut file, byte| {
         let _ = write!(file, "{byte:02x}");
         file
@@ -96,7 +97,8 @@ pub fn palyra(plan: &Plan) -> Result<Section, Fault> {
     let best = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
     let (read_s, write_s) = (best(&reading), best(&writing));
     let per_second = |seconds: f64| figure(f64::from(secrets) / seconds);
-    let note = format!("A store of {secrets} secrets of {VALUE_BYTES} bytes in one file of numbers; the best of three.");
+    let note =
+        format!("A store of {secrets} secrets of {VALUE_BYTES} bytes in one file of numbers; the best of three.");
     let mut section = Section::new("Importing a store", note, &["step", "seconds", "secrets a second"]);
     section.row(&["reading and opening".to_owned(), figure(read_s), per_second(read_s)]);
     section.row(&["sealing, one durable batch".to_owned(), figure(write_s), per_second(write_s)]);

@@ -17,10 +17,16 @@ pub fn summary(event: &Event) -> String {
             let parts: Vec<_> = parts.into_iter().filter(|(number, _)| *number > 0).collect();
             let told: Vec<_> = parts.into_iter().map(|(number, noun)| count(number, noun)).collect();
             let told = if told.is_empty() { "nothing more".to_owned() } else { told.join(", ") };
-            let left = if event.refused > 0 { format!("; left {} behind", count(event.refused, "item")) } else { String::new() };
+            let left = if event.refused > 0 {
+                format!("; left {} behind", count(event.refused, "item"))
+            } else {
+                String::new()
+            };
             format!("imported {told} from {} ({}){left}", event.origin, event.form)
         }
-        Event::SecretsImported(event) => format!("brought {} along", count(event.secrets.len() as u64, "secret version")),
+        Event::SecretsImported(event) => {
+            format!("brought {} along", count(event.secrets.len() as u64, "secret version"))
+        }
         Event::CaImported(event) => {
             format!("trusts the root of another store as CA generation {}; it issues nothing", event.generation)
         }
@@ -28,7 +34,8 @@ pub fn summary(event: &Event) -> String {
             let revoked = event.devices.iter().filter(|one| one.revoked.is_some()).count();
             let revoked = if revoked > 0 { format!(", {revoked} of them revoked") } else { String::new() };
             let loose = event.revoked.len() as u64;
-            let loose = if loose > 0 { format!(", and {}", count(loose, "other revoked certificate")) } else { String::new() };
+            let loose =
+                if loose > 0 { format!(", and {}", count(loose, "other revoked certificate")) } else { String::new() };
             format!("brought {} along{revoked}{loose}", count(event.devices.len() as u64, "device"))
         }
         Event::CredentialsImported(event) => {

@@ -107,7 +107,10 @@ pub fn key_name(file: &str) -> Option<String> {
     if file.is_empty() || file.len() % 2 != 0 {
         return None;
     }
-    let digits: Vec<u8> = file.bytes().map(|letter| char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> = file
+        .bytes()
+        .map(|letter| char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
     let bytes = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     String::from_utf8(bytes).ok().filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()))
 }

@@ -135,16 +135,25 @@ fn shown(id: &str) -> String {
     id.chars().filter(|one| one.is_ascii_alphanumeric()).take(32).collect()
 }
 
-fn device(id: &str, paired: &PairedDoc, root: &ForeignRoot, revoked: &BTreeSet<Fingerprint>) -> Result<FoundDevice, String> {
-    let device = DeviceId::from_ulid(id).filter(|_| paired.device_id == id).ok_or("its id is no ULID, or another stands in it")?;
+fn device(
+    id: &str,
+    paired: &PairedDoc,
+    root: &ForeignRoot,
+    revoked: &BTreeSet<Fingerprint>,
+) -> Result<FoundDevice, String> {
+    let device = DeviceId::from_ulid(id)
+        .filter(|_| paired.device_id == id)
+        .ok_or("its id is no ULID, or another stands in it")?;
     let kind = match paired.client_kind.to_ascii_lowercase().as_str() {
         "cli" => ClientKind::Cli,
         "desktop" => ClientKind::Desktop,
         "node" => ClientKind::Node,
         _ => return Err("it is of a kind that is not known".to_owned()),
     };
-    let leaf = foreign_der(&paired.current_certificate.certificate_pem).map_err(|error| format!("its certificate: {error}"))?;
-    let key = check_foreign_leaf(&leaf, &root.certificate, device).map_err(|error| format!("its certificate: {error}"))?;
+    let leaf = foreign_der(&paired.current_certificate.certificate_pem)
+        .map_err(|error| format!("its certificate: {error}"))?;
+    let key =
+        check_foreign_leaf(&leaf, &root.certificate, device).map_err(|error| format!("its certificate: {error}"))?;
     let facts = read_foreign_leaf(&leaf).map_err(|error| format!("its certificate: {error}"))?;
     if paired.certificate_fingerprints.len() > limits::IMPORT_CERTIFICATES_MAX {
         return Err(format!("it has more than {} certificates", limits::IMPORT_CERTIFICATES_MAX));
@@ -153,7 +162,9 @@ fn device(id: &str, paired: &PairedDoc, root: &ForeignRoot, revoked: &BTreeSet<F
     for text in &paired.certificate_fingerprints {
         let fingerprint: Fingerprint =
             text.to_ascii_lowercase().parse().map_err(|_| "a fingerprint of it is no SHA-256 in hexadecimal")?;
-        if fingerprint == facts.fingerprint || certificates.iter().any(|one: &FoundCertificate| one.fingerprint == fingerprint) {
+        if fingerprint == facts.fingerprint
+            || certificates.iter().any(|one: &FoundCertificate| one.fingerprint == fingerprint)
+        {
             continue;
         }
         let (not_before, not_after) = (Timestamp::from_millis(0), root.not_after);
@@ -188,7 +199,9 @@ fn name(id: &str) -> Result<DeviceName, String> {
 }
 
 fn revocation(id: &str, entry: &RevokedDoc) -> Result<(DeviceId, DeviceName, OriginRevocation), String> {
-    let device = DeviceId::from_ulid(id).filter(|_| entry.device_id == id).ok_or("its id is no ULID, or another stands in it")?;
+    let device = DeviceId::from_ulid(id)
+        .filter(|_| entry.device_id == id)
+        .ok_or("its id is no ULID, or another stands in it")?;
     let reason = entry.reason.chars().filter(|one| !one.is_control()).take(REASON_MAX).collect();
     let time = Timestamp::from_millis(entry.revoked_at_unix_ms);
     Ok((device, name(id)?, OriginRevocation { time, reason }))

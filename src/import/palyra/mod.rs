@@ -53,7 +53,8 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     }
     let key = store_key(&mut folder, &mut gathered);
     let ca_text = identity::read(&mut folder, key.as_ref(), &mut gathered);
-    let elsewhere = vault::read(&mut folder, ca_text.as_ref().map(|text| text.as_str()), keystore, &mut gathered, progress);
+    let elsewhere =
+        vault::read(&mut folder, ca_text.as_ref().map(|text| text.as_str()), keystore, &mut gathered, progress);
     credentials(root, places, &mut folder, &mut gathered);
     strangers(&folder, &mut gathered);
     let parts: Vec<&[u8]> = elsewhere.iter().map(Vec::as_slice).collect();
@@ -67,7 +68,10 @@ fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
         Ok(Some(bytes)) => {
             let key = Key::from_slice(&bytes);
             if key.is_none() {
-                let what = format!("it has {} bytes and not 32: one of Windows is wrapped by DPAPI and opens only there", bytes.len());
+                let what = format!(
+                    "it has {} bytes and not 32: one of Windows is wrapped by DPAPI and opens only there",
+                    bytes.len()
+                );
                 wrong(what);
             }
             key
@@ -102,14 +106,20 @@ fn credentials(root: &Path, places: &Places, folder: &mut Folder, gathered: &mut
     gathered.profiles = brought.profiles;
     gathered.orders = brought.orders;
     for problem in brought.problems {
-        gathered.lines.push(Line::new(format!("file {}:{}", problem.file, problem.line), Verdict::Damaged, problem.what));
+        gathered.lines.push(Line::new(
+            format!("file {}:{}", problem.file, problem.line),
+            Verdict::Damaged,
+            problem.what,
+        ));
     }
 }
 
 /// Files that are nothing of the layout; and those of it that are left behind.
 fn strangers(folder: &Folder, gathered: &mut Gathered) {
     let known = |file: &str| {
-        matches!(file, "identity" | "vault" | PROFILES_FILE | RUNTIME_FILE) || file.ends_with(".lock") || file.ends_with(".tmp")
+        matches!(file, "identity" | "vault" | PROFILES_FILE | RUNTIME_FILE)
+            || file.ends_with(".lock")
+            || file.ends_with(".tmp")
     };
     if let Ok(files) = folder.list("") {
         for (file, _) in files.into_iter().filter(|(file, _)| !known(file)) {
@@ -120,7 +130,9 @@ fn strangers(folder: &Folder, gathered: &mut Gathered) {
     for (file, is_folder) in files {
         let name = folder::key_name(&file);
         let (verdict, what) = match name.as_deref() {
-            Some(folder::STATE | folder::CA | folder::PAIRED | folder::REVOKED | folder::REVOKED_CERTIFICATES) => continue,
+            Some(folder::STATE | folder::CA | folder::PAIRED | folder::REVOKED | folder::REVOKED_CERTIFICATES) => {
+                continue;
+            }
             Some(name) if name.starts_with(folder::PENDING) => {
                 (Verdict::Skipped, "a private key of a pairing that was under way: the device pairs anew")
             }

@@ -66,7 +66,11 @@ pub fn read(
     if let Place::File(rest) = &objects.place {
         for id in rest.keys() {
             let id: String = id.chars().filter(|one| one.is_ascii_alphanumeric() || *one == '_').take(80).collect();
-            gathered.lines.push(Line::new(format!("object {id}"), Verdict::Foreign, "the vault's list does not name it"));
+            gathered.lines.push(Line::new(
+                format!("object {id}"),
+                Verdict::Foreign,
+                "the vault's list does not name it",
+            ));
         }
     }
     objects.fetched
@@ -97,12 +101,19 @@ impl<'a> Objects<'a> {
         let kind = match marker.as_deref().map(|bytes| std::str::from_utf8(bytes.trim_ascii())) {
             // Older stores knew files alone.
             None => BackendKind::EncryptedFile,
-            Some(text) => text.ok().and_then(|text| text.parse().ok()).ok_or_else(|| damaged(format!("{MARKER} names no backend that is known")))?,
+            Some(text) => text
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| damaged(format!("{MARKER} names no backend that is known")))?,
         };
         let place = match kind {
-            BackendKind::EncryptedFile => match folder.read(OBJECTS, limits::IMPORT_FILE_MAX).map_err(|what| damaged(format!("{OBJECTS}: {what}")))? {
+            BackendKind::EncryptedFile => match folder
+                .read(OBJECTS, limits::IMPORT_FILE_MAX)
+                .map_err(|what| damaged(format!("{OBJECTS}: {what}")))?
+            {
                 Some(bytes) => {
-                    let objects: ObjectsDoc = documents::read(&bytes).map_err(|what| damaged(format!("{OBJECTS}: {what}")))?;
+                    let objects: ObjectsDoc =
+                        documents::read(&bytes).map_err(|what| damaged(format!("{OBJECTS}: {what}")))?;
                     Place::File(objects.0)
                 }
                 None => Place::Files,
@@ -112,7 +123,9 @@ impl<'a> Objects<'a> {
                 Place::Keystore(keystore)
             }
             other => {
-                let what = format!("its values are in `{other}`, which this system has not: run the import where that store was used");
+                let what = format!(
+                    "its values are in `{other}`, which this system has not: run the import where that store was used"
+                );
                 return Err((Verdict::Unfit, what));
             }
         };
@@ -151,9 +164,13 @@ fn secret(folder: &mut Folder, objects: &mut Objects<'_>, key: &Key, entry: &Ent
     let item = format!("secret {}/{}", shown(&text), shown(&entry.key));
     let unfit = |what: String| (item.clone(), Verdict::Unfit, what);
     let damaged = |what: String| (item.clone(), Verdict::Damaged, what);
-    let scope = text.parse().map_err(|error: crate::base::RefError| unfit(format!("its scope cannot be held here: {error}")))?;
-    let name: SecretName =
-        entry.key.parse().map_err(|error: crate::base::RefError| unfit(format!("its name cannot be held here: {error}")))?;
+    let scope = text
+        .parse()
+        .map_err(|error: crate::base::RefError| unfit(format!("its scope cannot be held here: {error}")))?;
+    let name: SecretName = entry
+        .key
+        .parse()
+        .map_err(|error: crate::base::RefError| unfit(format!("its name cannot be held here: {error}")))?;
     let id = object_id(&scope, &name);
     if entry.object_id != id {
         return Err(damaged("the list names an object that belongs to another secret".to_owned()));
