@@ -318,7 +318,7 @@ impl<'a> BackupReader<'a> {
     ///
     /// # Errors
     /// [`BackupError`] with what is wrong.
-    pub fn next(&mut self) -> Result<Option<Record>, BackupError> {
+    pub fn next_record(&mut self) -> Result<Option<Record>, BackupError> {
         if self.closed {
             return Ok(None);
         }

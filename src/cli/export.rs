@@ -139,7 +139,9 @@ fn document(invocation: &Invocation, ledger: &Ledger, recipients: &[String]) -> 
         orders,
     };
     // Sized once, so that no reallocation leaves a copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(values + (count as usize + 64) * 2048));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        values + usize::try_from(count).unwrap_or(0).saturating_add(64).saturating_mul(2048),
+    ));
     serde_json::to_writer(&mut *bytes, &document)
         .map_err(|error| Failure::new(ExitCode::Internal, format!("cannot write JSON: {error}"), "please report it"))?;
     bytes.extend(iter::once(b'\n'));

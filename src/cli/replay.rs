@@ -116,7 +116,7 @@ fn diff(invocation: &Invocation, ledger: &Ledger, args: &ReplayArgs, before: &st
     let changes = before.diff(&after)?;
     let out = &invocation.out;
     if out.is_json() {
-        let shown = changes.iter().map(|change| to_json(ledger, change)).collect::<Result<Vec<_>, _>>()?;
+        let shown = changes.iter().map(|change| to_json(ledger, change)).collect::<Vec<_>>();
         return out.json(&json!({
             "before": {"seq": before.seq(), "recorded_at_ms": before.time().as_millis(), "snapshot": before.snapshot()},
             "after": {"seq": after.seq(), "recorded_at_ms": after.time().as_millis(), "snapshot": after.snapshot()},
@@ -152,18 +152,18 @@ fn fingerprint(ledger: &Ledger, target: &SecretPath, version: u32) -> Value {
 }
 
 /// A change with stable fields.
-fn to_json(ledger: &Ledger, change: &StateChange) -> Result<Value, Failure> {
+fn to_json(ledger: &Ledger, change: &StateChange) -> Value {
     let mut fields = change.fields.clone();
     if let Some(both) = fingerprints(ledger, change) {
         fields.insert("fingerprint".to_owned(), both);
     }
-    Ok(json!({
+    json!({
         "what": change.what,
         "subject": change.subject,
         "change": change.change,
         "before": fields.iter().map(|(name, (old, _))| (name.clone(), old.clone())).collect::<serde_json::Map<_, _>>(),
         "after": fields.iter().map(|(name, (_, new))| (name.clone(), new.clone())).collect::<serde_json::Map<_, _>>(),
-    }))
+    })
 }
 
 /// A change for a person: one line.

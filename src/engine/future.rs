@@ -56,9 +56,9 @@ impl Unknown {
 /// them is said where they are used.
 pub(super) fn check_others(config: &Config, layout: &Layout, ring: &KeyRing, ledger_key: &Key) -> Result<(), Error> {
     let (ledger_id, generation) = (ring.ledger_id(), ring.table_generation());
-    match KeyTable::open(&*config.medium, &layout.keys(), ledger_id, generation, false) {
-        Err(error @ KeysError::Newer { .. }) => return Err(error.into()),
-        Err(_) | Ok(_) => {}
+    let table = KeyTable::open(&*config.medium, &layout.keys(), ledger_id, generation, false);
+    if let Err(error @ KeysError::Newer { .. }) = table {
+        return Err(error.into());
     }
     let path = layout.spool();
     if !config.medium.exists(&path)? {

@@ -108,7 +108,7 @@ impl Plan {
             self.generation = known.generation;
             match known.state {
                 AuthorityState::Revoked => {
-                    self.line(item, Verdict::Conflict, "this ledger revoked it: its devices must be paired anew")
+                    self.line(item, Verdict::Conflict, "this ledger revoked it: its devices must be paired anew");
                 }
                 _ => self.line(item, Verdict::Same, ""),
             }
@@ -141,7 +141,7 @@ impl Plan {
             if let Some(known) = identity::find_device(&core.index, found.device)? {
                 let (verdict, what) = match (&found.revoked, known.state) {
                     (Some(_), DeviceState::Revoked | DeviceState::Cleared) => (Verdict::Same, ""),
-                    (None, DeviceState::Paired) if self.has_all(core, found)? => (Verdict::Same, ""),
+                    (None, DeviceState::Paired) if Self::has_all(core, found)? => (Verdict::Same, ""),
                     (None, DeviceState::Revoked) => (Verdict::Same, "this ledger revoked it, and it stays so"),
                     _ => (Verdict::Conflict, "a device of this id is here, and stands otherwise"),
                 };
@@ -170,7 +170,7 @@ impl Plan {
         Ok(())
     }
 
-    fn has_all(&self, core: &Core, found: &FoundDevice) -> Result<bool, Error> {
+    fn has_all(core: &Core, found: &FoundDevice) -> Result<bool, Error> {
         for certificate in &found.certificates {
             if identity::find_imported(&core.index, &certificate.fingerprint)?.is_none() {
                 return Ok(false);

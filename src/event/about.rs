@@ -156,9 +156,7 @@ impl Event {
                 About { profiles, named, ..about }
             }
             Self::FailedOver(event) => about.profile(&event.preferred).profile(&event.chosen),
-            Self::CompromiseDeclared(event) => {
-                event.items.iter().fold(about.concern(&event.concern), |about, item| about.remedy(item))
-            }
+            Self::CompromiseDeclared(event) => event.items.iter().fold(about.concern(&event.concern), About::remedy),
             Self::CompromiseClosed(event) => about.concern(&event.concern),
             _ => about,
         }

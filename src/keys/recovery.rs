@@ -130,7 +130,9 @@ mod tests {
     fn words_are_read_as_a_person_types_them() {
         let words = words();
         let text = String::from_utf8(words.text().expose().to_vec()).unwrap();
-        let numbered: String = text.split(' ').enumerate().map(|(at, word)| format!("{}. {word}\n", at + 1)).collect();
+        let numbered: Vec<String> =
+            text.split(' ').enumerate().map(|(at, word)| format!("{}. {word}", at + 1)).collect();
+        let numbered = numbered.join("\n") + "\n";
         for typed in [text.clone(), text.to_uppercase(), numbered, format!("  {text}\n")] {
             assert_eq!(RecoveryWords::parse(&SecretBytes::from(typed.as_bytes())).unwrap().0, words.0, "{typed}");
         }

@@ -35,7 +35,7 @@ fn read(bytes: &[u8], key: &Key) -> Result<(), BackupError> {
     let mut file = BackupFile::memory("flipped", bytes.to_vec());
     let mut reader = BackupReader::new(&mut file)?;
     reader.unlock(key);
-    while reader.next()?.is_some() {}
+    while reader.next_record()?.is_some() {}
     Ok(())
 }
 
@@ -206,7 +206,8 @@ fn an_increment_of_another_branch_is_refused() {
     let mut increments = Vec::new();
     for (seed, value) in [(5, b"one"), (6, b"two")] {
         let disk = empty();
-        let restored = restore(&simulated(disk.clone(), seed, &clock).credential(by_words()), &[full.clone()]);
+        let restored =
+            restore(&simulated(disk.clone(), seed, &clock).credential(by_words()), std::slice::from_ref(&full));
         assert_eq!(restored.unwrap().to, first.to);
         let branch = Ledger::open(simulated(disk, seed + 10, &clock)).unwrap();
         put(&branch, "a", value);

@@ -121,9 +121,8 @@ fn the_story_of_a_lost_machine() {
     place.set("global/token", b"CANARY-of-another-value");
     let more = place.json("home", &["backup", "create", "more.plb", "--after", "full.plb"]);
     assert_eq!(more["from"].as_u64().unwrap(), full["to"].as_u64().unwrap() + 1);
-    let mode =
-        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.path("more.plb")).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
+    let facts = std::fs::metadata(place.path("more.plb")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&facts.permissions()) & 0o777, 0o600);
     // The home itself opens its own backup; with the words alone it opens anywhere.
     let checked = place.json("home", &["backup", "verify", "full.plb", "more.plb"]);
     assert_eq!(checked["ok"], true, "{checked}");

@@ -50,7 +50,10 @@ fn a_passphrase_opens_it_and_opens_the_restored_ledger() {
     let disk = empty();
     let wrong =
         simulated(disk.clone(), 2, &clock).credential(Credential::Passphrase(SecretBytes::from(&b"nonsense!"[..])));
-    assert!(matches!(restore(&wrong, &[file.clone()]), Err(Error::Keys(KeysError::WrongPassphrase { .. }))));
+    assert!(matches!(
+        restore(&wrong, std::slice::from_ref(&file)),
+        Err(Error::Keys(KeysError::WrongPassphrase { .. }))
+    ));
     let right = simulated(disk.clone(), 3, &clock).credential(Credential::Passphrase(phrase()));
     let done = restore(&right, &[file]).unwrap();
     assert_eq!((done.slot, done.slot_added), (slot, false));
@@ -73,7 +76,7 @@ fn an_age_identity_opens_it_and_no_other_does() {
         let mut identities = Identities::default();
         identities.add_file(&SecretBytes::from(format!("# made\n{secret}\n").as_bytes())).unwrap();
         let config = simulated(disk.clone(), 3, &clock);
-        Ledger::restore(&config, &mut files(&[file.clone()]), &identities, &|_, _| {})
+        Ledger::restore(&config, &mut files(std::slice::from_ref(&file)), &identities, &|_, _| {})
     };
     let disk = empty();
     let refused = with(&other, &disk).unwrap_err();
@@ -116,13 +119,19 @@ fn without_a_key_it_says_what_it_can() {
     let ledger = with_words(simulated(SimDisk::new(), 1, &clock));
     let (file, made) = backup(&ledger);
     let config = simulated(empty(), 2, &clock);
-    let report = check(&config, &[file.clone()]);
+    let report = check(&config, std::slice::from_ref(&file));
     assert!(report.is_ok() && report.locked.is_some() && report.state_root.is_none());
     assert_eq!((report.files[0].to, report.files[0].head), (made.to, made.head));
     let states: Vec<_> = report.checks.iter().map(|check| (check.name, check.state)).collect();
     assert_eq!(states, [("form", CheckState::Ok), ("digest", CheckState::Ok), ("key", CheckState::Skipped)]);
-    let keyless =
-        Ledger::check_backups(&config, &mut files(&[file.clone()]), &Identities::default(), true, &|_, _| {}).unwrap();
+    let keyless = Ledger::check_backups(
+        &config,
+        &mut files(std::slice::from_ref(&file)),
+        &Identities::default(),
+        true,
+        &|_, _| {},
+    )
+    .unwrap();
     assert!(keyless.is_ok() && keyless.locked.is_none());
     let other = RecoveryWords::generate(&OsRandom).unwrap();
     let wrong = simulated(empty(), 3, &clock).credential(Credential::Recovery(other.text()));
@@ -168,7 +177,7 @@ fn a_restored_ledger_repeats_no_nonce_under_a_key() {
     let mut worlds = vec![disk];
     for seed in [4, 5] {
         let disk = empty();
-        restore(&simulated(disk.clone(), seed, &clock).credential(by_words()), &[file.clone()]).unwrap();
+        restore(&simulated(disk.clone(), seed, &clock).credential(by_words()), std::slice::from_ref(&file)).unwrap();
         let restored = Ledger::open(simulated(disk.clone(), seed + 10, &clock)).unwrap();
         (0..50).for_each(|number| put(&restored, "a", format!("{number}").as_bytes()));
         restored.close().unwrap();
@@ -205,7 +214,7 @@ fn a_later_shred_reaches_a_restore_through_its_increment_but_not_the_earlier_fil
         restore(&simulated(disk.clone(), seed, &clock).credential(by_words()), chain).unwrap();
         Ledger::open(simulated(disk, seed + 1, &clock)).unwrap()
     };
-    let early = open(&[full.clone()], 5);
+    let early = open(std::slice::from_ref(&full), 5);
     assert_eq!(get(&early, "a"), b"doomed", "a backup keeps what was shredded after it: SECURITY.md says so");
     let late = open(&[full, more], 7);
     assert!(late.vault(Scope::global()).get(&name("a")).is_err());

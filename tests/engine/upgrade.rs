@@ -179,7 +179,7 @@ fn an_upgrade_that_is_killed_goes_on_and_ends_the_same() {
             copy(&old, &home);
         } else if before == after {
             longest += longest / 4;
-        } else if is_part(&after) && is_part(&before) {
+        } else if is_part(after.as_ref()) && is_part(before.as_ref()) {
             went_on += 1;
         }
     }
@@ -191,8 +191,8 @@ fn manifest(home: &Path) -> Option<Vec<u8>> {
 }
 
 /// Whether a manifest is of this version and says that some of the log is folded.
-fn is_part(manifest: &Option<Vec<u8>>) -> bool {
-    manifest.as_ref().is_some_and(|bytes| bytes[40..44] == STATE_SCHEMA.to_le_bytes() && bytes[6] == 1)
+fn is_part(manifest: Option<&Vec<u8>>) -> bool {
+    manifest.is_some_and(|bytes| bytes[40..44] == STATE_SCHEMA.to_le_bytes() && bytes[6] == 1)
 }
 
 fn whole_real(home: &Path, root: Hash) {

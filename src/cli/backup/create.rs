@@ -177,7 +177,7 @@ fn served(
     };
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
-            let answer = job.into_file(file);
+            let answer = job.run_into(file);
             ended.store(true, std::sync::atomic::Ordering::Release);
             answer
         });

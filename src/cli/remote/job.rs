@@ -28,7 +28,7 @@ impl Job {
     }
 
     /// Runs it with a file of our own as its standard output; none where no daemon serves the home.
-    pub fn into_file(&self, output: &File) -> Option<std::io::Result<ExitCode>> {
+    pub fn run_into(&self, output: &File) -> Option<std::io::Result<ExitCode>> {
         loop {
             let socket = connect(&self.home)?;
             match send(&socket, &self.text, &self.words, std::io::stdin().as_fd(), output.as_fd()) {

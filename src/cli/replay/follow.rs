@@ -80,7 +80,7 @@ impl Walk<'_> {
                 .iter()
                 .try_for_each(|change| super::print_change(self.invocation, self.ledger, change, "        "));
         }
-        let changes = changes.iter().map(|change| to_json(self.ledger, change)).collect::<Result<Vec<_>, _>>()?;
+        let changes = changes.iter().map(|change| to_json(self.ledger, change)).collect::<Vec<_>>();
         let mut shown = match story::entry_json(entry) {
             Value::Object(map) => map,
             _ => Map::new(),

@@ -168,17 +168,17 @@ pub(super) fn check(
     identities: &Identities,
     keyless: bool,
     progress: &dyn Fn(u64, u64),
-) -> Result<BackupReport, Error> {
+) -> BackupReport {
     let mut report = BackupReport::default();
     let whole = clear_parts(files, &mut report, progress);
     if !whole || report.files.is_empty() {
-        return Ok(report);
+        return report;
     }
     if keyless {
         for name in ["key", "stream", "chain", "key_table", "state"] {
             report.add(name, "", CheckState::Skipped, "this needs a key");
         }
-        return Ok(report);
+        return report;
     }
     let mut sink = Examining::new(config, report.files.first().is_some_and(|first| first.from == 0));
     let mut joint = None;
@@ -212,7 +212,7 @@ pub(super) fn check(
             Err(error) if wants_key(&error) => {
                 report.add("key", &name, CheckState::Skipped, error.to_string());
                 report.locked = Some(error);
-                return Ok(report);
+                return report;
             }
             Err(error) => {
                 let what = match &error {
@@ -221,13 +221,13 @@ pub(super) fn check(
                 };
                 report.add(place(&error), &name, CheckState::Failed, what);
                 report.checks.append(&mut sink.checks);
-                return Ok(report);
+                return report;
             }
         }
     }
     report.checks.append(&mut sink.checks);
     report.state_root = sink.state_root;
-    Ok(report)
+    report
 }
 
 /// What needs no key: form, digest, and whether the files go on from each other.

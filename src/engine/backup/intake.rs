@@ -108,7 +108,7 @@ pub(super) fn read(
     let mut counted = Counted::default();
     let (mut seq, mut prev) = (header.from, header.prev);
     let mut told = reader.left();
-    while let Some(record) = reader.next().map_err(failed)? {
+    while let Some(record) = reader.next_record().map_err(failed)? {
         progress(told - reader.left());
         told = reader.left();
         match record {

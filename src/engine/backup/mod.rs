@@ -134,7 +134,7 @@ impl Ledger {
         keyless: bool,
         progress: &dyn Fn(u64, u64),
     ) -> Result<BackupReport, Error> {
-        check::check(config, files, identities, keyless, progress)
+        Ok(check::check(config, files, identities, keyless, progress))
     }
 
     /// Restores a full backup and its increments into the configured home, which must not exist, or be an empty

@@ -90,7 +90,9 @@ impl Folder {
 
     /// The digest of everything that was read so far, with what was found elsewhere.
     pub fn digest(mut self, more: &[&[u8]]) -> crate::crypto::Hash {
-        more.iter().for_each(|bytes| part(&mut self.hasher, bytes));
+        for bytes in more {
+            part(&mut self.hasher, bytes);
+        }
         self.hasher.finish()
     }
 }
@@ -104,7 +106,7 @@ fn part(hasher: &mut Hasher, bytes: &[u8]) {
 /// The name that a file of the identity store stands for; nothing where it is none.
 #[must_use]
 pub fn key_name(file: &str) -> Option<String> {
-    if file.is_empty() || file.len() % 2 != 0 {
+    if file.is_empty() || !file.len().is_multiple_of(2) {
         return None;
     }
     let digits: Vec<u8> = file

@@ -132,7 +132,7 @@ fn devices(state: &StateDoc, root: &ForeignRoot, gathered: &mut Gathered) {
 
 /// An id as a report may show it.
 fn shown(id: &str) -> String {
-    id.chars().filter(|one| one.is_ascii_alphanumeric()).take(32).collect()
+    id.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
 }
 
 fn device(

@@ -24,16 +24,17 @@ pub(super) fn join(sources: &[Source<'_>], heads: &[HeadPiece], pieces: &mut [Pi
     for head in heads {
         let total = head.header.frame_len();
         let alike = u32::try_from(total).ok().and_then(|total| by_total.get(&total));
-        let mut search = Search {
-            opened: None,
-            sources,
-            head,
-            total,
-            alike: alike.map_or(&[], Vec::as_slice),
-            tries: CARVE_TRIES_MAX,
-        };
+        let alike = alike.map_or(&[][..], Vec::as_slice);
+        let mut search = Search { opened: None, sources, head, total, alike, likely: true, tries: CARVE_TRIES_MAX };
         let first = Extent { source: head.source, offset: head.offset, len: CHUNK_LEN };
-        found.extend(search.go_on(&mut vec![first]));
+        let mut whole = search.go_on(&mut vec![first]);
+        if whole.is_none() {
+            // A likely piece may be damaged, and another copy of it lie elsewhere.
+            search.likely = false;
+            search.tries = CARVE_TRIES_MAX / 4;
+            whole = search.go_on(&mut vec![first]);
+        }
+        found.extend(whole);
     }
     found
 }
@@ -49,6 +50,8 @@ struct Search<'a> {
     total: usize,
     /// Pieces of frames of this length, in order of place.
     alike: &'a [&'a Piece],
+    /// Where a likely piece is at hand, the unlikely ones are left to other frames.
+    likely: bool,
     /// Frames that may still be hashed.
     tries: usize,
 }
@@ -102,8 +105,7 @@ impl Search<'_> {
             })
             .collect();
         places.sort();
-        // With a likely one at hand, the unlikely ones are left to other frames.
-        let sure = places.iter().any(|(rank, ..)| *rank < 2);
+        let sure = self.likely && places.iter().any(|(rank, ..)| *rank < 2);
         places.into_iter().filter(|(rank, ..)| !sure || *rank < 2).map(|(.., extent)| extent).collect()
     }
 
