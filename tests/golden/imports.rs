@@ -29,7 +29,7 @@ fn make() -> SimDisk {
     clock.advance(1000);
     let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/importer-fixtures/palyra-store");
     let mut gathered = read(&store, &Places::default(), &MemoryKeystore::default(), &|_, _| {});
-    gathered.origin = "palyra-store".to_owned();
+    "palyra-store".clone_into(&mut gathered.origin);
     // Text alone, so that what the store says can be read.
     gathered.secrets.retain(|one| std::str::from_utf8(one.value.expose()).is_ok());
     let done = ledger.imports().run(&gathered, ImportOptions::default(), &|_, _| {}).unwrap();

@@ -23,6 +23,11 @@ use palyra_ledger::{
     ArgonCost, Config, GetOptions, ImportOptions, Imported, Ledger, ListOptions, NewSlot, ScopePrefix, Settings,
 };
 
+/// Bytes as the old store's file names and fingerprints have them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// The store that the program Palyra wrote.
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/importer-fixtures/palyra-store")

@@ -28,7 +28,7 @@ pub struct Leaf {
 
 impl Leaf {
     pub fn fingerprint(&self) -> String {
-        Sha256::digest(&self.der).iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex(&Sha256::digest(&self.der))
     }
 }
 
@@ -114,7 +114,7 @@ impl Old {
 
     fn identity(&self, dir: &Path, name: &str, document: &Value) {
         let plain = serde_json::to_vec(document).unwrap();
-        let file: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let file = crate::hex(name.as_bytes());
         let bytes = if self.plain_identity { plain } else { sealed(&self.store_key, &plain) };
         std::fs::write(dir.join("identity").join(file), bytes).unwrap();
     }
@@ -184,8 +184,7 @@ pub fn object_id(scope: &str, key: &str) -> String {
     hasher.update(scope.as_bytes());
     hasher.update([0]);
     hasher.update(key.as_bytes());
-    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("obj_{hex}")
+    format!("obj_{}", crate::hex(&hasher.finalize()))
 }
 
 fn scope_doc(scope: &str) -> Value {

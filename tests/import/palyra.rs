@@ -129,7 +129,7 @@ fn older_forms_are_read_too() {
     old.pair(ULIDS[0], "Cli", &[&leaf]);
     old.write(dir.path());
     // State and revocations in files of their own.
-    let file = |name: &str| -> String { name.bytes().map(|byte| format!("{byte:02x}")).collect() };
+    let file = |name: &str| crate::hex(name.as_bytes());
     let identity = dir.path().join("identity");
     std::fs::remove_file(identity.join(file("identity/state.v1.json"))).unwrap();
     let paired = serde_json::to_vec(&old.paired).unwrap();
@@ -171,7 +171,7 @@ fn values_in_a_secret_service_are_read_from_there_and_other_systems_keystores_ar
 type Damage = (&'static str, fn(&std::path::Path), &'static str, Verdict);
 
 fn hex(name: &str) -> String {
-    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(name.as_bytes())
 }
 
 fn flip(path: &std::path::Path, at: usize) {
