@@ -225,11 +225,12 @@ fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
             let event = &events[seq.parse::<usize>().unwrap()];
             assert_eq!(event["kind"], *kind, "{release}: {line}");
             if let [fields] = fields {
-                assert_eq!(
-                    by_length(event["event"].clone()),
-                    serde_json::from_str::<Value>(fields).unwrap(),
-                    "{release}: {line}"
-                );
+                let written: Value = serde_json::from_str(fields).unwrap();
+                let mut read = by_length(event["event"].clone());
+                // What a later schema version added was not recorded then, and is absent now.
+                let known = |name: &str| written.get(name).is_some();
+                read.as_object_mut().unwrap().retain(|name, value| known(name) || !value.is_null());
+                assert_eq!(read, written, "{release}: {line}");
                 compared += 1;
             }
         }
