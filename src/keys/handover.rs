@@ -82,14 +82,16 @@ impl KeyRing {
     /// first that is there.
     ///
     /// # Errors
-    /// [`KeysError::NoSlotFor`] where there is none.
+    /// [`KeysError::NoSlotFor`] where there is none; [`KeysError::Store`] where one cannot be read.
     pub fn own_key_file(&self, medium: &dyn Medium, dir: &Path) -> Result<KeyFile, KeysError> {
         let mut slots: Vec<&KeySlot> = self.slots().iter().filter(|slot| slot.kind() == SlotKind::File).collect();
         slots.sort_by_key(|slot| slot.id() != self.pinned());
         for slot in slots {
             let name = file_name(slot.id(), self.root_generation());
-            if let Ok(bytes) = medium.read_all(&dir.join(&name), KEY_FILE_LEN as u64) {
-                return Ok((name, Zeroizing::new(bytes)));
+            match medium.read_all(&dir.join(&name), KEY_FILE_LEN as u64) {
+                Ok(bytes) => return Ok((name, Zeroizing::new(bytes))),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(KeysError::NoSlotFor { what: "a key file in the home" })
