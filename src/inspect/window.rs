@@ -70,10 +70,7 @@ impl Window {
         self.digested = 0;
         self.sought = 0;
         self.whole.clear();
-        let have = self.buffer.len();
-        self.buffer.resize(have + WINDOW.max(needed), 0);
-        let got = self.file.read_at(self.loaded, self.buffer.get_mut(have..).unwrap_or_default())?;
-        self.buffer.truncate(have + got);
+        let got = self.file.read_more(self.loaded, WINDOW.max(needed), &mut self.buffer)?;
         self.loaded += got as u64;
         Ok(())
     }

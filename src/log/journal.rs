@@ -794,10 +794,7 @@ impl Walk {
         }
         self.buffer.drain(..self.begin);
         self.begin = 0;
-        let have = self.buffer.len();
-        self.buffer.resize(have + READ_AHEAD.max(needed), 0);
-        let got = self.segment.file.read_at(self.loaded, self.buffer.get_mut(have..).unwrap_or_default())?;
-        self.buffer.truncate(have + got);
+        let got = self.segment.file.read_more(self.loaded, READ_AHEAD.max(needed), &mut self.buffer)?;
         self.loaded += got as u64;
         Ok(())
     }

@@ -216,6 +216,20 @@ pub trait MediumFile: Send + Sync {
     /// # Errors
     /// [`StoreError`] with the system's error.
     fn len(&self) -> Result<u64, StoreError>;
+
+    /// Adds to `buffer` what stands from `offset` on, `want` bytes at most, and says how many these were. The length
+    /// is asked for first, so that a short file never costs a long buffer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be read; `buffer` is as long as before then.
+    fn read_more(&self, offset: u64, want: usize, buffer: &mut Vec<u8>) -> Result<usize, StoreError> {
+        let left = usize::try_from(self.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let have = buffer.len();
+        buffer.resize(have + want.min(left), 0);
+        let read = self.read_at(offset, buffer.get_mut(have..).unwrap_or_default());
+        buffer.truncate(have + read.as_ref().map_or(0, |got| *got));
+        read
+    }
     /// Whether the file is empty.
     ///
     /// # Errors

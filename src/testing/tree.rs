@@ -241,13 +241,12 @@ fn apply(image: &mut Vec<u8>, change: &Change) {
 }
 
 fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
+    image.resize(image.len().max(offset), 0);
+    let (over, behind) = bytes.split_at(bytes.len().min(image.len() - offset));
+    if let Some(target) = image.get_mut(offset..offset + over.len()) {
+        target.copy_from_slice(over);
     }
-    if let Some(target) = image.get_mut(offset..end) {
-        target.copy_from_slice(bytes);
-    }
+    image.extend_from_slice(behind);
 }
 
 fn apply_name(names: &mut BTreeMap<String, NodeId>, op: &NameOp) {

@@ -165,12 +165,13 @@ fn an_upgrade_that_is_killed_goes_on_and_ends_the_same() {
     let root = large(&old);
     let log = log_of(&old);
     copy(&old, &home);
-    // How long a child lives at most grows until it gets somewhere: machines differ.
-    let (mut killed, mut went_on, mut longest) = (0, 0, 100_000);
-    while killed < kills || went_on == 0 {
+    // Every other child is killed as soon as it has kept a part, so that the next one has something to go on from on
+    // a machine of any speed; the others at a random instant, and how long these live at most grows until they get
+    // somewhere.
+    let (mut went_on, mut longest) = (0, 100_000);
+    for kill in 0..kills {
         let before = manifest(&home);
-        let through = kill_one(&home, longest);
-        killed += 1;
+        let through = kill_one(&home, longest, (kill % 2 == 0).then_some(before.as_deref()));
         assert!(log_of(&home) == log, "the log was changed");
         let after = manifest(&home);
         if through {
@@ -183,6 +184,7 @@ fn an_upgrade_that_is_killed_goes_on_and_ends_the_same() {
             went_on += 1;
         }
     }
+    assert!(went_on > 0, "no upgrade went on from a part in {kills} kills");
     whole_real(&home, root);
 }
 
@@ -201,8 +203,9 @@ fn whole_real(home: &Path, root: Hash) {
     ledger.close().unwrap();
 }
 
-/// Kills a process that upgrades at a random instant; whether it was through before.
-fn kill_one(home: &Path, longest: u64) -> bool {
+/// Kills a process that upgrades, at a random instant or as soon as the manifest is another one; whether it was
+/// through before.
+fn kill_one(home: &Path, longest: u64, changed: Option<Option<&[u8]>>) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "upgrade::child_that_upgrades", "--test-threads=1"])
         .env(CHILD, home)
@@ -213,7 +216,11 @@ fn kill_one(home: &Path, longest: u64) -> bool {
     let mut bytes = [0; 8];
     OsRandom.fill(&mut bytes).unwrap();
     let until = Instant::now() + Duration::from_micros(3_000 + u64::from_le_bytes(bytes) % longest);
-    while Instant::now() < until && child.try_wait().unwrap().is_none() {
+    let go_on = || match changed {
+        Some(before) => manifest(home).as_deref() == before,
+        None => Instant::now() < until,
+    };
+    while go_on() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_micros(200));
     }
     child.kill().unwrap();

@@ -177,9 +177,8 @@ impl Opened {
         let len = extent.len as usize;
         if self.held(extent).is_none() {
             let follows = self.from + self.bytes.len() as u64 >= extent.offset && self.from <= extent.offset;
-            self.bytes.resize(if follows { len.max(READ_AHEAD) } else { len }, 0);
-            let got = self.file.read_at(extent.offset, &mut self.bytes)?;
-            self.bytes.truncate(got);
+            self.bytes.clear();
+            self.file.read_more(extent.offset, if follows { len.max(READ_AHEAD) } else { len }, &mut self.bytes)?;
             self.from = extent.offset;
         }
         into.extend_from_slice(self.held(extent).unwrap_or(&self.bytes));

@@ -1,0 +1,163 @@
+//! The reliability lab: tries the ledger as a machine, a disk and an attacker would, and counts.
+//!
+//! `tools/lab` builds everything and calls this. Each part runs until its share of `--budget` is used up, or to
+//! `--count`; a part is random by a seed that it prints, and `--seed` runs it again.
+
+// A command-line tool speaks on its standard output; counts become rates.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
+
+mod outcome;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::outcome::Outcome;
+
+/// Whatever stopped a part.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Tries the ledger as a machine, a disk and an attacker would.
+#[derive(Debug, Parser)]
+#[command(name = "lab")]
+pub struct Args {
+    /// What to run.
+    #[arg(value_enum, required = true)]
+    parts: Vec<Part>,
+    /// How long everything may take: `90s`, `10m`, `2h`.
+    #[arg(long, value_parser = duration, default_value = "10m")]
+    budget: Duration,
+    /// Cases of each part, instead of the budget.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Where the random part of it begins.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where homes and results live.
+    #[arg(long, default_value = "target/lab")]
+    dir: PathBuf,
+    /// Today's date, for RELIABILITY.md.
+    #[arg(long, required_if_eq("parts", "report"))]
+    date: Option<String>,
+}
+
+/// The parts of the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Every part, each with its share of the budget.
+    All,
+    /// A child under mixed load is killed.
+    Kill,
+    /// The states that a power cut could leave of recorded system calls.
+    Power,
+    /// Every storage call fails in turn.
+    Faults,
+    /// Several writers, readers, refreshers and pairings, in a deterministic simulation.
+    Simulate,
+    /// Altered, cut, spliced and rolled back ledgers.
+    Tamper,
+    /// Canaries in every secret input, looked for in everything that is left behind.
+    Leaks,
+    /// Fuzz targets.
+    Fuzz,
+    /// The daemon under load, and overloaded.
+    Load,
+    /// What it is built of.
+    Supply,
+    /// Faults planted in the product: each is caught by the suite that should.
+    Plant,
+    /// RELIABILITY.md, from the last result of each part.
+    Report,
+}
+
+/// What a part runs with.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// How long it may take; a case that has begun is brought to its end.
+    pub budget: Duration,
+    /// How many cases, where that is asked for: then the budget does not count.
+    pub count: Option<u64>,
+    /// Where its random choices begin: they follow from it alone.
+    pub seed: u64,
+    /// An empty folder of its own.
+    pub dir: PathBuf,
+    /// The folder of `palyra-ledger`, `palyra-forensic` and this program.
+    pub programs: PathBuf,
+}
+
+/// A part, what it is called, its share of the budget in hundredths, and how it is run.
+type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
+
+/// In the order in which they run.
+const PARTS: &[Entry] = &[];
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|fault| format!("{fault}; write 90s, 10m or 2h"))?;
+    Duration::try_from(parsed).map_err(|_| "a budget is not negative".to_owned())
+}
+
+fn run(args: &Args) -> Result<bool, Fault> {
+    let results = args.dir.join("results");
+    let programs = std::env::current_exe()?.parent().ok_or("this program is in no folder")?.to_owned();
+    let mut clean = true;
+    let asked = |part: Part| args.parts.contains(&Part::All) || args.parts.contains(&part);
+    let wanted: Vec<_> = PARTS.iter().filter(|entry| asked(entry.0)).collect();
+    let shares: u32 = wanted.iter().map(|entry| entry.2).sum::<u32>().max(1);
+    for (_, name, share, part) in wanted {
+        let dir = args.dir.join(name);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::create_dir_all(&dir)?;
+        let seed = args.seed.unwrap_or_else(seed);
+        println!("{name}: seed {seed}");
+        let run = Run {
+            budget: args.budget * *share / shares,
+            count: args.count,
+            seed,
+            dir: std::fs::canonicalize(&dir)?,
+            programs: programs.clone(),
+        };
+        let outcome = part(&run)?;
+        println!("{}", outcome.line());
+        outcome.failures.iter().for_each(|failure| println!("  {failure}"));
+        clean &= outcome.failures.is_empty();
+        outcome.keep(&results, name)?;
+    }
+    if args.parts.contains(&Part::Report) {
+        let date = args.date.as_deref().ok_or("--date is missing")?;
+        report(&results, Path::new("RELIABILITY.md"), date)?;
+    }
+    Ok(clean)
+}
+
+fn seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
+
+/// Writes the last result of every part, and names the parts that were never run.
+fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
+    let mut out =
+        format!("# How this was tried\n\nWritten on {date} by `tools/lab report`, from the last run of each part.\n");
+    for (_, name, _, _) in PARTS {
+        match Outcome::kept(results, name) {
+            Some(outcome) => out.push_str(&outcome.markdown()),
+            None => out.push_str(&format!("\n## {name}\n\nNot run for this report.\n")),
+        }
+    }
+    Ok(std::fs::write(to, out)?)
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(10),
+        Err(fault) => {
+            eprintln!("lab: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
