@@ -74,6 +74,8 @@ pub const PAIRING_SAS: &str = "palyra-ledger 2026-11 v1 pairing short authentica
 pub const PAIRING_POLL: &str = "palyra-ledger 2026-11 v1 pairing request poll key";
 /// Digest of a revocation list, named by the event that records it.
 pub const REVOCATION_LIST: &str = "palyra-ledger 2026-11 v1 revocation list digest";
+/// Serial number of the certificate by which one root vouches for another, from both.
+pub const CROSS_CERTIFICATE: &str = "palyra-ledger 2026-11 v1 cross-certificate serial number";
 /// Seed of the Ed25519 key that signs checkpoints, from the ledger key.
 pub const CHECKPOINT_SIGNING: &str = "palyra-ledger 2026-11 v1 checkpoint signing key";
 /// Digest at the end of an evidence bundle.

@@ -485,6 +485,26 @@ impl Identity {
         self.issue(Renewal::Server { names, public_key: &public_key })
     }
 
+    /// The certificates by which imported roots that are still trusted vouch for the one that issues now: the daemon
+    /// shows them behind its own, so that devices which know an imported root alone can follow. They are made from
+    /// what the log holds and add nothing to it, so there is no event of them.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] or [`Error::Sign`] where the roots or the keys cannot be read.
+    pub fn cross_certificates(&self) -> Result<Vec<Der>, Error> {
+        let all = self.authorities()?;
+        let active = all.active().ok_or(IdentityError::NoAuthority)?;
+        let unlocked = self.core.unlocked();
+        let mut made = Vec::new();
+        for other in all.trusted().into_iter().filter(|record| record.generation != active.generation) {
+            let Some(key) = unlocked.ca_key_of(other.generation) else { continue };
+            let own = (self.core.ledger_id, active.generation);
+            let cross = crate::pki::cross(active.certificate.as_bytes(), own, other.certificate.as_bytes(), key)?;
+            made.extend(cross.map(Der::new));
+        }
+        Ok(made)
+    }
+
     fn issue(&self, renewal: Renewal<'_>) -> Result<(Serial, Der), Error> {
         self.authorities()?;
         let (_, serial) = signing(&self.core, |sign| {

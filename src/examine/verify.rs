@@ -1,11 +1,13 @@
 //! The whole verification, at whichever level the examiner can reach: no key, a public key, all keys.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::base::limits::CHECKPOINT_FILE_MAX;
 use crate::checkpoint::VerifierKey;
 use crate::engine::{self, Entry, UnknownEvents};
 use crate::event::Event;
+use crate::event::system::{AnchorConflict, ConflictCause};
 use crate::inspect::{
     Anchor, Assessment, Course, Finding, FindingCode, Kept, Report, Seen, Site, assess_opened, read_notes,
 };
@@ -62,12 +64,17 @@ pub fn verify_opened(
     let head_key = asked.keys.and_then(Keys::head_key);
     let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
     let mut unknown = UnknownEvents::default();
+    let mut conflicts = Conflicts::default();
     let mut assessment = assess_opened(medium, &course, &anchors, asked.live, &mut |frame, site| {
         unknown.observe(&frame.header);
         let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
         visit(frame, site, entry.as_ref());
+        if let Some(entry) = &entry {
+            conflicts.observe(frame.header.seq, &entry.event);
+        }
         entry.as_ref().map_or_else(Seen::default, seen)
     });
+    invalid.extend(conflicts.findings(by));
     if let (Some(by), Some(id)) = (by, assessment.report().ledger_id)
         && !by.name.ends_with(&id.to_string())
     {
@@ -87,6 +94,47 @@ pub fn verify_opened(
     }
     assessment.sort();
     assessment
+}
+
+/// What anchors were recorded to know that the log does not hold. It stands until somebody goes on with the older
+/// copy on purpose, whether or not the anchor is still there to be asked.
+#[derive(Default)]
+struct Conflicts(BTreeMap<String, (u64, AnchorConflict)>);
+
+impl Conflicts {
+    fn observe(&mut self, seq: u64, event: &Event) {
+        match event {
+            Event::AnchorConflict(found) if !found.note.is_empty() => {
+                let known = self.0.get(&found.anchor).map(|(_, known)| known.size);
+                let proves = matches!(
+                    found.cause,
+                    ConflictCause::Lost | ConflictCause::Forked | ConflictCause::OtherBranch
+                );
+                if proves && known.is_none_or(|known| known <= found.size) {
+                    self.0.insert(found.anchor.clone(), (seq, found.clone()));
+                }
+            }
+            Event::BranchStarted(_) => self.0.clear(),
+            _ => {}
+        }
+    }
+
+    /// Those whose note the ledger signed: nothing else proves anything.
+    fn findings(self, by: Option<&VerifierKey>) -> Vec<Finding> {
+        let proven = self.0.into_iter().filter(|(anchor, (_, found))| {
+            by.is_some() && read_notes(anchor, Kept::Elsewhere, found.note.as_bytes(), by).is_ok()
+        });
+        let finding = |(anchor, (seq, found)): (String, (u64, AnchorConflict))| {
+            let size = found.size;
+            let (code, how) = match found.cause {
+                ConflictCause::Lost => (FindingCode::AnchorLost, "of which this log lost some"),
+                ConflictCause::OtherBranch => (FindingCode::AnchorOtherBranch, "of a branch that is not here"),
+                _ => (FindingCode::AnchorForked, "of which this log holds others"),
+            };
+            Finding::new(code, Some(seq), format!("event {seq} records that {anchor} knew of {size} events, {how}"))
+        };
+        proven.map(finding).collect()
+    }
 }
 
 fn seen(entry: &Entry) -> Seen {

@@ -8,8 +8,11 @@ use rcgen::{
     SanType, SerialNumber,
 };
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::base::{DeviceId, LedgerId, Serial, Timestamp, limits};
+use crate::crypto::{Hash, labels};
 
 use super::csr::PublicKey;
 
@@ -114,6 +117,44 @@ pub fn root(ca_pkcs8: &[u8], ledger: LedgerId, generation: u32, now: Timestamp) 
 #[must_use]
 pub const fn root_end(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.plus_millis(limits::ROOT_LIFE_MS).as_millis() / 1000 * 1000)
+}
+
+/// The certificate by which another root vouches for one of this ledger's (RFC 5280, section 3.2, a
+/// cross-certificate): names and key of `root`, which is that of a ledger and generation, signed by `other` and its key, good for as long as both are. Whoever
+/// trusts `other` alone follows it to what this ledger issues. Nothing, where `other` allows no certificate of a CA
+/// below itself (path length 0). Its serial number follows from the two roots: it says nothing that they do not say.
+///
+/// # Errors
+/// [`SignError`] where a root or the key does not read.
+pub fn cross(
+    root: &[u8],
+    (ledger, generation): (LedgerId, u32),
+    other: &[u8],
+    other_pkcs8: &[u8],
+) -> Result<Option<Vec<u8>>, SignError> {
+    const UNREAD: SignError = SignError::Authority(rcgen::Error::CouldNotParseCertificate);
+    let (_, above) = X509Certificate::from_der(other).map_err(|_| UNREAD)?;
+    let (_, below) = X509Certificate::from_der(root).map_err(|_| UNREAD)?;
+    let constraints = above.basic_constraints().map_err(|_| UNREAD)?;
+    if !constraints.is_some_and(|found| found.value.ca && found.value.path_len_constraint != Some(0)) {
+        return Ok(None);
+    }
+    let (from, until) = (above.validity().not_before, above.validity().not_after);
+    let (from, until) = (from.max(below.validity().not_before), until.min(below.validity().not_after));
+    if from >= until {
+        return Ok(None);
+    }
+    let der = rustls::pki_types::PrivateKeyDer::Pkcs8(other_pkcs8.into());
+    let key = KeyPair::try_from(&der).map_err(SignError::Authority)?;
+    let issuer = Issuer::from_ca_cert_der(&other.into(), key).map_err(SignError::Authority)?;
+    let mut params = root_params(ledger, generation);
+    let serial = Hash::of(labels::CROSS_CERTIFICATE, &[root, other]).0;
+    params.serial_number = Some(SerialNumber::from_slice(serial.get(..16).unwrap_or_default()));
+    (params.not_before, params.not_after) = (from.to_datetime(), until.to_datetime());
+    let public = PublicKey::from_der(below.tbs_certificate.subject_pki.raw)
+        .map_err(|_| SignError::Authority(rcgen::Error::UnsupportedSignatureAlgorithm))?;
+    let signed = params.signed_by(public.info(), &issuer).map_err(SignError::Build)?;
+    Ok(Some(signed.der().to_vec()))
 }
 
 /// A CA key with the names of its root: it signs.

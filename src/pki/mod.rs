@@ -12,7 +12,7 @@ mod pem;
 mod read;
 
 pub use crate::crypto::Fingerprint;
-pub use authority::{Authority, ServerName, SignError, root, root_end};
+pub use authority::{Authority, ServerName, SignError, cross, root, root_end};
 pub use csr::{CsrError, LeafKey, PublicKey, public_key_from_csr};
 pub use foreign::{
     ForeignError, ForeignLeaf, ForeignRoot, check_foreign_leaf, foreign_der, read_foreign_leaf, read_foreign_root,

@@ -57,6 +57,7 @@ pub async fn keep_certificate(
     let mut stop = shared.stop.clone();
     let mut changes = shared.tls.verifier().trust().watch();
     let mut issued_by = generation(&shared);
+    let mut roots = shared.tls.verifier().trust().roots().len();
     loop {
         let mut asking = None;
         tokio::select! {
@@ -64,6 +65,10 @@ pub async fn keep_certificate(
             who = asked.recv() => asking = who,
             told = changes.changed() => if told.is_err() { return; },
             () = tokio::time::sleep(Duration::from_millis(limits::SERVER_RENEWAL_TICK_MS)) => {}
+        }
+        if shared.tls.identity().shown() > 1 && shared.tls.verifier().trust().roots().len() != roots {
+            roots = shared.tls.verifier().trust().roots().len();
+            vouched(&shared).await;
         }
         let left = held.end.as_millis().saturating_sub(shared.clock.now().as_millis());
         let good = shared.tls.verifier().trust().is_servers(held.serial, &held.fingerprint);
@@ -73,8 +78,9 @@ pub async fn keep_certificate(
         let (at, names) = (generation(&shared), names.clone());
         let worker = Arc::clone(&shared);
         let done = tokio::task::spawn_blocking(move || {
-            let (serial, certificate, key, end) = issue(&worker.ledger.identity(), &names)?;
-            worker.tls.identity().replace(&certificate, &key)?;
+            let identity = worker.ledger.identity();
+            let (serial, certificate, key, end) = issue(&identity, &names)?;
+            worker.tls.identity().replace(&certificate, &identity.cross_certificates()?, &key)?;
             Ok::<_, ServeError>(Held::new(serial, &certificate, end, worker.clock.now()))
         });
         let answer = match done.await {
@@ -95,6 +101,18 @@ pub async fn keep_certificate(
         if let Some(asking) = asking {
             let _ = asking.send(answer);
         }
+    }
+}
+
+/// Shows what the roots that are still trusted vouch with, and no more.
+async fn vouched(shared: &Arc<Shared>) {
+    let worker = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || {
+        worker.tls.identity().vouched(&worker.ledger.identity().cross_certificates()?);
+        Ok::<_, Error>(())
+    });
+    if let Ok(Err(error)) = done.await {
+        tracing::error!(%error, "the certificates above the daemon's own could not be made anew");
     }
 }
 

@@ -26,29 +26,53 @@ impl std::fmt::Debug for ServerIdentity {
     }
 }
 
-fn certified(provider: &CryptoProvider, certificate: &Der, key: &LeafKey) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = vec![CertificateDer::from(certificate.as_bytes().to_vec())];
+fn certified(
+    provider: &CryptoProvider,
+    certificate: &Der,
+    above: &[Der],
+    key: &LeafKey,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let shown = std::iter::once(certificate).chain(above);
+    let chain = shown.map(|one| CertificateDer::from(one.as_bytes().to_vec())).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.expose_pkcs8().to_vec()));
     Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
 }
 
 impl ServerIdentity {
-    /// The identity to begin with.
+    /// The identity to begin with. `above` is shown behind it: the certificates by which imported roots vouch for
+    /// the ledger's ([`Identity::cross_certificates`](crate::Identity::cross_certificates)), none in a ledger without
+    /// such a root.
     ///
     /// # Errors
     /// [`TlsError::Config`] where the key is not the certificate's.
-    pub fn new(certificate: &Der, key: &LeafKey) -> Result<Self, TlsError> {
-        Ok(Self { current: RwLock::new(certified(&provider(), certificate, key)?) })
+    pub fn new(certificate: &Der, above: &[Der], key: &LeafKey) -> Result<Self, TlsError> {
+        Ok(Self { current: RwLock::new(certified(&provider(), certificate, above, key)?) })
     }
 
     /// Puts another certificate in place. Connections that stand keep theirs.
     ///
     /// # Errors
     /// [`TlsError::Config`] where the key is not the certificate's; the old one stays.
-    pub fn replace(&self, certificate: &Der, key: &LeafKey) -> Result<(), TlsError> {
-        let next = certified(&provider(), certificate, key)?;
+    pub fn replace(&self, certificate: &Der, above: &[Der], key: &LeafKey) -> Result<(), TlsError> {
+        let next = certified(&provider(), certificate, above, key)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
+    }
+}
+
+impl ServerIdentity {
+    /// Shows other certificates behind the server's own from here on: roots that vouched for it are trusted no more.
+    pub fn vouched(&self, above: &[Der]) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let own = current.cert.first().into_iter().cloned();
+        let chain = own.chain(above.iter().map(|one| CertificateDer::from(one.as_bytes().to_vec()))).collect();
+        *current = Arc::new(CertifiedKey::new(chain, Arc::clone(&current.key)));
+    }
+
+    /// How many certificates are shown.
+    #[must_use]
+    pub fn shown(&self) -> usize {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).cert.len()
     }
 }
 
@@ -69,7 +93,7 @@ impl ResolvesServerCert for ServerIdentity {
 /// let key = LeafKey::generate()?;
 /// let names = [ledger_name(ledger.id()).parse()?, "localhost".parse()?];
 /// let (_, certificate) = identity.issue_server(&names, &key.public()?)?;
-/// let certificate = Arc::new(ServerIdentity::new(&certificate, &key)?);
+/// let certificate = Arc::new(ServerIdentity::new(&certificate, &identity.cross_certificates()?, &key)?);
 /// let tls = ServerTls::new(identity.trust()?, identity.clock(), certificate)?;
 /// let config = tls.config();               // an ordinary rustls `ServerConfig`, for any runtime
 /// assert_eq!(config.send_tls13_tickets, 0);

@@ -39,7 +39,7 @@ fn scene() -> Scene {
     let key = LeafKey::generate().unwrap();
     let names = [ledger_name(ledger.id()).parse().unwrap()];
     let (_, certificate) = identity.issue_server(&names, &key.public().unwrap()).unwrap();
-    let server = Arc::new(ServerIdentity::new(&certificate, &key).unwrap());
+    let server = Arc::new(ServerIdentity::new(&certificate, &[], &key).unwrap());
     let tls = ServerTls::new(identity.trust().unwrap(), identity.clock(), server).unwrap();
     let device = pair(&ledger, 7);
     Scene { dir, ledger, clock, tls, device }
@@ -154,7 +154,7 @@ fn an_ended_certificate_is_let_in_for_a_week_and_marked() {
     let renew = || {
         let names = [ledger_name(scene.ledger.id()).parse().unwrap()];
         let (_, certificate) = identity.issue_server(&names, &key.public().unwrap()).unwrap();
-        scene.tls.identity().replace(&certificate, &key).unwrap();
+        scene.tls.identity().replace(&certificate, &[], &key).unwrap();
     };
     renew();
     assert!(try_with(&scene, &scene.device).unwrap().in_grace);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use palyra_ledger::crypto::{Hash, labels};
 use palyra_ledger::testing::{ManualClock, SimDisk};
+use palyra_ledger::{Ledger, Reason};
 
-use super::log::{ledger, verdicts};
+use super::log::{checkpoint_of, config, go_on, ledger, verdicts};
 
 const HEADER: usize = 128;
 const SLOT: usize = 80;
@@ -71,4 +72,28 @@ fn one_damaged_copy_of_a_slot_is_a_remark_and_two_are_damage() {
     assert_eq!(verdicts(&one, &disk), ["INTACT-UNANCHORED", "INTACT-ANCHORED", "INTACT-UNANCHORED"]);
     let both = change(&disk, |bytes| bytes[slot(1)][5] ^= 1);
     assert_eq!(verdicts(&both, &disk), ["DAMAGED(files)", "DAMAGED(files)", "DAMAGED(2)"]);
+}
+
+#[test]
+fn what_an_anchor_was_recorded_to_know_is_judged_with_the_keys_until_it_is_accepted() {
+    let clock = ManualClock::default();
+    let disk = ledger(34, &clock, 4);
+    let older = disk.snapshot();
+    go_on(&disk, 2, &clock, &["a", "b", "c"]);
+    let (_, signed) = checkpoint_of(&disk, 7);
+    // The older copy is put back, and a device shows what it saw; the device is away when it is examined.
+    let open = Ledger::open(config(&older, 3, &clock)).unwrap();
+    open.compare_note("device:phone", signed.note().as_bytes()).unwrap();
+    open.close().unwrap();
+    assert_eq!(verdicts(&older, &older)[2], "ROLLED-BACK");
+    // A note by another key proves nothing.
+    let foreign = disk.snapshot();
+    let (_, other) = checkpoint_of(&ledger(35, &clock, 9), 9);
+    let open = Ledger::open(config(&foreign, 4, &clock)).unwrap();
+    open.compare_note("device:phone", other.note().as_bytes()).unwrap();
+    open.close().unwrap();
+    assert_eq!(verdicts(&foreign, &foreign)[2], "INTACT-UNANCHORED");
+    let accepted = Ledger::start_branch(config(&older, 5, &clock).reason(Reason::new("disk").unwrap())).unwrap();
+    accepted.close().unwrap();
+    assert_eq!(verdicts(&older, &older)[2], "INTACT-UNANCHORED");
 }

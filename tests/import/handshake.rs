@@ -18,19 +18,39 @@ fn server(ledger: &Ledger) -> (ServerTls, Vec<Der>) {
     let names = [ledger_name(ledger.id()).parse().unwrap()];
     let (_, certificate) = identity.issue_server(&names, &key.public().unwrap()).unwrap();
     let roots = identity.authorities().unwrap().trusted().into_iter().map(|one| one.certificate.clone()).collect();
-    let own = Arc::new(ServerIdentity::new(&certificate, &key).unwrap());
+    let own = Arc::new(ServerIdentity::new(&certificate, &identity.cross_certificates().unwrap(), &key).unwrap());
     (ServerTls::new(identity.trust().unwrap(), identity.clock(), own).unwrap(), roots)
 }
 
 /// Shakes hands with a certificate; gives what the server made of it.
 fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
     let (tls, roots) = server(ledger);
+    shake_by(ledger, &tls, leaf, &roots)
+}
+
+/// The same, as a device that trusts these roots.
+fn shake_by(
+    ledger: &Ledger,
+    tls: &ServerTls,
+    leaf: &Leaf,
+    roots: &[Der],
+) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
+    let (refused, at_device) = talk(ledger, tls, leaf, roots);
+    assert_eq!(at_device, None, "the device follows the server's certificate");
+    let chain = [leaf.der.clone().into()];
+    let judged = tls.peer(&chain).map_err(|refused| refused.cause);
+    assert_eq!(refused, judged.is_err(), "the handshake and the verifier agree: {judged:?}");
+    judged
+}
+
+/// One handshake: whether the server refused it, and why the device did.
+fn talk(ledger: &Ledger, tls: &ServerTls, leaf: &Leaf, roots: &[Der]) -> (bool, Option<String>) {
     let key = LeafKey::from_pkcs8(leaf.key.serialize_der().into()).unwrap();
-    let config = client_config(&roots, &Der::new(leaf.der.clone()), &key, ledger.identity().clock()).unwrap();
+    let config = client_config(roots, &Der::new(leaf.der.clone()), &key, ledger.identity().clock()).unwrap();
     let name = ledger_name(ledger.id()).try_into().unwrap();
     let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut server = ServerConnection::new(tls.config()).unwrap();
-    let mut refused = false;
+    let (mut refused, mut at_device) = (false, None);
     for _ in 0..8 {
         let mut wire = Vec::new();
         while client.wants_write() {
@@ -48,14 +68,15 @@ fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, Refu
         let mut rest = wire.as_slice();
         while !rest.is_empty() {
             client.read_tls(&mut rest).unwrap();
-            let _ = client.process_new_packets();
+            match client.process_new_packets() {
+                // What the server tells of its own refusal is no refusal of the device's.
+                Err(rustls::Error::AlertReceived(_)) | Ok(_) => {}
+                Err(error) => at_device = Some(at_device.unwrap_or_else(|| format!("{error:?}"))),
+            }
         }
     }
     let _ = client.reader().read(&mut [0; 16]);
-    let chain = [leaf.der.clone().into()];
-    let judged = tls.peer(&chain).map_err(|refused| refused.cause);
-    assert_eq!(refused, judged.is_err(), "the handshake and the verifier agree: {judged:?}");
-    judged
+    (refused, at_device)
 }
 
 struct Scene {
@@ -98,6 +119,23 @@ fn certificates_of_imported_devices_stay_good_and_revocations_hold() {
     // On the list by its name, and signed by somebody else.
     let forged = Old::new().leaf(ULIDS[2]);
     assert_eq!(shake(&ledger, &forged), Err(RefusalCause::Untrusted));
+}
+
+#[test]
+fn a_device_that_knows_the_imported_root_alone_follows_it_to_the_daemon() {
+    let Scene { ledger, old, node, .. } = scene();
+    let (tls, roots) = server(&ledger);
+    let imported = old.root();
+    assert!(roots.contains(&imported) && roots.len() == 2);
+    assert_eq!(shake_by(&ledger, &tls, &node, &[imported]).unwrap().device, device(ULIDS[2]));
+    // A root that vouches for nobody here: the device ends the handshake.
+    let (_, refused) = talk(&ledger, &tls, &node, &[Old::new().root()]);
+    assert!(refused.as_ref().is_some_and(|why| why.contains("UnknownIssuer")), "{refused:?}");
+    // Once it is revoked here it vouches for nothing.
+    let identity = ledger.identity();
+    assert_eq!(identity.cross_certificates().unwrap().len(), 1);
+    assert_eq!((identity.taint_ca().unwrap(), identity.revoke_ca(true).unwrap()), (2, 2));
+    assert!(identity.cross_certificates().unwrap().is_empty());
 }
 
 #[test]

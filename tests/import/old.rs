@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use palyra_ledger::DeviceId;
+use palyra_ledger::event::identity::Der;
 use palyra_ledger::import::palyra::vault_key;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -61,6 +62,11 @@ fn ca_params() -> CertificateParams {
 }
 
 impl Old {
+    /// Its root in DER.
+    pub fn root(&self) -> Der {
+        Der::new(palyra_ledger::pki::foreign_der(&self.ca_pem).unwrap())
+    }
+
     pub fn new() -> Self {
         let ca_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let ca_pem = ca_params().self_signed(&ca_key).unwrap().pem();

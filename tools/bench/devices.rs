@@ -108,7 +108,7 @@ pub fn handshakes(plan: &Plan) -> Result<Section, Fault> {
     let device_key = LeafKey::generate_p256()?;
     let (serial, certificate) = pair_device(&ledger, DeviceId::from_bytes([7; 16]), &device_key)?;
     let tls = |trust: Arc<Trust>| -> Result<Arc<ServerConfig>, Fault> {
-        let own = Arc::new(ServerIdentity::new(&server, &server_key)?);
+        let own = Arc::new(ServerIdentity::new(&server, &[], &server_key)?);
         Ok(ServerTls::new(trust, identity.clock(), own)?.config())
     };
     let ours = tls(identity.trust()?)?;

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import checkpoint, x509
+from . import checkpoint, errors, x509
 from .bodies import UnknownKind, decode
 from .crypto import SEALED_OVERHEAD, h, open_committed, pair
 from .errors import CannotOpen, Malformed
@@ -92,6 +92,7 @@ class Fold:
         self.slots: Set[int] = set()
         self.state = State()
         self.serials: Set[str] = set()
+        self.conflicts: Dict[str, Tuple[int, Dict[str, Any]]] = {}
 
     def take(self, frame: Frame) -> None:
         """Opens, decodes and folds one frame."""
@@ -184,7 +185,28 @@ class Fold:
             if (note.root, note.head, event["frontier"]) != (self.tree.root(), frame.before, frontier):
                 self._wrong(frame, "holds a checkpoint of another history")
 
+    def _on_18(self, frame: Frame, event: Dict[str, Any]) -> None:
+        """What an anchor was recorded to know stands until a branch is begun, if the ledger's key signed it."""
+        known = self.conflicts.get(event["anchor"])
+        newer = known is None or known[1]["size"] <= event["size"]
+        if event["cause"] in ("lost", "forked", "other_branch") and event["note"] and newer:
+            self.conflicts[event["anchor"]] = (frame.seq, event)
+
+    def _judge_conflicts(self) -> None:
+        for anchor, (seq, event) in sorted(self.conflicts.items()):
+            try:
+                note = checkpoint.parse(event["note"].encode())
+            except Malformed:
+                continue
+            if note.key != self.checkpoint_key:
+                continue
+            code = errors.DAMAGED if event["cause"] == "forked" else errors.TRUNCATED
+            self.report.finding(
+                code, "anchor", f"event {seq} records that {anchor} knew of {event['size']} events: {event['cause']}", seq
+            )
+
     def _on_19(self, frame: Frame, event: Dict[str, Any]) -> None:
+        self.conflicts.clear()
         if (event["from"], event["head"]) != (frame.seq, frame.before.hex()):
             self._wrong(frame, "starts a branch that does not begin with it")
         if event["branch"] <= self.branch:
@@ -286,6 +308,7 @@ class Fold:
 
     def finish(self) -> None:
         """Counts for the report, and how far the fold went."""
+        self._judge_conflicts()
         present = sum(len(versions) for versions in self.vault.values())
         shredded = sum(v.shredded is not None for vs in self.vault.values() for v in vs.values())
         self.report.facts["opened"] = self.opened

@@ -122,6 +122,8 @@ pub fn list(invocation: &Invocation) -> Result<(), Failure> {
         code = match word {
             "forked" => ExitCode::Integrity,
             "lost" | "other_branch" if code != ExitCode::Integrity => ExitCode::Truncated,
+            // What should vouch for the log and cannot: nobody may take that for a clean answer.
+            "absent" | "unusable" if code == ExitCode::Ok => ExitCode::Unanchored,
             _ => code,
         };
         let held = match &status.state {
