@@ -106,10 +106,8 @@ impl Conflicts {
         match event {
             Event::AnchorConflict(found) if !found.note.is_empty() => {
                 let known = self.0.get(&found.anchor).map(|(_, known)| known.size);
-                let proves = matches!(
-                    found.cause,
-                    ConflictCause::Lost | ConflictCause::Forked | ConflictCause::OtherBranch
-                );
+                let proves =
+                    matches!(found.cause, ConflictCause::Lost | ConflictCause::Forked | ConflictCause::OtherBranch);
                 if proves && known.is_none_or(|known| known <= found.size) {
                     self.0.insert(found.anchor.clone(), (seq, found.clone()));
                 }

@@ -56,6 +56,20 @@ fn a_checkpoint_is_printed_kept_and_checked_by_another_program() {
 }
 
 #[test]
+fn an_anchor_that_is_gone_or_damaged_is_no_clean_answer() {
+    let (home, anchor) = anchored();
+    home.ok(&["log", "checkpoint"]);
+    home.ok(&["log", "anchors"]);
+    let whole = std::fs::read(&anchor).unwrap();
+    std::fs::write(&anchor, b"nonsense").unwrap();
+    assert!(home.run(&["log", "anchors"], 17).0.contains("unusable"));
+    std::fs::remove_file(&anchor).unwrap();
+    assert!(home.run(&["log", "anchors"], 17).0.contains("absent"));
+    std::fs::write(&anchor, whole).unwrap();
+    home.ok(&["log", "anchors"]);
+}
+
+#[test]
 fn a_home_that_was_put_back_is_refused_until_somebody_says_why() {
     let (home, anchor) = anchored();
     home.set("global/a", b"first", &[]);

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
 mod outcome;
+mod supply;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,7 +92,7 @@ pub struct Run {
 type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
 
 /// In the order in which they run.
-const PARTS: &[Entry] = &[];
+const PARTS: &[Entry] = &[(Part::Supply, "supply", 1, supply::run)];
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|fault| format!("{fault}; write 90s, 10m or 2h"))?;
