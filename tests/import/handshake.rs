@@ -23,7 +23,7 @@ fn server(ledger: &Ledger) -> (ServerTls, Vec<Der>) {
 }
 
 /// Shakes hands with a certificate; gives what the server made of it.
-fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
+pub fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
     let (tls, roots) = server(ledger);
     let key = LeafKey::from_pkcs8(leaf.key.serialize_der().into()).unwrap();
     let config = client_config(&roots, &Der::new(leaf.der.clone()), &key, ledger.identity().clock()).unwrap();
