@@ -65,6 +65,7 @@ pub enum ImportCommand {
 
 /// How to import.
 #[derive(Debug, Clone, Copy, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
 pub struct How {
     /// Say what would happen, and change nothing
     #[arg(long)]

@@ -32,6 +32,7 @@ use super::import_plan::Plan;
 
 /// How to import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
 pub struct ImportOptions {
     /// Give secrets that have another value here a new version.
     pub replace: bool,
