@@ -158,20 +158,34 @@ pub fn decide_order(
     provider: Provider,
     profiles: Vec<ProfileId>,
 ) -> Decision<()> {
+    admit_order(&provider, &profiles, &mut |id| Ok(find_profile(state, id)?.map(|record| record.profile.provider)))?;
+    Ok((vec![Event::OrderSet(OrderSet { scope, provider, profiles })], ()))
+}
+
+/// Whether an order may be kept: its length, that it names no profile twice, and that each is there and for the
+/// provider. `provider_of` knows whom a profile is for.
+///
+/// # Errors
+/// [`AuthError`].
+pub fn admit_order(
+    provider: &Provider,
+    profiles: &[ProfileId],
+    provider_of: &mut dyn FnMut(&ProfileId) -> Result<Option<Provider>, AuthError>,
+) -> Result<(), AuthError> {
     if profiles.len() > limits::ORDER_MAX {
         return Err(AuthError::Order(format!("it names more than {} profiles", limits::ORDER_MAX)));
     }
     let mut seen = std::collections::HashSet::new();
-    for id in &profiles {
+    for id in profiles {
         if !seen.insert(id) {
             return Err(AuthError::Order(format!("it names {id} twice")));
         }
-        let record = find_profile(state, id)?.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
-        if record.profile.provider != provider {
-            return Err(AuthError::Order(format!("{id} is for {}, not for {provider}", record.profile.provider)));
+        let found = provider_of(id)?.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
+        if found != *provider {
+            return Err(AuthError::Order(format!("{id} is for {found}, not for {provider}")));
         }
     }
-    Ok((vec![Event::OrderSet(OrderSet { scope, provider, profiles })], ()))
+    Ok(())
 }
 
 /// A refresh that may go ahead.

@@ -16,8 +16,8 @@ mod state;
 mod toml_text;
 
 pub use decide::{
-    AnswerNote, RefreshResult, Started, admit, decide_clear, decide_delete, decide_enable, decide_login, decide_logout,
-    decide_order, decide_refresh, decide_refreshed, decide_set, resume,
+    AnswerNote, RefreshResult, Started, admit, admit_order, decide_clear, decide_delete, decide_enable, decide_login,
+    decide_logout, decide_order, decide_refresh, decide_refreshed, decide_set, resume,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use fault::{ApplyFault, AuthError};

@@ -23,7 +23,10 @@ pub enum RefError {
         max: usize,
     },
     /// A part holds a character outside the allowed set.
-    #[error("only letters, digits and . _ - @ + = ~ may stand in it (and / between the parts of a name)")]
+    #[error(
+        "only letters, digits and . _ - @ + = ~ may stand in it (and / between the parts of a name; in a scope also \
+         ! $ & ( ) * , ; and, in its last part, :)"
+    )]
     Character,
     /// A part is `.` or `..`.
     #[error("no part of it may be `.` or `..`")]
@@ -44,13 +47,50 @@ pub(super) fn check_part(part: &str, max: usize) -> Result<(), RefError> {
     }
 }
 
+/// Checks a segment of a scope: whatever a URI's path may hold without being encoded (RFC 3986, section 3.3), but the
+/// apostrophe, so that it stands in quotes everywhere. A colon may stand in the last one alone, so that a text is
+/// divided in one way.
+fn check_segment(part: &str, last: bool) -> Result<(), RefError> {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"._-@+=~!$&()*,;".contains(&byte) || (last && byte == b':');
+    match part {
+        "" => Err(RefError::Empty),
+        "." | ".." => Err(RefError::Dots),
+        _ if part.len() > SCOPE_SEGMENT_MAX => Err(RefError::TooLong { max: SCOPE_SEGMENT_MAX }),
+        _ if !part.bytes().all(allowed) => Err(RefError::Character),
+        _ => Ok(()),
+    }
+}
+
+/// How many segments stand behind the kind of a scope, and how many a text has; the last one takes the rest.
+fn check_scope(text: &str) -> Result<(usize, usize), RefError> {
+    let (kind, rest) = text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
+    let wanted = match kind {
+        "global" => 0,
+        "principal" | "skill" => 1,
+        "channel" => 2,
+        _ => return Err(RefError::ScopeKind),
+    };
+    let Some(rest) = rest else { return Ok((wanted, 0)) };
+    if wanted == 0 {
+        return Err(RefError::ScopeKind);
+    }
+    let mut count = 0;
+    for part in rest.splitn(wanted, ':') {
+        count += 1;
+        check_segment(part, count == wanted)?;
+    }
+    Ok((wanted, count))
+}
+
 /// Who a secret belongs to: `global`, `principal:<id>`, `channel:<name>:<account>` or `skill:<id>`
-/// (stored as this text; each segment is 1 to 256 bytes).
+/// (stored as this text; each segment is 1 to 256 bytes, and colons may stand in the last one).
 ///
 /// ```
 /// use palyra_ledger::Scope;
 /// let scope: Scope = "channel:slack:T012AB".parse()?;
 /// assert_eq!(scope.as_str(), "channel:slack:T012AB");
+/// assert!("principal:user:ops".parse::<Scope>().is_ok());
 /// assert!("channel:slack".parse::<Scope>().is_err());
 /// assert!("principal:../etc".parse::<Scope>().is_err());
 /// # Ok::<(), palyra_ledger::RefError>(())
@@ -71,11 +111,12 @@ impl Scope {
         &self.0
     }
 
-    /// Whether this scope is `prefix` itself or lies below it at a segment boundary.
+    /// Whether this scope is `prefix` itself or lies below it at a segment boundary. Nothing lies below a whole scope:
+    /// `principal:user:ops` is another principal than `principal:user`.
     #[must_use]
     pub fn is_within(&self, prefix: &ScopePrefix) -> bool {
         match self.0.strip_prefix(&prefix.0) {
-            Some(rest) => prefix.0.is_empty() || rest.is_empty() || rest.starts_with(':'),
+            Some(rest) => prefix.0.is_empty() || rest.is_empty() || (rest.starts_with(':') && !prefix.is_whole()),
             None => false,
         }
     }
@@ -85,19 +126,8 @@ impl FromStr for Scope {
     type Err = RefError;
 
     fn from_str(text: &str) -> Result<Self, RefError> {
-        let mut parts = text.split(':');
-        let segments = match parts.next() {
-            Some("global") => 0,
-            Some("principal" | "skill") => 1,
-            Some("channel") => 2,
-            _ => return Err(RefError::ScopeKind),
-        };
-        let mut count = 0;
-        for part in parts {
-            check_part(part, SCOPE_SEGMENT_MAX)?;
-            count += 1;
-        }
-        if count == segments { Ok(Self(text.to_owned())) } else { Err(RefError::ScopeKind) }
+        let (wanted, count) = check_scope(text)?;
+        if count == wanted { Ok(Self(text.to_owned())) } else { Err(RefError::ScopeKind) }
     }
 }
 
@@ -113,6 +143,12 @@ impl ScopePrefix {
         Self(String::new())
     }
 
+    /// Whether it is a whole scope, below which nothing lies.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.parse::<Scope>().is_ok()
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -124,19 +160,7 @@ impl FromStr for ScopePrefix {
     type Err = RefError;
 
     fn from_str(text: &str) -> Result<Self, RefError> {
-        let mut parts = text.split(':');
-        let most = match parts.next() {
-            Some("global") => 0,
-            Some("principal" | "skill") => 1,
-            Some("channel") => 2,
-            _ => return Err(RefError::ScopeKind),
-        };
-        let mut count = 0;
-        for part in parts {
-            check_part(part, SCOPE_SEGMENT_MAX)?;
-            count += 1;
-        }
-        if count <= most { Ok(Self(text.to_owned())) } else { Err(RefError::ScopeKind) }
+        check_scope(text).map(|_| Self(text.to_owned()))
     }
 }
 
@@ -242,7 +266,17 @@ mod tests {
 
     #[test]
     fn scopes_outside_the_four_kinds_are_refused() {
-        for good in ["global", "principal:user-7", "channel:slack:T012AB", "skill:weather.v2", "principal:a@b.c"] {
+        for good in [
+            "global",
+            "principal:user-7",
+            "channel:slack:T012AB",
+            "skill:weather.v2",
+            "principal:a@b.c",
+            "principal:a:b",
+            "principal::1",
+            "channel:slack:T:1",
+            "skill:x!$&()*,;y",
+        ] {
             assert_eq!(good.parse::<Scope>().unwrap().as_str(), good);
         }
         for bad in [
@@ -252,8 +286,16 @@ mod tests {
             "global:x",
             "principal",
             "principal:",
-            "principal:a:b",
             "channel:a",
+            "channel::a",
+            "channel:a:",
+            "principal:a'b",
+            "principal:a\"b",
+            "principal:a\\b",
+            "principal:a%b",
+            "principal:a?b",
+            "principal:a#b",
+            "principal:{a}",
             "skill:.",
             "skill:..",
             "principal:a/b",
@@ -287,6 +329,12 @@ mod tests {
         for other in ["channel:sla", "channel:slack:T0", "principal", "global"] {
             assert!(!scope.is_within(&other.parse().unwrap()), "{other}");
         }
+        let below: Scope = "principal:user:ops".parse().unwrap();
+        assert!(below.is_within(&"principal".parse().unwrap()) && below.is_within(&ScopePrefix::from(&below)));
+        assert!(!below.is_within(&"principal:user".parse().unwrap()), "another principal");
+        let below: Scope = "channel:slack:T01:x".parse().unwrap();
+        assert!(below.is_within(&"channel:slack".parse().unwrap()));
+        assert!(!below.is_within(&"channel:slack:T01".parse().unwrap()), "another account");
         assert!(scope.is_within(&ScopePrefix::all()));
     }
 }

@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::base::{DeviceId, DeviceName, Scope};
+use crate::base::{DeviceId, DeviceName, IdError, Scope, Timestamp};
 use crate::engine::{Identity, Ledger};
-use crate::identity::DeviceRecord;
+use crate::identity::{DeviceOrigin, DeviceRecord};
 
 use super::exit::Failure;
 use super::invocation::{Access, Invocation};
@@ -18,12 +18,14 @@ pub enum DevicesCommand {
     List,
     /// Show one device and its certificates
     Show {
-        /// The device's id
+        /// The device's id, or its ULID
+        #[arg(value_parser = device_id)]
         id: DeviceId,
     },
     /// Give a device another name
     Rename {
-        /// The device's id
+        /// The device's id, or its ULID
+        #[arg(value_parser = device_id)]
         id: DeviceId,
         /// The name
         name: String,
@@ -36,7 +38,8 @@ pub enum DevicesCommand {
     Revoke(One),
     /// Let a revoked device ask to be paired again
     Clear {
-        /// The device's id
+        /// The device's id, or its ULID
+        #[arg(value_parser = device_id)]
         id: DeviceId,
     },
     /// Take a device off the list; a revoked one must be cleared first
@@ -46,7 +49,8 @@ pub enum DevicesCommand {
 /// A device and a scope.
 #[derive(Debug, Args)]
 pub struct Granted {
-    /// The device's id
+    /// The device's id, or its ULID
+    #[arg(value_parser = device_id)]
     id: DeviceId,
     /// The scope: global, principal:ID, channel:NAME:ACCOUNT, skill:ID
     scope: Scope,
@@ -55,7 +59,8 @@ pub struct Granted {
 /// One device, and whether the answer to the question is yes.
 #[derive(Debug, Args)]
 pub struct One {
-    /// The device's id
+    /// The device's id, or its ULID
+    #[arg(value_parser = device_id)]
     id: DeviceId,
     /// Do not ask
     #[arg(long)]
@@ -89,6 +94,11 @@ pub fn run(invocation: &Invocation, command: DevicesCommand) -> Result<(), Failu
     }
 }
 
+/// A device's id in either text: 32 hexadecimal digits, or the ULID that another store had for it.
+fn device_id(text: &str) -> Result<DeviceId, IdError> {
+    DeviceId::from_ulid(text).map_or_else(|| text.parse(), Ok)
+}
+
 /// A device's name, or why it is none.
 pub fn device_name(text: &str) -> Result<DeviceName, Failure> {
     DeviceName::new(text)
@@ -120,7 +130,7 @@ fn to_json(ledger: &Ledger, id: DeviceId, record: &DeviceRecord) -> Result<Value
         "state": record.state.name(),
         "since_ms": record.since.as_millis(),
         "paired_ms": record.paired.as_millis(),
-        "last_seen_ms": seen.map(crate::base::Timestamp::as_millis),
+        "last_seen_ms": seen.map(Timestamp::as_millis),
         "certificate": record.certificate,
         "grants": record.grants,
     }))
@@ -164,11 +174,15 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
         .map(|serial| Ok(super::certs::to_json(*serial, &identity.certificate(*serial)?)))
         .collect::<Result<Vec<_>, Failure>>()?;
     let mut shown = to_json(&ledger, id, &record)?;
+    let origin = identity.origin(id)?;
     let seen = identity.last_seen(id)?.map_or_else(|| "never".to_owned(), time::second);
     invocation.close(&ledger);
     if invocation.out.is_json() {
         if let Some(fields) = shown.as_object_mut() {
             fields.insert("certificates".to_owned(), certificates.into());
+            if let Some(origin) = &origin {
+                fields.insert("origin".to_owned(), origin_json(id, origin));
+            }
         }
         return invocation.out.json(&shown);
     }
@@ -183,6 +197,9 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
     ] {
         out.line(&format!("{name:<13}{value}"))?;
     }
+    for (name, value) in origin.iter().flat_map(|origin| origin_lines(id, origin)) {
+        out.line(&format!("{name:<13}{value}"))?;
+    }
     for scope in &record.grants {
         out.line(&format!("{:<13}{scope}", "may read"))?;
     }
@@ -190,4 +207,28 @@ fn show(invocation: &Invocation, id: DeviceId) -> Result<(), Failure> {
         out.line(&format!("{:<13}{serial}", "certificate"))?;
     }
     Ok(())
+}
+
+/// What the store that a device came from said of it.
+fn origin_json(id: DeviceId, origin: &DeviceOrigin) -> Value {
+    let revoked = origin.revoked.as_ref();
+    json!({
+        "ulid": id.to_ulid(),
+        "issued_ms": origin.issued.map(Timestamp::as_millis),
+        "revoked_ms": revoked.map(|revoked| revoked.time.as_millis()),
+        "revoked_reason": revoked.map(|revoked| &revoked.reason),
+        "certificates": origin.certificates,
+    })
+}
+
+fn origin_lines(id: DeviceId, origin: &DeviceOrigin) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("there", id.to_ulid())];
+    lines.extend(origin.issued.map(|at| ("issued there", time::second(at))));
+    lines.extend(
+        origin
+            .revoked
+            .as_ref()
+            .map(|one| ("gone there", format!("revoked {}: {}", time::second(one.time), one.reason))),
+    );
+    lines
 }

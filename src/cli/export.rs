@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::deliver::{FileMode, write_secret_file};
+use crate::deliver::{FileMode, check_secret_file, write_secret_file};
 use crate::engine::{ExportedSecret, Ledger};
 use crate::import::{ExportDoc, FORMAT, SecretDoc, VersionDoc};
 
@@ -48,9 +48,9 @@ pub fn run(invocation: &Invocation, args: &ExportArgs) -> Result<(), Failure> {
     if stdout && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         return Err(Failure::usage("an encrypted export is no text for a terminal", "name a file with --out"));
     }
-    if !stdout && !args.force && args.out.exists() {
-        let what = format!("cannot write {}: it is there already", args.out.display());
-        return Err(Failure::new(ExitCode::Conflict, what, "name another file, or give --force"));
+    // Before anything is recorded: the log says that values were given out, and they were not where this fails.
+    if !stdout {
+        check_secret_file(&args.out, args.force)?;
     }
     let ledger = invocation.open(Access::Write)?;
     let made = document(invocation, &ledger, &args.age_recipient);

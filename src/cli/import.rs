@@ -25,6 +25,9 @@ pub enum ImportCommand {
         /// `auth_profiles.toml`, where it stands elsewhere
         #[arg(long, value_name = "FILE", env = "PALYRA_AUTH_PROFILES_PATH")]
         auth_profiles: Option<PathBuf>,
+        /// The folder that holds both documents of profiles, where they stand elsewhere
+        #[arg(long, value_name = "DIR", env = "PALYRA_STATE_ROOT")]
+        state_root: Option<PathBuf>,
         #[command(flatten)]
         how: How,
     },
@@ -62,6 +65,7 @@ pub enum ImportCommand {
 
 /// How to import.
 #[derive(Debug, Clone, Copy, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
 pub struct How {
     /// Say what would happen, and change nothing
     #[arg(long)]
@@ -72,6 +76,9 @@ pub struct How {
     /// Go on without what is damaged or cannot be kept here
     #[arg(long)]
     skip_damaged: bool,
+    /// Go on without what stands here otherwise: what is here stays as it is
+    #[arg(long)]
+    skip_conflicts: bool,
 }
 
 /// Runs `import`.
@@ -85,7 +92,8 @@ pub fn run(invocation: &Invocation, command: ImportCommand) -> Result<(), Failur
     // Before anything of the source is opened: a ledger that cannot be written is no place for secrets.
     let ledger = invocation.open(if how.dry_run { Access::Read } else { Access::Write })?;
     let gathered = progress::bar(invocation, "reading", |tell| gather(&command, &ledger, tell));
-    let options = ImportOptions { replace: how.replace, skip_damaged: how.skip_damaged, dry_run: how.dry_run };
+    let How { dry_run, replace, skip_damaged, skip_conflicts } = how;
+    let options = ImportOptions { replace, skip_damaged, skip_conflicts, dry_run };
     let done = gathered.and_then(|gathered| {
         let done = progress::bar(invocation, "sealing", |tell| ledger.imports().run(&gathered, options, tell));
         Ok((done.map_err(Failure::from)?, gathered))
@@ -101,9 +109,10 @@ fn gather(
     tell: &dyn Fn(u64, u64),
 ) -> Result<Gathered, Failure> {
     Ok(match command {
-        ImportCommand::Palyra { dir, auth_profiles, .. } => {
+        ImportCommand::Palyra { dir, auth_profiles, state_root, .. } => {
             must_be_folder(dir)?;
-            let places = palyra::Places { profiles: auth_profiles.clone() };
+            let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+            let places = palyra::Places { profiles: given(auth_profiles), state_root: given(state_root) };
             palyra::read(dir, &places, &*ledger.keystore(), tell)
         }
         ImportCommand::Env { file, scope, .. } => {
@@ -189,14 +198,29 @@ fn tell(invocation: &Invocation, how: How, gathered: &Gathered, done: &Imported)
         return Ok(());
     }
     out.flush()?;
-    if count(Verdict::Conflict) > 0 {
-        let what =
-            format!("nothing was imported: {} stand here otherwise", story::count(count(Verdict::Conflict), "item"));
-        return Err(Failure::new(
-            ExitCode::Conflict,
-            what,
-            "look at the lines; --replace writes new versions of secrets",
+    if done.unreadable {
+        return Err(Failure::usage(
+            "nothing was imported: the source cannot be read",
+            "look at the line; no option goes on without all of it",
         ));
+    }
+    if count(Verdict::Conflict) > 0 && !how.skip_conflicts {
+        let conflicts = || done.lines.iter().filter(|line| line.verdict == Verdict::Conflict);
+        let number = count(Verdict::Conflict);
+        let verb = if number == 1 { "stands" } else { "stand" };
+        let what = format!("nothing was imported: {} {verb} here otherwise", story::count(number, "item"));
+        let secrets = conflicts().filter(|line| line.item.starts_with("secret ")).count() as u64;
+        let hint = match secrets {
+            0 => "look at the lines; --skip-conflicts goes on and leaves what is here as it is",
+            _ if secrets == number => {
+                "look at the lines; --replace writes new versions, --skip-conflicts leaves what is here as it is"
+            }
+            _ => {
+                "look at the lines; --skip-conflicts leaves what is here as it is, --replace writes new versions of \
+                 secrets alone"
+            }
+        };
+        return Err(Failure::new(ExitCode::Conflict, what, hint));
     }
     let refused = count(Verdict::Damaged) + count(Verdict::Unfit);
     let what = format!("nothing was imported: {} cannot be", story::count(refused, "item"));
@@ -208,13 +232,28 @@ fn summary(how: How, done: &Imported, count: &dyn Fn(Verdict) -> u64) -> String 
         return format!("this very source was imported by event {seq}: nothing to do");
     }
     let (new, replaced) = (count(Verdict::Imported), count(Verdict::Replaced));
+    let left = count(Verdict::Damaged) + count(Verdict::Unfit) + count(Verdict::Conflict);
     let items = story::count(new + replaced, "item");
     match done.seq {
+        Some(seq) if left > 0 => {
+            format!("imported {items} in one act, event {seq}; {} left behind", are(left))
+        }
         Some(seq) => format!("imported {items} in one act, event {seq}"),
         None if done.stopped => "nothing was changed".to_owned(),
+        None if items_met(done) == 0 => "the source holds nothing to import; nothing was changed".to_owned(),
         None if how.dry_run => format!("would import {items}; nothing was changed"),
+        None if left > 0 => format!("{} left behind; all else is here already: nothing was changed", are(left)),
         None => "everything is here already: nothing was changed".to_owned(),
     }
+}
+
+/// Lines about something that is here, comes, or would have come.
+fn items_met(done: &Imported) -> usize {
+    done.lines.iter().filter(|line| !matches!(line.verdict, Verdict::Foreign | Verdict::Skipped)).count()
+}
+
+fn are(number: u64) -> String {
+    format!("{} {}", story::count(number, "item"), if number == 1 { "is" } else { "are" })
 }
 
 /// A bounded read for gpg's output.

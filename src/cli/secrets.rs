@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::{Scope, ScopePrefix, SecretPath, Timestamp};
 use crate::engine::{Error, GetOptions, Ledger, ListOptions, PutOptions, Receipt, Secret, SecretInfo};
+use crate::event::import::OriginTimes;
 use crate::event::vault::Versions;
 use crate::vault::{Metadata, VaultError, VersionState};
 
@@ -269,7 +270,15 @@ fn info_json(info: &SecretInfo) -> Value {
         map.insert("description".to_owned(), text.clone().into());
     }
     map.insert("labels".to_owned(), json!(info.labels));
+    if let Some(origin) = &info.origin {
+        map.insert("origin".to_owned(), origin_json(origin));
+    }
     Value::Object(map)
+}
+
+/// What the store that it came from said of its times.
+fn origin_json(origin: &OriginTimes) -> Value {
+    json!({"created_at_ms": origin.created.as_millis(), "updated_at_ms": origin.updated.as_millis()})
 }
 
 fn described(info: &SecretInfo) -> Vec<(&'static str, String)> {
@@ -280,6 +289,9 @@ fn described(info: &SecretInfo) -> Vec<(&'static str, String)> {
         ("created", time::second(info.created_at)),
         ("updated", time::second(info.updated_at)),
     ];
+    lines.extend(info.origin.iter().flat_map(|origin| {
+        [("made there", time::second(origin.created)), ("changed there", time::second(origin.updated))]
+    }));
     lines.extend(info.expires_at.map(|at| ("expires", time::second(at))));
     lines.extend(info.last_read_at.map(|at| ("last read", time::second(at))));
     lines.extend(info.description.clone().map(|text| ("description", text)));
@@ -370,6 +382,9 @@ fn history(invocation: &Invocation, reference: &SecretPath) -> Result<(), Failur
                 if let Some(seq) = version.shredded_by {
                     map.insert("shredded_by_seq".to_owned(), seq.into());
                 }
+                if let Some(origin) = &version.origin {
+                    map.insert("origin".to_owned(), origin_json(origin));
+                }
                 Value::Object(map)
             })
             .collect();
@@ -386,8 +401,9 @@ fn history(invocation: &Invocation, reference: &SecretPath) -> Result<(), Failur
                 time::second(version.created_at),
                 version.value_bytes.to_string(),
                 version.shredded_by.map(|seq| seq.to_string()).unwrap_or_default(),
+                version.origin.map(|origin| time::second(origin.updated)).unwrap_or_default(),
             ]
         })
         .collect();
-    out.table(&["VERSION", "STATE", "EVENT", "WRITTEN", "BYTES", "SHREDDED BY"], &rows)
+    out.table(&["VERSION", "STATE", "EVENT", "WRITTEN", "BYTES", "SHREDDED BY", "CHANGED THERE"], &rows)
 }

@@ -103,24 +103,42 @@ const BLANKS: [char; 2] = [' ', '\t'];
 /// # Errors
 /// [`EnvFileError`], with the line.
 pub fn parse_env_file(bytes: &[u8]) -> Result<Vec<EnvEntry>, EnvFileError> {
+    let (entries, wrong) = read_env_file(bytes)?;
+    wrong.into_iter().next().map_or(Ok(entries), Err)
+}
+
+/// Reads what can be read of an env file, and says what else is wrong, line by line. A name that stands there twice
+/// is read once, and a quote without an end is the last thing that is read: all behind it may belong to it.
+///
+/// # Errors
+/// [`EnvFileError`] where it cannot be read as a whole: it is no text, or too large.
+pub fn read_env_file(bytes: &[u8]) -> Result<(Vec<EnvEntry>, Vec<EnvFileError>), EnvFileError> {
     if bytes.len() > limits::ENV_FILE_MAX {
         return Err(EnvFileError { line: 1, reason: EnvFileReason::TooLong });
     }
     let mut reader = Reader { rest: text(bytes)?, line: 1 };
-    let (mut entries, mut seen) = (Vec::new(), HashMap::new());
+    let (mut entries, mut wrong, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
     loop {
         let line = reader.line;
-        match reader.entry().map_err(|reason| EnvFileError { line, reason })? {
-            Read::End => return Ok(entries),
-            Read::Nothing => {}
-            Read::Entry(name, value) => {
-                if let Some(first) = seen.insert(name.clone(), line) {
-                    return Err(EnvFileError { line, reason: EnvFileReason::Repeated { first } });
+        match reader.entry() {
+            Ok(Read::End) => return Ok((entries, wrong)),
+            Ok(Read::Nothing) => {}
+            Ok(Read::Entry(name, value)) => {
+                if let Some(first) = seen.get(&name).copied() {
+                    wrong.push(EnvFileError { line, reason: EnvFileReason::Repeated { first } });
+                    continue;
                 }
                 if entries.len() == limits::ENV_FILE_ENTRIES_MAX {
                     return Err(EnvFileError { line, reason: EnvFileReason::TooMany });
                 }
+                seen.insert(name.clone(), line);
                 entries.push(EnvEntry { line, name, value });
+            }
+            Err(reason) => {
+                wrong.push(EnvFileError { line, reason });
+                if reason == EnvFileReason::Unclosed {
+                    return Ok((entries, wrong));
+                }
             }
         }
     }
@@ -159,6 +177,8 @@ impl<'a> Reader<'a> {
         line.strip_suffix('\r').unwrap_or(line)
     }
 
+    /// Reads what stands next. After an error the reader stands behind the entry that is wrong, unless that is a
+    /// quote without an end.
     fn entry(&mut self) -> Result<Read, EnvFileReason> {
         if self.rest.is_empty() {
             return Ok(Read::End);
@@ -169,28 +189,38 @@ impl<'a> Reader<'a> {
             self.take_line();
             return Ok(Read::Nothing);
         }
-        let (name, _) = line.split_once('=').ok_or(EnvFileReason::NoValue)?;
+        let Some((name, _)) = line.split_once('=') else {
+            self.take_line();
+            return Err(EnvFileReason::NoValue);
+        };
         let behind = begin.get(name.len() + 1..).unwrap_or_default();
         let name = match name.strip_prefix("export") {
             Some(name) if name.starts_with(BLANKS) => name,
             _ => name,
         };
-        let name: EnvName = name.trim_matches(BLANKS).parse().map_err(EnvFileReason::Name)?;
+        let name: Result<EnvName, _> = name.trim_matches(BLANKS).parse();
         self.rest = behind.trim_start_matches(BLANKS);
+        // The value of a bad name is read too: its lines are no variables.
+        let value = self.value();
+        if matches!(value, Err(EnvFileReason::Unclosed)) {
+            return Err(EnvFileReason::Unclosed);
+        }
+        Ok(Read::Entry(name.map_err(EnvFileReason::Name)?, value?))
+    }
+
+    fn value(&mut self) -> Result<EnvValue, EnvFileReason> {
         match self.rest.chars().next() {
             Some('\'') => {
                 self.rest = self.rest.get(1..).unwrap_or_default();
-                let value = self.single()?;
-                Ok(Read::Entry(name, EnvValue::Plain(value)))
+                self.single().map(EnvValue::Plain)
             }
             Some('"') => {
                 self.rest = self.rest.get(1..).unwrap_or_default();
-                let value = self.double()?;
-                Ok(Read::Entry(name, classify(value)?))
+                classify(self.double()?)
             }
             _ => {
                 let value = uncommented(self.take_line());
-                Ok(Read::Entry(name, classify(Zeroizing::new(value.to_owned()))?))
+                classify(Zeroizing::new(value.to_owned()))
             }
         }
     }
@@ -206,26 +236,25 @@ impl<'a> Reader<'a> {
 
     fn double(&mut self) -> Result<Zeroizing<String>, EnvFileReason> {
         // Never longer than what it is read from, so it never moves; and no longer than its own text needs.
-        let mut value = Zeroizing::new(String::with_capacity(closing(self.rest).ok_or(EnvFileReason::Unclosed)?));
-        let mut characters = self.rest.chars();
-        loop {
-            match characters.next().ok_or(EnvFileReason::Unclosed)? {
-                '"' => break,
-                '\\' => value.push(match characters.next() {
+        let end = closing(self.rest).ok_or(EnvFileReason::Unclosed)?;
+        let (inner, behind) = self.rest.split_at(end);
+        self.line += inner.matches('\n').count();
+        self.rest = behind.get(1..).unwrap_or_default();
+        self.nothing_more()?;
+        let mut value = Zeroizing::new(String::with_capacity(end));
+        let mut characters = inner.chars();
+        while let Some(character) = characters.next() {
+            value.push(match character {
+                '\\' => match characters.next() {
                     Some('n') => '\n',
                     Some('r') => '\r',
                     Some('t') => '\t',
                     Some(same @ ('\\' | '"' | '$')) => same,
                     _ => return Err(EnvFileReason::Escape),
-                }),
-                other => {
-                    self.line += usize::from(other == '\n');
-                    value.push(other);
-                }
-            }
+                },
+                other => other,
+            });
         }
-        self.rest = characters.as_str();
-        self.nothing_more()?;
         Ok(value)
     }
 

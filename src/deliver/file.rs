@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::{OsRandom, Random};
@@ -108,13 +108,35 @@ pub fn write_secret_file(path: &Path, bytes: &[u8], mode: FileMode, replace: boo
     write(path, bytes, mode, replace).map_err(|reason| FileError { path: path.to_owned(), reason })
 }
 
-fn write(path: &Path, bytes: &[u8], mode: FileMode, replace: bool) -> Result<Written, FileReason> {
+/// Whether [`write_secret_file`] would be refused, as far as that can be known before there is anything to write.
+///
+/// # Errors
+/// [`FileError`].
+pub fn check_secret_file(path: &Path, replace: bool) -> Result<(), FileError> {
+    let check = || {
+        let (folder, name) = place(path)?;
+        if standing(&folder, name)?.is_some() && !replace {
+            return Err(FileReason::Exists);
+        }
+        rustix::fs::accessat(&folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+        Ok(())
+    };
+    check().map_err(|reason| FileError { path: path.to_owned(), reason })
+}
+
+/// The folder of a file, opened, and the file's name in it.
+fn place(path: &Path) -> Result<(OwnedFd, &OsStr), FileReason> {
     let name = path.file_name().ok_or(FileReason::NoName)?;
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(FileReason::NoName);
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let folder = rustix::fs::open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((folder, name))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: FileMode, replace: bool) -> Result<Written, FileReason> {
+    let (folder, name) = place(path)?;
     let mode = match standing(&folder, name)? {
         None => Written { mode, replaced: false },
         Some(_) if !replace => return Err(FileReason::Exists),

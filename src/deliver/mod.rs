@@ -15,8 +15,8 @@ mod program;
 mod stream;
 mod template;
 
-pub use env_file::{EnvEntry, EnvFileError, EnvFileReason, EnvValue, parse_env_file};
-pub use file::{FileError, FileMode, FileReason, Written, write_secret_file};
+pub use env_file::{EnvEntry, EnvFileError, EnvFileReason, EnvValue, parse_env_file, read_env_file};
+pub use file::{FileError, FileMode, FileReason, Written, check_secret_file, write_secret_file};
 pub use forms::{Forms, MaskedName};
 pub use mask::Masker;
 pub use memory::{Held, in_memory};

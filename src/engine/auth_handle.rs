@@ -11,6 +11,7 @@ use crate::base::{
 };
 use crate::event::Event;
 use crate::event::auth::{CredentialSource, FailureKind, LoginFlow, Profile, UsageReported};
+use crate::event::import::OriginTimes;
 use crate::event::vault::{PutCause, Versions};
 use crate::vault::{self, Expect, Material, Metadata, Put, Select, VaultError};
 
@@ -302,6 +303,14 @@ impl Auth {
         let found = auth::find_profile(&self.core.index, id).map_err(AuthError::from)?;
         let record = found.ok_or_else(|| AuthError::NoProfile(id.clone()))?;
         Ok((record, auth::find_runtime(&self.core.index, id).map_err(AuthError::from)?))
+    }
+
+    /// What another store said of a profile's times, where it came from one.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] where the state cannot be read.
+    pub fn origin(&self, id: &ProfileId) -> Result<Option<OriginTimes>, Error> {
+        Ok(auth::profile_origin(&self.core.index, id).map_err(AuthError::from)?)
     }
 
     /// Profiles by id, filtered and by pages.

@@ -182,13 +182,18 @@ impl Exports {
 
 /// The event with many secrets that was opened last.
 #[derive(Default)]
-struct Source {
+pub(super) struct Source {
     seq: u64,
     envelopes: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Source {
-    fn value(&mut self, core: &Core, path: &SecretPath, record: &VersionRecord) -> Result<SecretBytes, Error> {
+    pub(super) fn value(
+        &mut self,
+        core: &Core,
+        path: &SecretPath,
+        record: &VersionRecord,
+    ) -> Result<SecretBytes, Error> {
         if core.backend_state()?.kind != BackendKind::Ledger {
             return core.value_of(path, record);
         }

@@ -9,8 +9,8 @@ use crate::base::{
 use crate::event::Event;
 use crate::event::identity::{CaCertified, ClientKind, CodeMethod, CrlIssued, Der, EndCause};
 use crate::identity::{
-    self, Approval, Approve, Authorities, CertificateRecord, Code, DeviceRecord, IdentityError, Issue, Minted,
-    PairingRecord, Renewal, RequestRecord, Trust,
+    self, Approval, Approve, Authorities, CertificateRecord, Code, DeviceOrigin, DeviceRecord, IdentityError, Issue,
+    Minted, PairingRecord, Renewal, RequestRecord, Trust,
 };
 use crate::keys::KeysError;
 use crate::pki::{Authority, PublicKey, ServerName};
@@ -352,6 +352,14 @@ impl Identity {
     /// [`Error::Identity`] where there is none.
     pub fn device(&self, device: DeviceId) -> Result<DeviceRecord, Error> {
         Ok(identity::find_device(&self.core.index, device)?.ok_or(IdentityError::NoDevice(device))?)
+    }
+
+    /// What another store said of a device, where it came from one.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] where the state cannot be read.
+    pub fn origin(&self, device: DeviceId) -> Result<Option<DeviceOrigin>, Error> {
+        Ok(identity::device_origin(&self.core.index, device)?)
     }
 
     /// When a device was last seen, as far as that is recorded.

@@ -27,21 +27,25 @@ use crate::vault::{self, Sealed, Sealer, VaultError};
 use super::core::{Core, TableState};
 use super::error::Error;
 use super::history;
+use super::import_devices::is_revoked;
 use super::import_plan::Plan;
 
 /// How to import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
 pub struct ImportOptions {
     /// Give secrets that have another value here a new version.
     pub replace: bool,
     /// Go on without what is damaged or cannot be kept here.
     pub skip_damaged: bool,
+    /// Go on without what stands here otherwise: what is here stays.
+    pub skip_conflicts: bool,
     /// Say what would happen, and change nothing.
     pub dry_run: bool,
 }
 
 /// What an import did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Imported {
     /// A line about every item.
     pub lines: Vec<Line>,
@@ -51,6 +55,8 @@ pub struct Imported {
     pub before: Option<u64>,
     /// Whether something stood in the way, so that nothing was imported.
     pub stopped: bool,
+    /// Whether the source could not be read as a whole: then nothing of it can be left behind either.
+    pub unreadable: bool,
 }
 
 /// Importing, for one caller.
@@ -91,24 +97,26 @@ impl Imports {
         core.open_still()?;
         if gathered.whole && !options.replace {
             let known = history::imported_by(&core.index, &gathered.digest);
-            if let Some(seq) =
-                known.map_err(|source| Error::Fold { seq: core.visible.load(Ordering::Acquire), source })?
+            let known = known.map_err(|source| Error::Fold { seq: core.visible.load(Ordering::Acquire), source })?;
+            if let Some(seq) = known.filter(|_| !gathered.unreadable)
+                && matches!(core.event(seq)?, Event::StoreImported(event) if event.refused == 0)
             {
-                return Ok(Imported { lines: Vec::new(), seq: None, before: Some(seq), stopped: false });
+                return Ok(Imported { before: Some(seq), ..Imported::default() });
             }
         }
         for _ in 0..limits::OUTSIDE_TRIES {
             let plan = Plan::make(core, gathered, options)?;
             let stopped = plan.is_stopped(options);
             if stopped || options.dry_run || plan.is_empty() {
-                return Ok(Imported { lines: plan.lines, seq: None, before: None, stopped });
+                let unreadable = plan.unreadable;
+                return Ok(Imported { lines: plan.lines, stopped, unreadable, ..Imported::default() });
             }
             if core.read_only {
                 return Err(Error::ReadOnly);
             }
             match self.act(gathered, &plan, progress) {
-                Ok(seq) => return Ok(Imported { lines: plan.lines, seq: Some(seq), before: None, stopped: false }),
-                Err(Error::Vault(VaultError::Overtaken { .. })) => {}
+                Ok(seq) => return Ok(Imported { lines: plan.lines, seq: Some(seq), ..Imported::default() }),
+                Err(Error::Overtaken | Error::Vault(VaultError::Overtaken { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -195,6 +203,7 @@ impl Batch<'_> {
                 keyring: edit.ring.digest(),
             }));
         }
+        self.revocations(state, context, &mut events)?;
         self.devices(state, &mut events)?;
         self.secrets(&mut events)?;
         let pick = |at: &usize| self.gathered.profiles.get(*at).cloned();
@@ -213,7 +222,6 @@ impl Batch<'_> {
 
     fn header(&self) -> StoreImported {
         let plan = self.plan;
-        let certificates = |at: &usize| self.gathered.devices.get(*at).map_or(0, |one| one.certificates.len() as u64);
         StoreImported {
             form: self.gathered.form,
             digest: self.gathered.digest,
@@ -227,7 +235,7 @@ impl Batch<'_> {
             program: concat!("palyra-ledger ", env!("CARGO_PKG_VERSION")).to_owned(),
             secrets: plan.secrets.len() as u64,
             devices: plan.devices.len() as u64,
-            certificates: plan.devices.iter().map(certificates).sum(),
+            certificates: plan.devices.iter().map(|one| one.certificates.len() as u64).sum(),
             profiles: plan.profiles.len() as u64,
             orders: plan.orders.len() as u64,
             same: plan.same,
@@ -235,12 +243,24 @@ impl Batch<'_> {
         }
     }
 
+    /// What the source revoked since it was imported. Certificates first: what goes with its device is not among them.
+    fn revocations(&self, state: &dyn StateRead, context: &Context, events: &mut Vec<Event>) -> Result<(), Error> {
+        for serial in &self.plan.revoked_certificates {
+            events.extend(identity::decide_revoke_certificate(state, *serial)?.0);
+        }
+        for device in &self.plan.revoked_devices {
+            events.extend(identity::decide_revoke(state, context.now, *device)?.0);
+        }
+        Ok(())
+    }
+
     fn devices(&self, state: &dyn StateRead, events: &mut Vec<Event>) -> Result<(), Error> {
         let mut counter = identity::counters(state)?.next_serial;
         let mut chunk = DevicesImported { generation: self.plan.generation, devices: Vec::new(), revoked: Vec::new() };
         let mut bytes = 0;
-        for found in self.plan.devices.iter().filter_map(|at| self.gathered.devices.get(*at)) {
-            let device = self.device(found, &mut counter)?;
+        for planned in &self.plan.devices {
+            let Some(found) = self.gathered.devices.get(planned.found) else { continue };
+            let device = self.device(state, found, &planned.certificates, &mut counter)?;
             let held = |one: &ImportedCertificate| one.certificate.as_ref().map_or(0, |der| der.as_bytes().len()) + 96;
             let size = 1024 + device.certificates.iter().map(held).sum::<usize>();
             if bytes > 0 && bytes + size > limits::MOVED_BYTES_MAX {
@@ -261,9 +281,15 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn device(&self, found: &FoundDevice, counter: &mut u64) -> Result<ImportedDevice, Error> {
-        let mut certificates = Vec::with_capacity(found.certificates.len());
-        for one in &found.certificates {
+    fn device(
+        &self,
+        state: &dyn StateRead,
+        found: &FoundDevice,
+        places: &[usize],
+        counter: &mut u64,
+    ) -> Result<ImportedDevice, Error> {
+        let mut certificates = Vec::with_capacity(places.len());
+        for one in places.iter().filter_map(|place| found.certificates.get(*place)) {
             let serial = crate::base::Serial::new(*counter, self.core.random.array()?);
             *counter = counter.checked_add(1).ok_or(IdentityError::NoAuthority)?;
             certificates.push(ImportedCertificate {
@@ -272,7 +298,8 @@ impl Batch<'_> {
                 certificate: one.certificate.clone(),
                 not_before: one.not_before,
                 not_after: one.not_after,
-                revoked: one.revoked,
+                // What was revoked here before stays so, whatever its store says now.
+                revoked: one.revoked || is_revoked(state, &one.fingerprint)?,
             });
         }
         Ok(ImportedDevice {

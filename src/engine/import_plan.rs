@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::auth;
-use crate::base::{ProfileId, SecretPath, StateRead, limits};
+use crate::base::{DeviceId, ProfileId, Provider, SecretPath, Serial, StateRead, limits};
 use crate::event::auth::Profile;
-use crate::event::identity::Der;
-use crate::identity::{self, AuthorityState, DeviceState};
-use crate::import::{FoundDevice, FoundSecret, Gathered, Line, Verdict};
+use crate::import::{FoundSecret, Gathered, Line, Verdict};
 use crate::vault::{self, Head, Metadata, VaultError};
 
 use super::core::Core;
 use super::error::Error;
 use super::import::ImportOptions;
+use super::import_compare::Comparison;
+use super::import_devices::{PlannedDevice, Signer};
+
+const TWICE: &str = "it stands in the source more than once";
 
 /// A secret version that is to be written.
 pub struct PlannedSecret {
@@ -29,10 +31,16 @@ pub struct PlannedSecret {
 pub struct Plan {
     /// Secret versions, in order.
     pub secrets: Vec<PlannedSecret>,
-    /// Devices, by their places.
-    pub devices: Vec<usize>,
+    /// Devices, new ones and those that have more certificates now.
+    pub devices: Vec<PlannedDevice>,
+    /// Devices that are paired here and revoked there.
+    pub revoked_devices: Vec<DeviceId>,
+    /// Certificates that are good here and revoked there, of devices that stay paired.
+    pub revoked_certificates: Vec<Serial>,
     /// Revoked fingerprints of no known device.
     pub revoked: Vec<crate::crypto::Fingerprint>,
+    /// What the source's CA is to this ledger.
+    pub signer: Signer,
     /// Generation of the imported CA.
     pub generation: u32,
     /// Whether that is still to be made.
@@ -45,6 +53,8 @@ pub struct Plan {
     pub same: u64,
     /// Items that are left behind.
     pub refused: u64,
+    /// Whether the source could not be read as a whole.
+    pub unreadable: bool,
     /// A line about every item.
     pub lines: Vec<Line>,
 }
@@ -58,7 +68,9 @@ impl Plan {
         plan.secrets(core, gathered, options)?;
         plan.profiles(core, gathered)?;
         plan.orders(core, gathered)?;
-        plan.refused = plan.lines.iter().filter(|line| line.verdict.is_refused()).count() as u64;
+        let left = |line: &&Line| line.verdict.is_refused() || line.verdict == Verdict::Conflict;
+        plan.refused = plan.lines.iter().filter(left).count() as u64;
+        plan.unreadable = gathered.unreadable;
         plan.same = plan.lines.iter().filter(|line| line.verdict == Verdict::Same).count() as u64;
         Ok(plan)
     }
@@ -67,6 +79,8 @@ impl Plan {
     pub const fn is_empty(&self) -> bool {
         self.secrets.is_empty()
             && self.devices.is_empty()
+            && self.revoked_devices.is_empty()
+            && self.revoked_certificates.is_empty()
             && self.revoked.is_empty()
             && !self.new_authority
             && self.profiles.is_empty()
@@ -75,13 +89,18 @@ impl Plan {
 
     /// Whether an item stands in the way.
     pub fn is_stopped(&self, options: ImportOptions) -> bool {
-        self.lines
-            .iter()
-            .any(|line| line.verdict == Verdict::Conflict || (line.verdict.is_refused() && !options.skip_damaged))
+        let stops = |line: &Line| match line.verdict {
+            Verdict::Conflict => !options.skip_conflicts,
+            verdict => verdict.is_refused() && !options.skip_damaged,
+        };
+        self.unreadable || self.lines.iter().any(stops)
     }
 
     /// Checks that what the plan rests on is still so.
     pub fn still_holds(&self, state: &dyn StateRead, gathered: &Gathered) -> Result<(), Error> {
+        if !self.devices_hold(state, gathered)? {
+            return Err(Error::Overtaken);
+        }
         let mut checked: HashSet<&SecretPath> = HashSet::new();
         for planned in &self.secrets {
             let Some(found) = gathered.secrets.get(planned.found) else { continue };
@@ -95,133 +114,81 @@ impl Plan {
         Ok(())
     }
 
-    fn line(&mut self, item: String, verdict: Verdict, what: impl Into<String>) {
+    pub(super) fn line(&mut self, item: String, verdict: Verdict, what: impl Into<String>) {
         self.lines.push(Line::new(item, verdict, what));
     }
 
-    fn authority(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
-        let Some(root) = &gathered.authority else { return Ok(()) };
-        let certificate = Der::new(root.certificate.clone());
-        let item = format!("ca {}", crate::pki::fingerprint(&root.certificate));
-        let all = identity::authorities(&core.index)?;
-        if let Some(known) = all.0.iter().find(|record| record.certificate == certificate) {
-            self.generation = known.generation;
-            match known.state {
-                AuthorityState::Revoked => {
-                    self.line(item, Verdict::Conflict, "this ledger revoked it: its devices must be paired anew");
-                }
-                _ => self.line(item, Verdict::Same, ""),
-            }
-            return Ok(());
-        }
-        if all.rolling() {
-            let what = "a CA roll is under way, or another imported CA is still trusted: finish it with `palyra-ledger ca roll` first";
-            self.line(item, Verdict::Conflict, what);
-            return Ok(());
-        }
-        if all.0.len() + 1 >= limits::CA_GENERATIONS_MAX {
-            self.line(item, Verdict::Unfit, "this ledger keeps as many CA generations as it can");
-            return Ok(());
-        }
-        // The ledger's own root is made in the same batch where there is none yet.
-        self.generation = all.0.iter().map(|record| record.generation).max().unwrap_or(1) + 1;
-        self.new_authority = true;
-        self.line(item, Verdict::Imported, format!("its root is trusted as CA generation {}", self.generation));
-        Ok(())
-    }
-
-    fn devices(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
-        let mut keys: HashMap<&Der, &FoundDevice> = HashMap::new();
-        for (at, found) in gathered.devices.iter().enumerate() {
-            let item = format!("device {}", found.device);
-            if self.generation == 0 {
-                self.line(item, Verdict::Unfit, "the CA that signed for it cannot be imported");
-                continue;
-            }
-            if let Some(known) = identity::find_device(&core.index, found.device)? {
-                let (verdict, what) = match (&found.revoked, known.state) {
-                    (Some(_), DeviceState::Revoked | DeviceState::Cleared) => (Verdict::Same, ""),
-                    (None, DeviceState::Paired) if Self::has_all(core, found)? => (Verdict::Same, ""),
-                    (None, DeviceState::Revoked) => (Verdict::Same, "this ledger revoked it, and it stays so"),
-                    _ => (Verdict::Conflict, "a device of this id is here, and stands otherwise"),
-                };
-                self.line(item, verdict, what);
-                continue;
-            }
-            if let Some(key) = found.public_key.as_ref().filter(|_| found.revoked.is_none()) {
-                let here = identity::find_key_holder(&core.index, key)?.is_some();
-                if here || keys.insert(key, found).is_some() {
-                    self.line(item, Verdict::Conflict, "its public key belongs to another device");
-                    continue;
-                }
-            }
-            self.devices.push(at);
-            let what = if found.revoked.is_some() { "revoked, and stays so" } else { "" };
-            self.line(item, Verdict::Imported, what);
-        }
-        for fingerprint in &gathered.revoked {
-            if identity::find_imported(&core.index, fingerprint)?.is_none() {
-                self.revoked.push(*fingerprint);
-                self.line(format!("certificate {fingerprint}"), Verdict::Imported, "revoked, and stays so");
-            } else {
-                self.line(format!("certificate {fingerprint}"), Verdict::Same, "");
-            }
-        }
-        Ok(())
-    }
-
-    fn has_all(core: &Core, found: &FoundDevice) -> Result<bool, Error> {
-        for certificate in &found.certificates {
-            if identity::find_imported(&core.index, &certificate.fingerprint)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     fn secrets(&mut self, core: &Core, gathered: &Gathered, options: ImportOptions) -> Result<(), Error> {
+        /// What is known of one secret before values are opened.
+        enum Judged<'a> {
+            Line(Verdict, String),
+            Write(Option<Head>, Vec<&'static str>, (usize, &'a [FoundSecret])),
+        }
         let mut from = 0;
         let mut met: HashSet<&SecretPath> = HashSet::with_capacity(gathered.secrets.len());
+        let mut judged: Vec<(&SecretPath, Judged<'_>)> = Vec::new();
+        let mut comparison = Comparison::new(core, gathered.form);
         for versions in gathered.secrets.chunk_by(|one, next| one.path == next.path) {
             let first = from;
             from += versions.len();
             let Some(path) = versions.first().map(|one| &one.path) else { continue };
-            let item = format!("secret {path}");
-            if !met.insert(path) {
-                self.line(item, Verdict::Damaged, "it stands in the source more than once");
-                continue;
-            }
-            if let Some(what) = unfit(core, versions) {
-                self.line(item, Verdict::Unfit, what);
-                continue;
-            }
-            let head = vault::find_head(&core.index, &path.scope, &path.name).map_err(VaultError::from)?;
-            let (verdict, what) = match &head {
-                None => (Verdict::Imported, plural(versions.len())),
-                Some(head) => match same(core, path, head, versions)? {
-                    Compared::Same => (Verdict::Same, String::new()),
-                    Compared::Other if options.replace => (Verdict::Replaced, plural(versions.len())),
-                    Compared::Other => {
-                        let what = format!(
-                            "version {} here has another value; --replace writes a new version",
-                            head.current.version
-                        );
-                        (Verdict::Conflict, what)
-                    }
-                },
+            let one = if !met.insert(path) {
+                Judged::Line(Verdict::Damaged, TWICE.to_owned())
+            } else if let Some(what) = unfit(core, versions) {
+                Judged::Line(Verdict::Unfit, what)
+            } else {
+                let head = vault::find_head(&core.index, &path.scope, &path.name).map_err(VaultError::from)?;
+                let place = (first, versions);
+                let differs = match &head {
+                    Some(head) => comparison.add(judged.len(), path, head, place)?,
+                    None => Vec::new(),
+                };
+                Judged::Write(head, differs, place)
             };
-            if matches!(verdict, Verdict::Imported | Verdict::Replaced) {
-                let last = head.map_or(0, |head| head.current.version);
-                for (ahead, (found, one)) in (1..).zip((first..).zip(versions)) {
-                    let labels: usize = one.labels.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
-                    let words = one.description.as_ref().map_or(0, String::len) + path.to_string().len() + labels;
-                    let version = last.saturating_add(ahead);
-                    self.secrets.push(PlannedSecret { found, version, bytes: one.value.len() + words + 256 });
+            judged.push((path, one));
+        }
+        let others = comparison.finish(&gathered.secrets)?;
+        for (at, (path, one)) in judged.into_iter().enumerate() {
+            let (verdict, what) = match one {
+                Judged::Line(verdict, what) => (verdict, what),
+                Judged::Write(head, mut differs, place) => {
+                    if others.contains(&at) {
+                        differs.push("its value is another");
+                    }
+                    let verdict = match (&head, differs.is_empty()) {
+                        (None, _) => Verdict::Imported,
+                        (Some(_), true) => Verdict::Same,
+                        (Some(_), false) if options.replace => Verdict::Replaced,
+                        (Some(_), false) => Verdict::Conflict,
+                    };
+                    let last = head.map_or(0, |head| head.current.version);
+                    let what = match verdict {
+                        Verdict::Imported | Verdict::Replaced => {
+                            self.write(last, path, place);
+                            plural(place.1.len())
+                        }
+                        Verdict::Conflict => {
+                            let differs = differs.join(", ");
+                            format!("version {last} is here, and {differs}; --replace writes a new version")
+                        }
+                        _ => String::new(),
+                    };
+                    (verdict, what)
                 }
-            }
-            self.line(item, verdict, what);
+            };
+            self.line(format!("secret {path}"), verdict, what);
         }
         Ok(())
+    }
+
+    /// Plans the versions of one secret, behind the last one that is here.
+    fn write(&mut self, last: u32, path: &SecretPath, (first, versions): (usize, &[FoundSecret])) {
+        for (ahead, (found, one)) in (1..).zip((first..).zip(versions)) {
+            let labels: usize = one.labels.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
+            let words = one.description.as_ref().map_or(0, String::len) + path.to_string().len() + labels;
+            let version = last.saturating_add(ahead);
+            self.secrets.push(PlannedSecret { found, version, bytes: one.value.len() + words + 256 });
+        }
     }
 
     fn profiles(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
@@ -229,9 +196,14 @@ impl Plan {
         let mut writers: BTreeMap<SecretPath, ProfileId> = BTreeMap::new();
         let coming = |one: &PlannedSecret| gathered.secrets.get(one.found).map(|one| &one.path);
         let coming: HashSet<&SecretPath> = self.secrets.iter().filter_map(coming).collect();
+        let mut met: HashSet<&ProfileId> = HashSet::with_capacity(gathered.profiles.len());
         for (at, found) in gathered.profiles.iter().enumerate() {
             let profile = &found.profile;
             let item = format!("profile {}", profile.id);
+            if !met.insert(&profile.id) {
+                self.line(item, Verdict::Damaged, TWICE);
+                continue;
+            }
             let known = auth::find_profile(&core.index, &profile.id).map_err(auth::AuthError::from)?;
             if let Some(known) = known {
                 let same = known.profile == *profile;
@@ -264,36 +236,38 @@ impl Plan {
 
     fn orders(&mut self, core: &Core, gathered: &Gathered) -> Result<(), Error> {
         let known = auth::list_orders(&core.index).map_err(auth::AuthError::from)?;
+        let coming = self.profiles.iter().filter_map(|at| gathered.profiles.get(*at)).map(|one| &one.profile);
+        let coming: HashMap<&ProfileId, &Provider> = coming.map(|one| (&one.id, &one.provider)).collect();
+        let mut met = HashSet::with_capacity(gathered.orders.len());
+        let (mut orders, mut lines) = (Vec::new(), Vec::new());
         for (at, found) in gathered.orders.iter().enumerate() {
-            let item = format!("order {} {}", found.scope, found.provider);
             let here = known.iter().find(|order| order.scope == found.scope && order.provider == found.provider);
-            match here {
-                Some(order) if order.profiles == found.profiles => self.line(item, Verdict::Same, ""),
-                Some(_) => self.line(item, Verdict::Conflict, "another order stands here for them"),
+            let (verdict, what) = match here {
+                _ if !met.insert((&found.scope, &found.provider)) => (Verdict::Damaged, TWICE.to_owned()),
+                Some(order) if order.profiles == found.profiles => (Verdict::Same, String::new()),
+                Some(_) => (Verdict::Conflict, "another order stands here for them".to_owned()),
+                None if found.profiles.is_empty() => (Verdict::Unfit, "it names no profile".to_owned()),
                 None => {
-                    let comes = |id: &ProfileId| {
-                        self.profiles
-                            .iter()
-                            .any(|at| gathered.profiles.get(*at).is_some_and(|one| one.profile.id == *id))
+                    let mut provider_of = |id: &ProfileId| match coming.get(id) {
+                        Some(provider) => Ok(Some((*provider).clone())),
+                        None => Ok(auth::find_profile(&core.index, id)?.map(|record| record.profile.provider)),
                     };
-                    let mut gone = None;
-                    for id in &found.profiles {
-                        let here = auth::find_profile(&core.index, id).map_err(auth::AuthError::from)?.is_some();
-                        if !here && !comes(id) {
-                            gone = Some(id.clone());
+                    match auth::admit_order(&found.provider, &found.profiles, &mut provider_of) {
+                        Ok(()) => {
+                            orders.push(at);
+                            (Verdict::Imported, String::new())
                         }
-                    }
-                    if let Some(id) = gone {
-                        self.line(item, Verdict::Unfit, format!("it names profile {id}, which is not there"));
-                    } else if found.profiles.is_empty() || found.profiles.len() > limits::ORDER_MAX {
-                        self.line(item, Verdict::Unfit, format!("an order names 1 to {} profiles", limits::ORDER_MAX));
-                    } else {
-                        self.orders.push(at);
-                        self.line(item, Verdict::Imported, "");
+                        Err(error @ (auth::AuthError::Order(_) | auth::AuthError::NoProfile(_))) => {
+                            (Verdict::Unfit, error.to_string())
+                        }
+                        Err(error) => return Err(error.into()),
                     }
                 }
-            }
+            };
+            lines.push(Line::new(format!("order {} {}", found.scope, found.provider), verdict, what));
         }
+        self.orders.extend(orders);
+        self.lines.extend(lines);
         Ok(())
     }
 }
@@ -330,22 +304,4 @@ fn unfit(core: &Core, versions: &[FoundSecret]) -> Option<String> {
         }
     }
     None
-}
-
-enum Compared {
-    Same,
-    Other,
-}
-
-/// Whether the last versions here that still have values are those of the source.
-fn same(core: &Core, path: &SecretPath, head: &Head, versions: &[FoundSecret]) -> Result<Compared, Error> {
-    let mut records = vault::list_versions(&core.index, path, head).map_err(VaultError::from)?;
-    records.retain(|record| record.shredded.is_none());
-    let Some(from) = records.len().checked_sub(versions.len()) else { return Ok(Compared::Other) };
-    for (record, found) in records.iter().skip(from).zip(versions) {
-        if record.value_bytes as usize != found.value.len() || core.value_of(path, record)? != found.value {
-            return Ok(Compared::Other);
-        }
-    }
-    Ok(Compared::Same)
 }

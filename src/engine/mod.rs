@@ -32,6 +32,8 @@ mod history;
 mod home;
 mod identity_handle;
 mod import;
+mod import_compare;
+mod import_devices;
 mod import_plan;
 mod init;
 mod key_admin;

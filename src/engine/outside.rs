@@ -206,7 +206,8 @@ impl Core {
         Ok(whole.map(|put| (put.slot, put.envelope)).collect())
     }
 
-    fn event(&self, seq: u64) -> Result<Event, Error> {
+    /// An event of the log, opened.
+    pub(super) fn event(&self, seq: u64) -> Result<Event, Error> {
         let mut buffer = Vec::new();
         self.journal.read(seq, &mut buffer)?;
         let frame = Frame::parse_checked(&buffer).map_err(|_| JournalError::Missing { seq })?;

@@ -102,6 +102,8 @@ pub struct VersionInfo {
     pub expires_at: Option<Timestamp>,
     /// Sequence number of the event that shredded it.
     pub shredded_by: Option<u64>,
+    /// What another store said of its times, where it came from one.
+    pub origin: Option<OriginTimes>,
 }
 
 /// Every version of a secret, oldest first.
@@ -541,9 +543,9 @@ impl Vault {
         let target = self.target(name);
         let (head, _) = self.find(&target, None)?;
         let records = vault::list_versions(&self.core.index, &target, &head).map_err(VaultError::from)?;
-        let versions = records
-            .iter()
-            .map(|record| VersionInfo {
+        let mut versions = Vec::with_capacity(records.len());
+        for record in &records {
+            versions.push(VersionInfo {
                 version: record.version,
                 state: head.state_of(record),
                 seq: record.seq,
@@ -551,8 +553,9 @@ impl Vault {
                 value_bytes: record.value_bytes,
                 expires_at: record.expires_at,
                 shredded_by: record.shredded,
-            })
-            .collect();
+                origin: vault::origin_of(&self.core.index, &target, record.version).map_err(VaultError::from)?,
+            });
+        }
         Ok(History { reference: target, versions })
     }
 }

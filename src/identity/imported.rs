@@ -13,8 +13,8 @@ use crate::event::import::{CaImported, DevicesImported, ImportedCertificate, Imp
 use super::fault::ApplyFault;
 use super::state::{
     AUTHORITIES, AuthorityRecord, AuthorityState, BY_DEVICE, CERTIFICATES, COUNTERS, CertificateRecord, Counters,
-    DEVICES, DeviceRecord, DeviceState, IMPORTED, ORIGINS, authorities, counters, end_key, find_device, key,
-    key_of_public, put, read,
+    DEVICES, DeviceRecord, DeviceState, IMPORTED, ORIGINS, authorities, counters, end_key, find_certificate,
+    find_device, gone, key, key_of_public, put, read,
 };
 
 /// What another store said of a device (stored in the state).
@@ -63,7 +63,8 @@ pub(super) fn apply_ca(state: &dyn StateRead, time: Timestamp, event: &CaImporte
     Ok(vec![put(AUTHORITIES.to_vec(), &all)?])
 }
 
-/// Adds devices and their certificates. A device that is known here already is no device to import.
+/// Adds devices and their certificates. A device that came from another store before gets the certificates that it
+/// lacks; any other one that is known here already is no device to import.
 pub(super) fn apply_devices(
     state: &dyn StateRead,
     seq: u64,
@@ -73,11 +74,13 @@ pub(super) fn apply_devices(
     let mut totals = counters(state)?;
     let mut delta = Delta::new();
     for device in &event.devices {
-        if find_device(state, device.device)?.is_some() {
-            return Err(ApplyFault::Exists("device"));
+        match find_device(state, device.device)? {
+            Some(record) => join_device(&mut delta, state, record, device)?,
+            None => {
+                add_device(&mut delta, time, device)?;
+                totals.devices += 1;
+            }
         }
-        add_device(&mut delta, time, device)?;
-        totals.devices += 1;
         for certificate in &device.certificates {
             count(&mut totals, certificate)?;
             add_certificate(&mut delta, (event.generation, device.device), (seq, time), certificate)?;
@@ -123,6 +126,38 @@ fn add_device(delta: &mut Delta, time: Timestamp, device: &ImportedDevice) -> Re
     delta.push(put(key(ORIGINS, &[device.device.as_bytes()]), &origin)?);
     if let (Some(public_key), DeviceState::Paired) = (&device.public_key, state) {
         delta.push(put(key_of_public(public_key), &device.device)?);
+    }
+    Ok(())
+}
+
+/// Folds what another store says of a device that came from it before. Whatever this ledger issued to the device
+/// since, and the key that it was issued for, stays the newest.
+fn join_device(
+    delta: &mut Delta,
+    state: &dyn StateRead,
+    mut record: DeviceRecord,
+    device: &ImportedDevice,
+) -> Result<(), ApplyFault> {
+    let mut origin = device_origin(state, device.device)?.ok_or(ApplyFault::Exists("device"))?;
+    let paired = record.state == DeviceState::Paired;
+    // That it was revoked there is recorded once it is revoked here.
+    if paired == device.revoked.is_some() {
+        return Err(ApplyFault::Order("device"));
+    }
+    origin.certificates.extend(device.certificates.iter().map(|certificate| certificate.serial));
+    origin.issued = device.issued.or(origin.issued);
+    origin.revoked = device.revoked.clone().or(origin.revoked);
+    delta.push(put(key(ORIGINS, &[device.device.as_bytes()]), &origin)?);
+    let newest = record.certificate.map(|serial| find_certificate(state, serial)).transpose()?.flatten();
+    let moved_on = newest.is_some_and(|newest| newest.cause != IssueCause::Imported);
+    if let (Some(last), true, false) = (device.certificates.last(), paired, moved_on) {
+        record.certificate = Some(last.serial);
+        if let Some(public_key) = device.public_key.as_ref().filter(|public_key| **public_key != record.public_key) {
+            delta.push(gone(key_of_public(&record.public_key)));
+            delta.push(put(key_of_public(public_key), &device.device)?);
+            record.public_key = public_key.clone();
+        }
+        delta.push(put(key(DEVICES, &[device.device.as_bytes()]), &record)?);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::base::{Scope, SecretBytes, SecretPath};
 use crate::crypto::{Hasher, labels};
-use crate::deliver::{EnvValue, parse_env_file};
+use crate::deliver::{EnvFileError, EnvValue, read_env_file};
 use crate::event::import::SourceForm;
 
 use super::items::{FoundSecret, Gathered, Line, Verdict};
@@ -11,11 +11,16 @@ use super::items::{FoundSecret, Gathered, Line, Verdict};
 #[must_use]
 pub fn read_env(bytes: &[u8], scope: &Scope, origin: &str) -> Gathered {
     let mut gathered = Gathered::new(SourceForm::Env, origin);
-    let entries = match parse_env_file(bytes) {
-        Ok(entries) => entries,
+    let damaged =
+        |error: EnvFileError| Line::new(format!("line {}", error.line), Verdict::Damaged, error.reason.to_string());
+    let entries = match read_env_file(bytes) {
+        Ok((entries, wrong)) => {
+            gathered.lines.extend(wrong.into_iter().map(damaged));
+            entries
+        }
         Err(error) => {
-            let what = error.reason.to_string();
-            gathered.lines.push(Line::new(format!("line {}", error.line), Verdict::Damaged, what));
+            gathered.lines.push(damaged(error));
+            gathered.unreadable = true;
             return gathered;
         }
     };

@@ -173,6 +173,8 @@ pub struct Gathered {
     pub orders: Vec<ImportedOrder>,
     /// What was met besides.
     pub lines: Vec<Line>,
+    /// Whether it could not be read as a whole: then a line says why, and nothing of it can be imported.
+    pub unreadable: bool,
 }
 
 impl Gathered {
@@ -191,6 +193,7 @@ impl Gathered {
             profiles: Vec::new(),
             orders: Vec::new(),
             lines: Vec::new(),
+            unreadable: false,
         }
     }
 }

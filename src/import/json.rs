@@ -1,6 +1,6 @@
 //! The form that `export` writes: everything somebody owns, in JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use base64::Engine as _;
@@ -97,17 +97,25 @@ pub fn read_json(bytes: &[u8], origin: &str) -> Gathered {
         Ok(document) => document,
         Err(what) => {
             gathered.lines.push(Line::new("document", Verdict::Damaged, what));
+            gathered.unreadable = true;
             return gathered;
         }
     };
     if document.format != FORMAT {
         let what = format!("its format is none that is known; it must be `{FORMAT}`");
         gathered.lines.push(Line::new("document", Verdict::Damaged, what));
+        gathered.unreadable = true;
         return gathered;
     }
+    let mut met = HashSet::with_capacity(document.secrets.len());
     for secret in document.secrets {
         let shown: String =
             format!("{}/{}", secret.scope, secret.name).chars().filter(|one| !one.is_control()).take(256).collect();
+        if !met.insert((secret.scope.clone(), secret.name.clone())) {
+            let what = "it stands in the source more than once";
+            gathered.lines.push(Line::new(format!("secret {shown}"), Verdict::Damaged, what));
+            continue;
+        }
         match read_secret(secret) {
             Ok(versions) => gathered.secrets.extend(versions),
             Err((verdict, what)) => gathered.lines.push(Line::new(format!("secret {shown}"), verdict, what)),
@@ -131,6 +139,11 @@ fn read_secret(secret: SecretDoc) -> Result<Vec<FoundSecret>, (Verdict, String)>
     let path = SecretPath { scope, name };
     if secret.versions.is_empty() || secret.versions.len() > limits::IMPORT_ITEMS_MAX {
         return Err((Verdict::Damaged, "it has no versions, or too many".to_owned()));
+    }
+    let numbers = || secret.versions.iter().map(|one| one.version);
+    if numbers().next() == Some(0) || !numbers().is_sorted_by(|one, next| one < next) {
+        let what = "its versions are not numbered from 1 upwards, each once and the oldest first";
+        return Err((Verdict::Damaged, what.to_owned()));
     }
     let version = |one: VersionDoc| {
         let bytes = STANDARD.decode(one.value.as_bytes());

@@ -36,6 +36,8 @@ pub fn read_pass(
     let mut gathered = Gathered::new(SourceForm::Pass, root.display().to_string());
     let mut files = Vec::new();
     walk(root, Path::new(""), 0, &mut files, &mut gathered.lines);
+    // The folder itself: nothing below it was seen.
+    gathered.unreadable = std::fs::read_dir(root).is_err();
     files.sort();
     let of = files.len() as u64;
     for (done, file) in (0..).zip(files) {

@@ -9,8 +9,16 @@ use palyra_ledger::{Error, GetOptions, Ledger, ListOptions, PutOptions, Scope, S
 
 use super::common::{bytes, disk_with_ledger, name, scope, simulated};
 
-const SCOPES: [&str; 6] =
-    ["global", "principal:ana", "principal:ana2", "channel:mail:ana", "channel:mail:ana2", "skill:ana"];
+const SCOPES: [&str; 8] = [
+    "global",
+    "principal:ana",
+    "principal:ana2",
+    "principal:ana:x",
+    "channel:mail:ana",
+    "channel:mail:ana2",
+    "channel:mail:ana:x",
+    "skill:ana",
+];
 
 fn ledger() -> Ledger {
     let clock = ManualClock::default();
@@ -71,7 +79,9 @@ fn no_name_reaches_into_another_scope() {
     for text in ["../global/key", "/key", "a//b", "global\0key", "a/../b", "", "x\u{202e}y", "ключ"] {
         assert!(text.parse::<SecretName>().is_err(), "{text:?}");
     }
-    for text in ["global:x", "principal", "principal:", "principal:a:b", "skill:a/b", "channel:x", "GLOBAL", ""] {
+    for text in
+        ["global:x", "principal", "principal:", "channel::b", "principal:a b", "skill:a/b", "channel:x", "GLOBAL", ""]
+    {
         assert!(text.parse::<Scope>().is_err(), "{text:?}");
     }
 }

@@ -63,7 +63,7 @@ fn a_store_is_imported_once_and_says_so() {
     }
     let (log, _) = home.run(&["log", "show"], 0);
     for text in [
-        "imported 7 secrets, 3 devices, 3 profiles, 1 order",
+        "imported 7 secret versions, 3 devices, 3 profiles, 1 order",
         "trusts the root of another store",
         "brought 3 devices along",
     ] {
@@ -185,4 +185,65 @@ fn the_age_program_opens_what_was_encrypted() {
     assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
     let document: Value = serde_json::from_slice(&opened.stdout).unwrap();
     assert_eq!(document["secrets"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn what_the_old_store_said_is_shown_by_the_commands_that_read() {
+    let home = Home::new();
+    home.run(&["import", "palyra", fixture().to_str().unwrap()], 0);
+    let got = home.json(&["secrets", "get", "global/openai_api_key"], 0);
+    assert_eq!(got["origin"]["created_at_ms"], 1_795_475_231_939_u64, "{got}");
+    let history = home.json(&["secrets", "history", "global/openai_api_key"], 0);
+    assert_eq!(history["versions"][0]["origin"]["updated_at_ms"], 1_795_475_231_939_u64, "{history}");
+    // By the id that it had there.
+    let gone = home.json(&["devices", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA2"], 0);
+    assert_eq!(gone["origin"]["revoked_reason"], "laptop stolen", "{gone}");
+    let profile = home.json(&["auth", "profiles", "show", "openai-main"], 0);
+    assert!(profile["origin_created_ms"].is_u64(), "{profile}");
+    let id = gone["id"].as_str().unwrap();
+    for (words, told) in [
+        (vec!["secrets", "get", "global/openai_api_key"], "made there"),
+        (vec!["secrets", "history", "global/openai_api_key"], "CHANGED THERE"),
+        (vec!["devices", "show", id], "laptop stolen"),
+        (vec!["auth", "profiles", "list"], "CHANGED THERE"),
+        (vec!["log", "why", id], "laptop stolen"),
+        (vec!["log", "why", "global/openai_api_key"], "changed there"),
+        (vec!["log", "why", "openai-main"], "changed there"),
+    ] {
+        let (out, error) = home.run(&words, 0);
+        assert!(out.contains(told), "{words:?}\n{out}\n{error}");
+    }
+}
+
+#[test]
+fn an_export_that_cannot_be_written_is_not_recorded() {
+    let home = Home::new();
+    home.run(&["import", "palyra", fixture().to_str().unwrap()], 0);
+    std::os::unix::fs::symlink(home.path("x"), home.path("link")).unwrap();
+    std::fs::write(home.path("there"), "").unwrap();
+    std::fs::create_dir(home.path("folder")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(home.path("fifo")).status().unwrap().success());
+    for (name, force, code) in
+        [("link", true, 13), ("fifo", true, 13), ("folder", true, 13), ("none/out", false, 10), ("there", false, 12)]
+    {
+        let out = home.path(name);
+        let mut words = vec!["export", "--reveal-everything", "--out", out.to_str().unwrap()];
+        words.extend(force.then_some("--force"));
+        home.run(&words, code);
+    }
+    let (log, _) = home.run(&["log", "show"], 0);
+    assert!(!log.contains("gave out"), "{log}");
+}
+
+#[test]
+fn a_source_that_holds_nothing_and_one_that_cannot_be_read_say_so() {
+    let home = Home::new();
+    std::fs::write(home.path("empty.env"), "# nothing\n").unwrap();
+    let file = home.path("empty.env").to_str().unwrap().to_owned();
+    let (out, _) = home.run(&["import", "env", &file, "--scope", "global"], 0);
+    assert!(out.contains("holds nothing"), "{out}");
+    std::fs::write(home.path("bad.json"), "{").unwrap();
+    let file = home.path("bad.json").to_str().unwrap().to_owned();
+    let (_, error) = home.run(&["import", "json", &file, "--skip-damaged"], 2);
+    assert!(error.contains("cannot be read"), "{error}");
 }

@@ -5,14 +5,18 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use palyra_ledger::event::import::ImportedOrder;
 use palyra_ledger::event::vault::Versions;
-use palyra_ledger::import::{ExportDoc, FORMAT, Part, SecretDoc, Verdict, VersionDoc, read_env, read_json, read_pass};
+use palyra_ledger::import::{
+    ExportDoc, FORMAT, Gathered, Part, SecretDoc, Verdict, VersionDoc, read_env, read_json, read_pass,
+};
 use palyra_ledger::{BackendKind, ImportOptions, Ledger, PutOptions, Scope, SecretBytes, Timestamp};
 use proptest::prelude::*;
 
 use super::{expected, fixture, gather, head, import, ledger, values, verdict_of};
 
-const DEFAULT: ImportOptions = ImportOptions { replace: false, skip_damaged: false, dry_run: false };
+const DEFAULT: ImportOptions =
+    ImportOptions { replace: false, skip_damaged: false, skip_conflicts: false, dry_run: false };
 
 #[test]
 fn an_env_file_becomes_secrets_of_a_scope() {
@@ -149,7 +153,129 @@ fn a_document_of_another_form_is_refused() {
     ] {
         let gathered = read_json(bytes, "x");
         assert_eq!(verdict_of(&gathered.lines, "document"), Verdict::Damaged);
+        let done = import(&ledger(), &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
+        assert!(done.stopped && done.unreadable, "nothing is left of it to go on with");
     }
+}
+
+#[test]
+fn every_bad_line_of_an_env_file_is_named_and_the_good_ones_can_be_had() {
+    let text = b"A=1\nno value\n1B='x\ny=2'\nC=\"\\q\nD=3\"\nE=4\nA=5\nF='open\nG=6\n";
+    let gathered = read_env(text, &Scope::global(), "app.env");
+    let lines: Vec<&str> = gathered.lines.iter().map(|line| line.item.as_str()).collect();
+    assert_eq!(lines, ["line 2", "line 3", "line 5", "line 8", "line 9"], "{:#?}", gathered.lines);
+    let ledger = ledger();
+    assert!(import(&ledger, &gathered, DEFAULT).stopped);
+    import(&ledger, &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
+    let found: Vec<_> = values(&ledger).into_keys().collect();
+    assert_eq!(found, ["global/A", "global/E"], "lines within quotes are no variables");
+}
+
+fn document(secrets: &serde_json::Value, orders: &serde_json::Value) -> Vec<u8> {
+    let document = serde_json::json!({
+        "format": FORMAT, "ledger": "x", "seq": 1, "exported_at_ms": 1, "secrets": secrets, "orders": orders,
+    });
+    serde_json::to_vec(&document).unwrap()
+}
+
+fn version(number: u32, value: &str) -> serde_json::Value {
+    serde_json::json!({
+        "version": number, "value": STANDARD.encode(value), "created_at_ms": 1, "updated_at_ms": 2,
+    })
+}
+
+fn secret(more: &serde_json::Value, versions: &[serde_json::Value]) -> serde_json::Value {
+    let mut secret = serde_json::json!({"scope": "global", "name": "a", "versions": versions});
+    secret.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    secret
+}
+
+#[test]
+fn versions_must_ascend_and_nothing_may_stand_there_twice() {
+    let none = serde_json::json!({});
+    for versions in
+        [vec![version(2, "x"), version(1, "y")], vec![version(1, "x"), version(1, "y")], vec![version(0, "x")]]
+    {
+        let bytes = document(&serde_json::json!([secret(&none, &versions)]), &serde_json::json!([]));
+        assert_eq!(verdict_of(&read_json(&bytes, "x").lines, "secret global/a"), Verdict::Damaged);
+    }
+    let one = secret(&none, &[version(1, "x")]);
+    let bytes = document(&serde_json::json!([one, one]), &serde_json::json!([]));
+    assert_eq!(verdict_of(&read_json(&bytes, "x").lines, "secret global/a"), Verdict::Damaged);
+}
+
+#[test]
+fn profiles_and_orders_are_held_to_the_same_rules_as_here() {
+    let source = ledger();
+    import(&source, &gather(&fixture()), DEFAULT);
+    let (profiles, orders) = source.exports().credentials().unwrap();
+    let try_with = |change: &dyn Fn(&mut Gathered)| {
+        let mut gathered = read_json(&document(&serde_json::json!([]), &serde_json::json!([])), "x");
+        (gathered.profiles, gathered.orders) = (profiles.clone(), orders.clone());
+        change(&mut gathered);
+        let ledger = ledger();
+        let done = import(&ledger, &gathered, DEFAULT);
+        (done.stopped, done.lines)
+    };
+    assert!(!try_with(&|_| {}).0);
+    let (stopped, lines) = try_with(&|gathered| gathered.profiles.push(gathered.profiles[0].clone()));
+    assert!(stopped && lines.iter().any(|line| line.verdict == Verdict::Damaged), "{lines:#?}");
+    let (stopped, lines) = try_with(&|gathered| gathered.orders.push(gathered.orders[0].clone()));
+    assert!(stopped && lines.iter().any(|line| line.verdict == Verdict::Damaged), "{lines:#?}");
+    for change in [
+        (|order: &mut ImportedOrder| order.profiles.push(order.profiles[0].clone())) as fn(&mut ImportedOrder),
+        |order| order.provider = "anthropic".parse().unwrap(),
+        |order| order.profiles.push("nobody".parse().unwrap()),
+        |order| order.profiles.clear(),
+    ] {
+        let (stopped, lines) = try_with(&|gathered| change(&mut gathered.orders[0]));
+        assert!(stopped && lines.iter().any(|line| line.verdict == Verdict::Unfit), "{lines:#?}");
+    }
+}
+
+#[test]
+fn what_differs_from_what_is_here_is_said() {
+    let ledger = ledger();
+    let vault = ledger.vault(Scope::global());
+    let name = "a".parse().unwrap();
+    vault.put(&name, &SecretBytes::from(b"x".as_slice()), PutOptions::new().description("d")).unwrap();
+    let said = |secret: serde_json::Value| {
+        let bytes = document(&serde_json::json!([secret]), &serde_json::json!([]));
+        let done = import(&ledger, &read_json(&bytes, "x"), DEFAULT);
+        let line = done.lines.into_iter().find(|line| line.item == "secret global/a").unwrap();
+        (line.verdict, line.what)
+    };
+    let described = serde_json::json!({"description": "d"});
+    assert_eq!(said(secret(&described, &[version(1, "x")])).0, Verdict::Same);
+    let expiring = {
+        let mut version = version(1, "x");
+        version["expires_at_ms"] = 5.into();
+        version
+    };
+    let deleted = {
+        let mut version = version(1, "x");
+        version["deleted"] = true.into();
+        version
+    };
+    for (given, word) in [
+        (secret(&serde_json::json!({"description": "e"}), &[version(1, "x")]), "description"),
+        (secret(&serde_json::json!({"description": "d", "labels": {"k": "v"}}), &[version(1, "x")]), "labels"),
+        (secret(&described, &[expiring]), "expires"),
+        (secret(&described, &[deleted]), "deleted"),
+        (secret(&described, &[version(1, "y")]), "value"),
+        (secret(&described, &[version(1, "w"), version(2, "x")]), "fewer versions"),
+    ] {
+        let (verdict, what) = said(given);
+        assert!(verdict == Verdict::Conflict && what.contains(word), "{what}");
+    }
+    let env = || read_env(b"a=x\n", &Scope::global(), "x.env");
+    assert!(!import(&ledger, &env(), DEFAULT).stopped, "an env file says nothing of descriptions");
+    vault.delete(&name, Versions::All, None).unwrap();
+    let done = import(&ledger, &env(), DEFAULT);
+    assert!(done.stopped && done.lines[0].what.contains("it is deleted"), "{:#?}", done.lines);
+    vault.shred(&name, Versions::All, None).unwrap();
+    let done = import(&ledger, &env(), DEFAULT);
+    assert!(done.stopped && done.lines[0].what.contains("was shredded"), "{:#?}", done.lines);
 }
 
 #[derive(Debug, Clone)]
@@ -185,9 +311,12 @@ fn given() -> impl Strategy<Value = Given> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn export_and_import_keep_values_metadata_and_times(all in prop::collection::vec(given(), 1..6)) {
+    fn export_and_import_keep_values_metadata_and_times(
+        all in prop::collection::vec(given(), 1..6),
+        scope in "(global|principal:[a-z:@+=;!,]{1,9}|channel:[a-z]{1,3}:[a-z:&*]{1,9})",
+    ) {
         let first = ledger();
-        let vault = first.vault(Scope::global());
+        let vault = first.vault(scope.parse().unwrap());
         for one in &all {
             let name = format!("n{}", one.name).parse().unwrap();
             for value in &one.values {

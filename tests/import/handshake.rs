@@ -23,7 +23,7 @@ fn server(ledger: &Ledger) -> (ServerTls, Vec<Der>) {
 }
 
 /// Shakes hands with a certificate; gives what the server made of it.
-fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
+pub fn shake(ledger: &Ledger, leaf: &Leaf) -> Result<palyra_ledger::tls::Shown, RefusalCause> {
     let (tls, roots) = server(ledger);
     shake_by(ledger, &tls, leaf, &roots)
 }

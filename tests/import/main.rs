@@ -7,6 +7,7 @@ mod crash;
 mod forms;
 mod handshake;
 mod kill;
+mod moved_on;
 mod old;
 mod palyra;
 

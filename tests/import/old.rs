@@ -194,11 +194,14 @@ pub fn object_id(scope: &str, key: &str) -> String {
 }
 
 fn scope_doc(scope: &str) -> Value {
-    let parts: Vec<&str> = scope.split(':').collect();
-    match parts.as_slice() {
-        ["principal", id] => json!({"kind": "principal", "principal_id": id}),
-        ["channel", channel, account] => json!({"kind": "channel", "channel_name": channel, "account_id": account}),
-        ["skill", id] => json!({"kind": "skill", "skill_id": id}),
+    let (kind, rest) = scope.split_once(':').unwrap_or((scope, ""));
+    match kind {
+        "principal" => json!({"kind": "principal", "principal_id": rest}),
+        "channel" => {
+            let (channel, account) = rest.split_once(':').unwrap();
+            json!({"kind": "channel", "channel_name": channel, "account_id": account})
+        }
+        "skill" => json!({"kind": "skill", "skill_id": rest}),
         _ => json!({"kind": "global"}),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use palyra_ledger::event::identity::ClientKind;
 use palyra_ledger::identity::{AuthorityState, DeviceState};
 use palyra_ledger::import::Verdict;
+use palyra_ledger::import::palyra::{Places, read};
 use palyra_ledger::platform::Keystore;
 use palyra_ledger::testing::MemoryKeystore;
 use palyra_ledger::{GetOptions, ImportOptions, PutOptions, SecretBytes, VerifyOptions};
@@ -12,7 +13,8 @@ use palyra_ledger::{GetOptions, ImportOptions, PutOptions, SecretBytes, VerifyOp
 use super::old::{Old, TIME, ULIDS, device, envelope, object_id};
 use super::{expected, fixture, gather, gather_with, head, import, ledger, values, verdict_of};
 
-const DEFAULT: ImportOptions = ImportOptions { replace: false, skip_damaged: false, dry_run: false };
+const DEFAULT: ImportOptions =
+    ImportOptions { replace: false, skip_damaged: false, skip_conflicts: false, dry_run: false };
 
 #[test]
 fn the_store_that_palyra_wrote_imports_to_exactly_what_it_holds() {
@@ -263,6 +265,65 @@ const DAMAGES: &[Damage] = &[
         Verdict::Damaged,
     ),
     (
+        "no list, and objects",
+        |dir| std::fs::remove_file(dir.join("vault/metadata.json")).unwrap(),
+        "file vault/metadata.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a list without its entries",
+        |dir| std::fs::write(dir.join("vault/metadata.json"), r#"{"version":1}"#).unwrap(),
+        "file vault/metadata.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a FIFO in the place of the list",
+        |dir| {
+            std::fs::remove_file(dir.join("vault/metadata.json")).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(dir.join("vault/metadata.json")).status().unwrap();
+            assert!(made.success());
+        },
+        "file vault/metadata.json",
+        Verdict::Damaged,
+    ),
+    (
+        "no identity state",
+        |dir| std::fs::remove_file(dir.join("identity").join(hex("identity/state.v1.json"))).unwrap(),
+        "file identity/state.v1.json",
+        Verdict::Damaged,
+    ),
+    (
+        "an identity state without its revocations",
+        |dir| {
+            let text = r#"{"generation":1,"paired_devices":{},"revoked_devices":{}}"#;
+            std::fs::write(dir.join("identity").join(hex("identity/state.v1.json")), text).unwrap();
+        },
+        "file identity/state.v1.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a revocation without its time",
+        |dir| {
+            let text = r#"{"paired_devices":{},"revoked_devices":{"x":{"device_id":"x","reason":""}},
+                "revoked_certificate_fingerprints":[]}"#;
+            std::fs::write(dir.join("identity").join(hex("identity/state.v1.json")), text).unwrap();
+        },
+        "file identity/state.v1.json",
+        Verdict::Damaged,
+    ),
+    (
+        "a stranger's file in the vault",
+        |dir| std::fs::write(dir.join("vault/zz"), "x").unwrap(),
+        "file vault/zz",
+        Verdict::Foreign,
+    ),
+    (
+        "a stranger's file among the objects",
+        |dir| std::fs::write(dir.join("vault/objects/zz"), "x").unwrap(),
+        "file vault/objects/zz",
+        Verdict::Foreign,
+    ),
+    (
         "a stranger's file",
         |dir| std::fs::write(dir.join("notes.txt"), "x").unwrap(),
         "file notes.txt",
@@ -312,6 +373,65 @@ fn a_folder_that_is_no_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let gathered = gather(dir.path());
     assert!(import(&ledger(), &gathered, DEFAULT).stopped);
+    let all = ImportOptions { skip_damaged: true, skip_conflicts: true, ..DEFAULT };
+    assert!(import(&ledger(), &gathered, all).stopped, "nothing of it can be left behind either");
+}
+
+#[test]
+fn profiles_that_were_said_to_be_elsewhere_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    Old::new().secret("global", "a", b"one").write(dir.path());
+    let read = |places: &Places| read(dir.path(), places, &MemoryKeystore::default(), &|_, _| {});
+    let missing = Places { profiles: Some(dir.path().join("none.toml")), ..Places::default() };
+    assert_eq!(verdict_of(&read(&missing).lines, "file auth_profiles.toml"), Verdict::Damaged);
+    let elsewhere = Places { state_root: Some(fixture()), ..Places::default() };
+    assert_eq!(read(&elsewhere).profiles.len(), 3);
+    let nothing = Places { state_root: Some(dir.path().join("none")), ..Places::default() };
+    assert!(read(&nothing).lines.is_empty(), "that store never had one there");
+}
+
+#[test]
+fn an_empty_bundle_is_the_newer_word_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = Old::new();
+    let leaf = old.leaf(ULIDS[0]);
+    old.pair(ULIDS[0], "Cli", &[&leaf]);
+    let paired = serde_json::to_vec(&old.paired).unwrap();
+    old.paired.clear();
+    old.write(dir.path());
+    std::fs::write(dir.path().join("identity").join(hex("identity/pairing/paired_devices.json")), paired).unwrap();
+    assert!(gather(dir.path()).devices.is_empty());
+}
+
+#[test]
+fn objects_in_files_of_their_own_are_found_beside_the_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = Old::new().secret("global", "a", b"one").secret("global", "b", b"two");
+    old.one_file_an_object = true;
+    old.write(dir.path());
+    std::fs::write(dir.path().join("vault/objects/objects.store.json"), "{}").unwrap();
+    let gathered = gather(dir.path());
+    assert_eq!((gathered.secrets.len(), gathered.lines.len()), (2, 0), "{:#?}", gathered.lines);
+}
+
+#[test]
+fn scopes_of_that_program_keep_their_colons_and_a_refused_entry_has_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let scopes = ["principal:user:ops", "channel:slack:T:1", "principal:+49@x;y", "skill:a!b"];
+    let mut old = Old::new();
+    for scope in scopes {
+        old = old.secret(scope, "k", scope.as_bytes());
+    }
+    old.secret("principal:a b", "k", b"x").write(dir.path());
+    let (ledger, gathered) = (ledger(), gather(dir.path()));
+    assert_eq!((gathered.lines.len(), gathered.lines[0].verdict), (1, Verdict::Unfit), "{:#?}", gathered.lines);
+    import(&ledger, &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
+    let found = values(&ledger);
+    for scope in scopes {
+        assert_eq!(found[&format!("{scope}/k")], scope.as_bytes());
+    }
+    let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+    assert!(report.ok, "{:?}", report.findings);
 }
 
 #[test]

@@ -153,12 +153,18 @@ fn what_is_shown_hides_folders_arguments_and_fields() {
     }
 }
 
+/// Whatever a scope may hold.
+fn scopes() -> impl Strategy<Value = String> {
+    "(global|(skill|principal):[a-z@:=;!$&()*,~+.]{1,9}x|channel:[a-z;!.]{1,3}x:[a-z:@,_]{1,9}x)"
+}
+
 fn sources() -> impl Strategy<Value = SecretSource> {
     let field = || of("[a-zA-Z0-9 é/%&=?#+]{0,20}x".prop_map(|text| text.parse::<Field>().unwrap()));
     let path = || vec("[a-z é%?#&=+]{1,9}x", 1..5).prop_map(|parts| format!("/{}", parts.join("/")).parse().unwrap());
     prop_oneof![
-        ("(global|skill:[a-z]{1,9}|channel:a:b)/[a-z@=]{1,9}(/[a-z+~]{1,9})?", of(1_u32..), field())
-            .prop_map(|(path, version, field)| SecretSource::Vault { path: path.parse().unwrap(), version, field }),
+        (scopes(), "[a-z@=]{1,9}(/[a-z+~]{1,9})?", of(1_u32..), field()).prop_map(|(scope, name, version, field)| {
+            SecretSource::Vault { path: format!("{scope}/{name}").parse().unwrap(), version, field }
+        }),
         ("[A-Z_][A-Z_0-9]{0,20}", field())
             .prop_map(|(name, field)| SecretSource::Env { name: name.parse().unwrap(), field }),
         (path(), field()).prop_map(|(path, field)| SecretSource::File { path, field }),

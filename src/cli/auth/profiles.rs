@@ -10,6 +10,7 @@ use crate::cli::invocation::{Access, Invocation};
 use crate::cli::time;
 use crate::engine::{Auth, AuthFilter};
 use crate::event::auth::{CredentialSource, OauthSource, Profile};
+use crate::event::import::OriginTimes;
 
 use super::{answer, ms, profile_json, stands};
 
@@ -265,7 +266,8 @@ fn set(invocation: &Invocation, args: Set) -> Result<(), Failure> {
     answer(invocation, &json!({"profile": id, "result": made}), &format!("profile {id} is {made}"))
 }
 
-fn to_json(auth: &Auth, record: &ProfileRecord, runtime: &Runtime) -> Value {
+/// A profile, and what the store that it came from said of its times.
+fn to_json(auth: &Auth, record: &ProfileRecord, runtime: &Runtime, origin: Option<OriginTimes>) -> Value {
     let stands = stands(auth, &record.profile, runtime);
     let mut shown = profile_json(&record.profile);
     let more = json!({
@@ -282,6 +284,10 @@ fn to_json(auth: &Auth, record: &ProfileRecord, runtime: &Runtime) -> Value {
     });
     if let (Some(shown), Some(more)) = (shown.as_object_mut(), more.as_object()) {
         shown.extend(more.clone());
+        let times = origin.iter().flat_map(|origin| {
+            [("origin_created_ms", origin.created.as_millis()), ("origin_updated_ms", origin.updated.as_millis())]
+        });
+        shown.extend(times.map(|(name, at)| (name.to_owned(), at.into())));
     }
     shown
 }
@@ -297,16 +303,18 @@ fn list(invocation: &Invocation, args: List) -> Result<(), Failure> {
         limit: args.limit,
     };
     let page = auth.profiles(&filter)?;
+    let origins =
+        page.profiles.iter().map(|(record, _)| auth.origin(&record.profile.id)).collect::<Result<Vec<_>, _>>()?;
     invocation.close(&ledger);
     let out = &invocation.out;
+    let profiles = || page.profiles.iter().zip(&origins);
     if out.is_json() {
-        let all: Vec<_> = page.profiles.iter().map(|(record, runtime)| to_json(&auth, record, runtime)).collect();
+        let all: Vec<_> =
+            profiles().map(|((record, runtime), origin)| to_json(&auth, record, runtime, *origin)).collect();
         return out.json(&json!({"profiles": all, "next": page.next}));
     }
-    let rows: Vec<_> = page
-        .profiles
-        .iter()
-        .map(|(record, runtime)| {
+    let rows: Vec<_> = profiles()
+        .map(|((record, runtime), origin)| {
             let (profile, stands) = (&record.profile, stands(&auth, &record.profile, runtime));
             vec![
                 profile.id.to_string(),
@@ -316,10 +324,11 @@ fn list(invocation: &Invocation, args: List) -> Result<(), Failure> {
                 stands.token.name().to_owned(),
                 stands.eligibility.name().to_owned(),
                 profile.name.clone(),
+                origin.map(|origin| time::second(origin.updated)).unwrap_or_default(),
             ]
         })
         .collect();
-    out.table(&["PROFILE", "PROVIDER", "SCOPE", "CREDENTIAL", "TOKEN", "STATE", "NAME"], &rows)?;
+    out.table(&["PROFILE", "PROVIDER", "SCOPE", "CREDENTIAL", "TOKEN", "STATE", "NAME", "CHANGED THERE"], &rows)?;
     if let Some(next) = page.next {
         out.note(&format!("there are more: --after {next}"));
     }
@@ -330,8 +339,9 @@ fn show(invocation: &Invocation, id: &ProfileId) -> Result<(), Failure> {
     let ledger = invocation.open(Access::Read)?;
     let auth = ledger.auth();
     let (record, runtime) = auth.profile(id)?;
+    let origin = auth.origin(id)?;
     invocation.close(&ledger);
-    let shown = to_json(&auth, &record, &runtime);
+    let shown = to_json(&auth, &record, &runtime, origin);
     let out = &invocation.out;
     if out.is_json() {
         return out.json(&shown);

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
-use crate::cli::{progress, story};
+use crate::cli::{progress, story, time};
 use crate::engine::Relation;
+use crate::event::Event;
 use crate::event::compromise::Concern;
+use crate::event::import::OriginTimes;
 
 use super::{header, print_entry};
 
@@ -39,6 +41,38 @@ pub fn concern(text: &str) -> Result<Concern, Failure> {
     })
 }
 
+/// What the store that a thing came from said of it; it stands in the event that brought it along.
+fn origin(event: &Event, concern: &Concern) -> Vec<String> {
+    let times = |origin: &OriginTimes| {
+        format!("made there {}, changed there {}", time::second(origin.created), time::second(origin.updated))
+    };
+    match (event, concern) {
+        (Event::SecretsImported(event), Concern::Secret(path)) => {
+            let wanted = event.secrets.iter().filter(|one| one.put.scope == path.scope && one.put.name == path.name);
+            wanted
+                .filter_map(|one| Some(format!("version {}: {}", one.put.version, times(one.origin.as_ref()?))))
+                .collect()
+        }
+        (Event::CredentialsImported(event), Concern::Profile(id)) => {
+            event.profiles.iter().filter(|one| one.profile.id == *id).map(|one| times(&one.origin)).collect()
+        }
+        (Event::DevicesImported(event), Concern::Device(id)) => {
+            let wanted = event.devices.iter().filter(|one| one.device == *id);
+            wanted
+                .flat_map(|one| {
+                    let issued =
+                        one.issued.map(|at| format!("its newest certificate was issued there {}", time::second(at)));
+                    let revoked = one.revoked.as_ref();
+                    let revoked =
+                        revoked.map(|gone| format!("revoked there {}: {}", time::second(gone.time), gone.reason));
+                    issued.into_iter().chain(revoked)
+                })
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Runs `log why`.
 pub fn run(invocation: &Invocation, args: &WhyArgs) -> Result<(), Failure> {
     let concern = concern(&args.thing)?;
@@ -65,6 +99,9 @@ pub fn run(invocation: &Invocation, args: &WhyArgs) -> Result<(), Failure> {
                 out.painted(&[(Style::Dim, &format!("        {how}"))])?;
             }
             print_entry(out, &chapter.entry)?;
+            for told in origin(&chapter.entry.event, &concern) {
+                out.painted(&[(Style::Dim, &format!("        {told}"))])?;
+            }
             continue;
         }
         let mut shown = story::entry_json(&chapter.entry);

@@ -9,7 +9,7 @@ pub fn summary(event: &Event) -> String {
     match event {
         Event::StoreImported(event) => {
             let parts = [
-                (event.secrets, "secret"),
+                (event.secrets, "secret version"),
                 (event.devices, "device"),
                 (event.profiles, "profile"),
                 (event.orders, "order"),

@@ -30,9 +30,7 @@ pub struct PairedDoc {
 #[derive(Debug, Clone, Deserialize)]
 pub struct RevokedDoc {
     pub device_id: String,
-    #[serde(default)]
     pub reason: String,
-    #[serde(default)]
     pub revoked_at_unix_ms: u64,
 }
 
@@ -49,15 +47,13 @@ impl fmt::Debug for CaDoc {
     }
 }
 
-/// The identity state; older ones hold the CA as well.
+/// The identity state; older ones hold the CA as well. The program that wrote it takes none without all three lists:
+/// one that lacks a list would bring devices along and lose that they are revoked.
 #[derive(Debug, Default, Deserialize)]
 pub struct StateDoc {
     pub ca: Option<CaDoc>,
-    #[serde(default)]
     pub paired_devices: BTreeMap<String, PairedDoc>,
-    #[serde(default)]
     pub revoked_devices: BTreeMap<String, RevokedDoc>,
-    #[serde(default)]
     pub revoked_certificate_fingerprints: Vec<String>,
 }
 
@@ -72,7 +68,8 @@ pub struct ScopeDoc {
 }
 
 impl ScopeDoc {
-    /// The scope's text; nothing where it is of no known kind.
+    /// The scope's text; nothing where it is of no known kind. A channel's name with a colon gives the text of
+    /// another channel's account: [`ScopeDoc::is_plain`] tells.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         Some(match self.kind.as_str() {
@@ -82,6 +79,12 @@ impl ScopeDoc {
             "skill" => format!("skill:{}", self.skill_id.as_ref()?),
             _ => return None,
         })
+    }
+
+    /// Whether its text stands for this scope alone.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.kind != "channel" || self.channel_name.as_ref().is_none_or(|name| !name.contains(':'))
     }
 }
 
@@ -100,7 +103,6 @@ pub struct EntryDoc {
 #[derive(Debug, Clone, Deserialize)]
 pub struct MetadataDoc {
     pub version: u32,
-    #[serde(default)]
     pub entries: Vec<EntryDoc>,
 }
 

@@ -1,7 +1,8 @@
 //! The files of such a store: where they are, and reading them within bounds.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -48,12 +49,18 @@ impl Folder {
     /// # Errors
     /// As [`Folder::read`].
     pub fn read_as(&mut self, name: &str, path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-        let file = match File::open(path) {
+        // Not blocking: a FIFO in a file's place must not hang the program.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let len = file.metadata().map_err(|error| error.to_string())?.len();
+        let facts = file.metadata().map_err(|error| error.to_string())?;
+        if !facts.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        let len = facts.len();
         if len > max {
             return Err(format!("it has {len} bytes, more than {max}"));
         }

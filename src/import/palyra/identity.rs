@@ -21,15 +21,17 @@ const REASON_MAX: usize = 256;
 
 /// Reads the identity store; gives the CA's private key as its text stands there, which opens the vault.
 pub fn read(folder: &mut Folder, key: Option<&Key>, gathered: &mut Gathered) -> Option<Zeroizing<String>> {
-    let mut state: StateDoc = document(folder, STATE, key, gathered).unwrap_or_default();
-    // Older stores had these beside it or instead of it; a bundle that is there is the newer word.
-    if state.paired_devices.is_empty() && state.revoked_devices.is_empty() {
-        state.paired_devices = document(folder, PAIRED, key, gathered).unwrap_or_default();
-        state.revoked_devices = document(folder, REVOKED, key, gathered).unwrap_or_default();
-        let more: Option<Vec<String>> = document(folder, REVOKED_CERTIFICATES, key, gathered);
-        state.revoked_certificate_fingerprints.extend(more.unwrap_or_default());
+    let bundle: Found<StateDoc> = document(folder, STATE, key, gathered);
+    let gone = matches!(bundle, Found::Gone);
+    let mut state = bundle.whole().unwrap_or_default();
+    // A bundle that is there is the newer word, an empty one too, and one that does not read is no reason to believe
+    // what is older: devices that were revoked since would come back.
+    let unknown = gone && !older_files(folder, key, gathered, &mut state);
+    let ca: Option<CaDoc> = document(folder, CA, key, gathered).whole().or(state.ca.take());
+    if unknown && ca.is_some() {
+        let what = "it is not there, nor are older files in its place: who is paired and who is revoked is not known";
+        gathered.lines.push(Line::new(format!("file {STATE}"), Verdict::Damaged, what));
     }
-    let ca: Option<CaDoc> = document(folder, CA, key, gathered).or(state.ca.take());
     let Some(ca) = ca else {
         let orphaned = state.paired_devices.len() + state.revoked_devices.len();
         if orphaned > 0 {
@@ -55,13 +57,42 @@ pub fn read(folder: &mut Folder, key: Option<&Key>, gathered: &mut Gathered) -> 
     Some(ca.private_key_pem)
 }
 
+/// Reads the files that older stores had in the place of the bundle; says whether any is there.
+fn older_files(folder: &mut Folder, key: Option<&Key>, gathered: &mut Gathered, state: &mut StateDoc) -> bool {
+    let paired = document(folder, PAIRED, key, gathered);
+    let revoked = document(folder, REVOKED, key, gathered);
+    let fingerprints = document(folder, REVOKED_CERTIFICATES, key, gathered);
+    let gone = matches!((&paired, &revoked, &fingerprints), (Found::Gone, Found::Gone, Found::Gone));
+    state.paired_devices = paired.whole().unwrap_or_default();
+    state.revoked_devices = revoked.whole().unwrap_or_default();
+    state.revoked_certificate_fingerprints = fingerprints.whole().unwrap_or_default();
+    !gone
+}
+
+/// What became of a document.
+enum Found<T> {
+    Whole(T),
+    Gone,
+    /// It has its line.
+    Damaged,
+}
+
+impl<T> Found<T> {
+    fn whole(self) -> Option<T> {
+        match self {
+            Self::Whole(document) => Some(document),
+            Self::Gone | Self::Damaged => None,
+        }
+    }
+}
+
 /// A document of the identity store; what is wrong with it is a line.
 fn document<T: for<'de> Deserialize<'de>>(
     folder: &mut Folder,
     name: &str,
     key: Option<&Key>,
     gathered: &mut Gathered,
-) -> Option<T> {
+) -> Found<T> {
     let read = |folder: &mut Folder| -> Result<Option<T>, String> {
         // Older stores wrote the name as a path.
         let mut bytes = folder.read(&key_file(name), limits::IMPORT_STATE_MAX)?;
@@ -73,10 +104,11 @@ fn document<T: for<'de> Deserialize<'de>>(
         documents::read(&plain).map(Some)
     };
     match read(folder) {
-        Ok(found) => found,
+        Ok(Some(found)) => Found::Whole(found),
+        Ok(None) => Found::Gone,
         Err(what) => {
             gathered.lines.push(Line::new(format!("file {name}"), Verdict::Damaged, what));
-            None
+            Found::Damaged
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Places {
     /// `auth_profiles.toml`, where it is elsewhere (`PALYRA_AUTH_PROFILES_PATH`). What became of the profiles stands
     /// beside it.
     pub profiles: Option<std::path::PathBuf>,
+    /// The folder where both documents of profiles are, if they are there (`PALYRA_STATE_ROOT`).
+    pub state_root: Option<std::path::PathBuf>,
 }
 
 /// Is told how many secrets of how many are opened.
@@ -49,6 +51,7 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     if !root.join("identity").is_dir() && !root.join("vault").is_dir() {
         let what = "there is neither an identity folder nor a vault folder in it: this is no store of that layout";
         gathered.lines.push(Line::new(format!("folder {}", root.display()), Verdict::Damaged, what));
+        gathered.unreadable = true;
         return gathered;
     }
     let key = store_key(&mut folder, &mut gathered);
@@ -86,17 +89,23 @@ fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
 
 fn credentials(root: &Path, places: &Places, folder: &mut Folder, gathered: &mut Gathered) {
     let mut texts = [None, None];
+    // Where the state root holds none, that store never had one there.
+    let folder_of = places.state_root.as_deref().filter(|root| root.join(PROFILES_FILE).exists()).unwrap_or(root);
     for (name, text) in [PROFILES_FILE, RUNTIME_FILE].into_iter().zip(&mut texts) {
         let path = match &places.profiles {
             Some(path) if name == PROFILES_FILE => path.clone(),
             Some(path) => path.with_file_name(name),
-            None => root.join(name),
+            None => folder_of.join(name),
         };
         let found = folder.read_as(name, &path, limits::DOCUMENT_MAX).and_then(|bytes| {
             let bytes = bytes.map(|bytes| String::from_utf8(bytes.to_vec()));
             bytes.transpose().map_err(|_| "it is no text in UTF-8".to_owned())
         });
         match found {
+            Ok(None) if name == PROFILES_FILE && places.profiles.is_some() => {
+                let what = format!("there is none at {}, where it was said to be", path.display());
+                gathered.lines.push(Line::new(format!("file {name}"), Verdict::Damaged, what));
+            }
             Ok(found) => *text = found,
             Err(what) => gathered.lines.push(Line::new(format!("file {name}"), Verdict::Damaged, what)),
         }
@@ -123,7 +132,12 @@ fn strangers(folder: &Folder, gathered: &mut Gathered) {
     };
     if let Ok(files) = folder.list("") {
         for (file, _) in files.into_iter().filter(|(file, _)| !known(file)) {
-            gathered.lines.push(Line::new(format!("file {file}"), Verdict::Foreign, "it is nothing of the layout"));
+            gathered.lines.push(stranger("", &file));
+        }
+    }
+    if let Ok(files) = folder.list("vault") {
+        for (file, _) in files.into_iter().filter(|(file, _)| !vault::is_known(file)) {
+            gathered.lines.push(stranger("vault/", &file));
         }
     }
     let Ok(files) = folder.list("identity") else { return };
@@ -138,10 +152,18 @@ fn strangers(folder: &Folder, gathered: &mut Gathered) {
             }
             _ if file.starts_with('.') || file.ends_with(".tmp") || file.ends_with(".lock") => continue,
             _ if is_folder && matches!(file.as_str(), "identity" | "pairing" | "ca") => continue,
-            _ => (Verdict::Foreign, "it is nothing of the layout"),
+            _ => {
+                gathered.lines.push(stranger("identity/", &file));
+                continue;
+            }
         };
         gathered.lines.push(Line::new(format!("file identity/{file}"), verdict, what));
     }
+}
+
+fn stranger(folder: &str, file: &str) -> Line {
+    let file: String = file.chars().filter(|one| !one.is_control()).take(128).collect();
+    Line::new(format!("file {folder}{file}"), Verdict::Foreign, "it is nothing of the layout")
 }
 
 /// Reads the documents of an identity store from arbitrary bytes; for fuzzing.

@@ -1,6 +1,6 @@
 //! The vault: its list, its envelopes wherever they are, and the values in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::base::{BackendKind, SecretName, SecretPath, Timestamp, limits};
 use crate::crypto::Key;
@@ -15,6 +15,7 @@ use super::sealed::{keystore_envelope, object_id, open_envelope, vault_key};
 
 const METADATA: &str = "vault/metadata.json";
 const OBJECTS: &str = "vault/objects/objects.store.json";
+const OBJECTS_FILE: &str = "objects.store.json";
 const MARKER: &str = "vault/backend.kind";
 /// The service under whose name that program keeps items in the Secret Service.
 const SERVICE: &str = "palyra.vault.v1";
@@ -28,7 +29,7 @@ pub fn read(
     progress: &Progress<'_>,
 ) -> Vec<Vec<u8>> {
     let metadata = match folder.read(METADATA, limits::IMPORT_STATE_MAX) {
-        Ok(None) => return Vec::new(),
+        Ok(None) => return without_list(folder, gathered),
         Ok(Some(bytes)) => documents::read::<MetadataDoc>(&bytes),
         Err(what) => Err(what),
     };
@@ -54,26 +55,85 @@ pub fn read(
     };
     let key = vault_key(ca_key);
     let of = metadata.entries.len() as u64;
+    let mut met = HashSet::with_capacity(metadata.entries.len());
     for (done, entry) in (0..).zip(&metadata.entries) {
         if done % 1024 == 0 {
             progress(done, of);
+        }
+        if !met.insert((entry.scope.text(), entry.key.as_str())) {
+            let item = format!("secret {}/{}", shown(&entry.scope.text().unwrap_or_default()), shown(&entry.key));
+            gathered.lines.push(Line::new(item, Verdict::Damaged, "it stands in the list more than once"));
+            continue;
         }
         match secret(folder, &mut objects, &key, entry) {
             Ok(found) => gathered.secrets.push(found),
             Err((item, verdict, what)) => gathered.lines.push(Line::new(item, verdict, what)),
         }
     }
-    if let Place::File(rest) = &objects.place {
-        for id in rest.keys() {
-            let id: String = id.chars().filter(|one| one.is_ascii_alphanumeric() || *one == '_').take(80).collect();
-            gathered.lines.push(Line::new(
-                format!("object {id}"),
-                Verdict::Foreign,
-                "the vault's list does not name it",
-            ));
+    unnamed(folder, &objects, &metadata, gathered);
+    objects.fetched
+}
+
+/// Whether a name below the vault's folder is one of the layout.
+pub(super) fn is_known(file: &str) -> bool {
+    matches!(file, "backend.kind" | "metadata.json" | "objects") || is_passing(file)
+}
+
+/// What a writer of that program leaves for a moment.
+fn is_passing(file: &str) -> bool {
+    file.ends_with(".lock") || file.ends_with(".tmp")
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|one| !one.is_control()).take(128).collect()
+}
+
+/// A vault without a list holds nothing, or it is half of one: what its objects are can be known from the list alone.
+fn without_list(folder: &mut Folder, gathered: &mut Gathered) -> Vec<Vec<u8>> {
+    let wrong = |what: String| Line::new(format!("file {METADATA}"), Verdict::Damaged, what);
+    let files = folder.list("vault/objects").unwrap_or_default();
+    let mut objects = files.iter().filter(|(file, _)| file != OBJECTS_FILE && !is_passing(file)).count();
+    match folder.read(OBJECTS, limits::IMPORT_FILE_MAX).map(|bytes| bytes.map(|bytes| documents::read(&bytes))) {
+        Ok(None) => {}
+        Ok(Some(Ok(ObjectsDoc(held)))) => objects += held.len(),
+        Ok(Some(Err(what))) | Err(what) => {
+            gathered.lines.push(wrong(format!("it is not there, and {OBJECTS}: {what}")));
+            return Vec::new();
         }
     }
-    objects.fetched
+    if objects > 0 {
+        let what = format!("it is not there, and {objects} objects are: whose they are stands in it alone");
+        gathered.lines.push(wrong(what));
+        return Vec::new();
+    }
+    match folder.read(MARKER, limits::CONFIG_BYTES_MAX) {
+        Ok(Some(kind)) if kind.trim_ascii() != BackendKind::EncryptedFile.name().as_bytes() => {
+            let what = "it is not there, and the values are in a keystore: which ones stands in it alone";
+            gathered.lines.push(wrong(what.to_owned()));
+        }
+        Ok(_) => {}
+        Err(what) => gathered.lines.push(Line::new(format!("file {MARKER}"), Verdict::Damaged, what)),
+    }
+    Vec::new()
+}
+
+/// Objects that the list does not name, and what else lies beside them. Those of a secret that was refused have their
+/// line already.
+fn unnamed(folder: &Folder, objects: &Objects<'_>, metadata: &MetadataDoc, gathered: &mut Gathered) {
+    let named: HashSet<&str> = metadata.entries.iter().map(|entry| entry.object_id.as_str()).collect();
+    let foreign = |item: String| Line::new(item, Verdict::Foreign, "the vault's list does not name it");
+    if let Place::File(rest) = &objects.place {
+        for id in rest.keys().filter(|id| !named.contains(id.as_str())) {
+            let id: String = id.chars().filter(|one| one.is_ascii_alphanumeric() || *one == '_').take(80).collect();
+            gathered.lines.push(foreign(format!("object {id}")));
+        }
+    }
+    for (file, _) in folder.list("vault/objects").unwrap_or_default() {
+        let id = file.strip_suffix(".json").unwrap_or(&file);
+        if file != OBJECTS_FILE && !is_passing(&file) && !named.contains(id) {
+            gathered.lines.push(foreign(format!("file vault/objects/{}", shown(&file))));
+        }
+    }
 }
 
 fn damaged(gathered: &mut Gathered, file: &str, what: String) -> Vec<Vec<u8>> {
@@ -82,7 +142,8 @@ fn damaged(gathered: &mut Gathered, file: &str, what: String) -> Vec<Vec<u8>> {
 }
 
 enum Place<'a> {
-    /// All in one file; what was taken is gone from here.
+    /// All in one file; what was taken is gone from here. A store that was moved to it may have files of its own for
+    /// what is older.
     File(BTreeMap<String, Vec<u8>>),
     /// A file for each.
     Files,
@@ -135,15 +196,11 @@ impl<'a> Objects<'a> {
     fn take(&mut self, folder: &mut Folder, id: &str) -> Result<Vec<u8>, String> {
         const GONE: &str = "its envelope is not there";
         match &mut self.place {
-            Place::File(objects) => objects.remove(id).ok_or_else(|| GONE.to_owned()),
-            Place::Files => {
-                let found = folder.read(&format!("vault/objects/{id}"), limits::OBJECT_BYTES_MAX * 4)?;
-                let found = match found {
-                    Some(bytes) => Some(bytes),
-                    None => folder.read(&format!("vault/objects/{id}.json"), limits::OBJECT_BYTES_MAX * 4)?,
-                };
-                found.map(|bytes| bytes.to_vec()).ok_or_else(|| GONE.to_owned())
-            }
+            Place::File(objects) => match objects.remove(id) {
+                Some(envelope) => Ok(envelope),
+                None => own_file(folder, id)?.ok_or_else(|| GONE.to_owned()),
+            },
+            Place::Files => own_file(folder, id)?.ok_or_else(|| GONE.to_owned()),
             Place::Keystore(keystore) => {
                 let item = keystore.get_foreign(SERVICE, id).map_err(|error| error.to_string())?;
                 let envelope = keystore_envelope(&item.ok_or_else(|| GONE.to_owned())?);
@@ -154,16 +211,28 @@ impl<'a> Objects<'a> {
     }
 }
 
+/// An object in a file of its own.
+fn own_file(folder: &mut Folder, id: &str) -> Result<Option<Vec<u8>>, String> {
+    let found = folder.read(&format!("vault/objects/{id}"), limits::OBJECT_BYTES_MAX * 4)?;
+    let found = match found {
+        Some(bytes) => Some(bytes),
+        None => folder.read(&format!("vault/objects/{id}.json"), limits::OBJECT_BYTES_MAX * 4)?,
+    };
+    Ok(found.map(|bytes| bytes.to_vec()))
+}
+
 type Wrong = (String, Verdict, String);
 
 fn secret(folder: &mut Folder, objects: &mut Objects<'_>, key: &Key, entry: &EntryDoc) -> Result<FoundSecret, Wrong> {
-    let shown = |text: &str| -> String { text.chars().filter(|one| !one.is_control()).take(128).collect() };
     let text = entry.scope.text().ok_or_else(|| {
         (format!("secret {}", shown(&entry.key)), Verdict::Damaged, "its scope is of no kind that is known".to_owned())
     })?;
     let item = format!("secret {}/{}", shown(&text), shown(&entry.key));
     let unfit = |what: String| (item.clone(), Verdict::Unfit, what);
     let damaged = |what: String| (item.clone(), Verdict::Damaged, what);
+    if !entry.scope.is_plain() {
+        return Err(unfit("its scope cannot be held here: a colon stands in the channel's name".to_owned()));
+    }
     let scope = text
         .parse()
         .map_err(|error: crate::base::RefError| unfit(format!("its scope cannot be held here: {error}")))?;
