@@ -1,6 +1,7 @@
 //! Backups: what is restored is what was backed up, whatever happens on the way.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod chain;
 mod crash;
 mod damage;
 mod load;

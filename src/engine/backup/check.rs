@@ -12,7 +12,7 @@ use crate::engine::fold::{self, STATE_SCHEMA};
 use crate::engine::open::{decode_frame, state_root};
 use crate::engine::replay::{scratch_dir, spill};
 use crate::event::Event;
-use crate::keys::{Kek, KeyRing, KeySlot, KeyTable, KeysError, Opened, SlotStatus, Unlocked};
+use crate::keys::{Kek, KeyRing, KeySlot, KeyTable, KeysError, SlotStatus, Unlocked};
 use crate::log::Frame;
 use crate::projection::Index;
 use crate::store::{Medium, RealMedium};
@@ -161,6 +161,14 @@ fn wants_key(error: &Error) -> bool {
     }
 }
 
+/// A fault in words; the file is named beside it.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Backup { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// Checks every file, in order.
 pub(super) fn check(
     config: &Config,
@@ -180,7 +188,22 @@ pub(super) fn check(
         }
         return report;
     }
-    let mut sink = Examining::new(config, report.files.first().is_some_and(|first| first.from == 0));
+    let Some(last) = files.last_mut() else { return report };
+    let name = last.name.clone();
+    let opened = match intake::open_last(config, identities, last) {
+        Ok(opened) => opened,
+        Err(error) if wants_key(&error) => {
+            report.add("key", &name, CheckState::Skipped, error.to_string());
+            report.locked = Some(error);
+            return report;
+        }
+        Err(error) => {
+            report.add(place(&error), &name, CheckState::Failed, said(&error));
+            return report;
+        }
+    };
+    let full = report.files.first().is_some_and(|first| first.from == 0);
+    let mut sink = Examining::new(config, full, &opened.unlocked);
     let mut joint = None;
     let total = report.files.iter().map(|facts| facts.bytes).sum::<u64>();
     let read = std::cell::Cell::new(0);
@@ -192,7 +215,7 @@ pub(super) fn check(
             progress(total + read.get(), 2 * total);
         };
         sink.file.clone_from(&name);
-        match intake::read((config, identities), file, (joint, true, at + 1 == count), &mut sink, &tell) {
+        match intake::read(&opened.unlocked, file, (joint, true, at + 1 == count), &mut sink, &tell) {
             Ok(behind) => {
                 joint = Some(behind);
                 report.add("key", &name, CheckState::Ok, "it opens");
@@ -209,17 +232,8 @@ pub(super) fn check(
                     "every event is whole and follows the one before, up to the head",
                 );
             }
-            Err(error) if wants_key(&error) => {
-                report.add("key", &name, CheckState::Skipped, error.to_string());
-                report.locked = Some(error);
-                return report;
-            }
             Err(error) => {
-                let what = match &error {
-                    Error::Backup { source, .. } => source.to_string(),
-                    other => other.to_string(),
-                };
-                report.add(place(&error), &name, CheckState::Failed, what);
+                report.add(place(&error), &name, CheckState::Failed, said(&error));
                 report.checks.append(&mut sink.checks);
                 return report;
             }
@@ -286,8 +300,11 @@ struct Examining<'a> {
     /// Whether the files begin with the first event, so that there is a state.
     folding: bool,
     index: Option<(Index, tempfile::TempDir)>,
+    /// The keys that the last file gave.
+    keys: &'a Unlocked,
     place: Option<(LedgerId, u32)>,
-    keys: Option<(Unlocked, Kek)>,
+    /// What wraps the table of the present file, where those keys lead to it.
+    kek: Option<Kek>,
     ring: Option<Hash>,
     /// What each slot of the table holds.
     slots: Vec<SlotStatus>,
@@ -299,15 +316,16 @@ struct Examining<'a> {
 }
 
 impl<'a> Examining<'a> {
-    fn new(config: &'a Config, folding: bool) -> Self {
+    fn new(config: &'a Config, folding: bool, keys: &'a Unlocked) -> Self {
         Self {
             config,
             file: String::new(),
             last: false,
             folding,
             index: None,
+            keys,
             place: None,
-            keys: None,
+            kek: None,
             ring: None,
             slots: Vec::new(),
             named: BTreeMap::new(),
@@ -351,13 +369,14 @@ impl<'a> Examining<'a> {
 }
 
 impl Sink for Examining<'_> {
-    fn begin(&mut self, last: bool, header: &Header, opened: Opened) -> Result<(), Error> {
+    fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error> {
         let ring = KeyRing::parse(&header.ring).ok_or(KeysError::RingAltered)?;
         self.last = last;
         self.place = Some((header.ledger_id, ring.table_generation()));
         self.ring = Some(ring.digest());
-        let kek = opened.unlocked.kek();
-        self.keys = Some((opened.unlocked, kek));
+        // Behind a rotation of the root key the earlier table is locked: its form is looked at.
+        let root = Key::from_bytes(&mut self.keys.root_copy());
+        self.kek = ring.open_with_root(root, None).ok().map(|own| own.kek());
         self.slots.clear();
         self.objects.clear();
         if self.folding && self.index.is_none() {
@@ -371,8 +390,8 @@ impl Sink for Examining<'_> {
     }
 
     fn table(&mut self, first: u64, bytes: &[u8]) -> Result<(), Error> {
-        let (Some(place), Some((_, kek))) = (self.place, &self.keys) else { return Ok(()) };
-        match KeyTable::examine_copy(place, Some(kek), first, bytes) {
+        let Some(place) = self.place else { return Ok(()) };
+        match KeyTable::examine_copy(place, self.kek.as_ref(), first, bytes) {
             Some(found) => self.slots.extend(found),
             None => self.fail("key_table", "a slot of the key table is damaged, or was wrapped by another key"),
         }
@@ -394,8 +413,7 @@ impl Sink for Examining<'_> {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Error> {
-        let Some((unlocked, _)) = &self.keys else { return Ok(()) };
-        let decoded = decode_frame(frame, unlocked)?;
+        let decoded = decode_frame(frame, self.keys)?;
         let Some((index, _)) = &self.index else { return Ok(()) };
         let seq = decoded.seq;
         if let Event::SecretPut(put) = &decoded.event {

@@ -72,7 +72,7 @@ struct Filling<'a> {
     group: Group,
     /// Whether the last frame in the group ends its batch.
     batch_ends: bool,
-    last: Option<(Header, Opened)>,
+    last: Option<Header>,
     table: Option<KeyTable>,
     /// Envelopes wait here until the closing record says which backend they belong to.
     objects: Option<FileBackend>,
@@ -95,7 +95,7 @@ impl Filling<'_> {
 }
 
 impl Sink for Filling<'_> {
-    fn begin(&mut self, last: bool, header: &Header, opened: Opened) -> Result<(), Error> {
+    fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error> {
         if self.journal.is_none() {
             self.journal = Some(Journal::create(
                 Arc::clone(&self.config.medium),
@@ -111,7 +111,7 @@ impl Sink for Filling<'_> {
             self.table = Some(KeyTable::create(&*self.config.medium, &dir, header.ledger_id, ring.table_generation())?);
             let medium = Arc::clone(&self.config.medium);
             self.objects = Some(FileBackend::new(medium, self.layout.objects(), header.ledger_id));
-            self.last = Some((header.clone(), opened));
+            self.last = Some(header.clone());
         }
         Ok(())
     }
@@ -174,11 +174,9 @@ fn build(
     let count = files.len();
     let name = files.last().map_or_else(|| "backup".to_owned(), |file| file.name.clone());
     let failed = |source| Error::Backup { name: name.clone(), source };
-    let mut total = 0;
-    for file in files.iter_mut() {
-        let name = file.name.clone();
-        total += file.facts().map_err(|source| Error::Backup { name, source })?.2;
-    }
+    let total = intake::joined(files)?;
+    let Some(file) = files.last_mut() else { return Err(failed(BackupError::Nothing)) };
+    let opened = intake::open_last(config, identities, file)?;
     for folder in [&layout.home, &layout.keys(), &layout.index(), &layout.quarantine()] {
         config.medium.create_dir(folder)?;
     }
@@ -201,11 +199,10 @@ fn build(
             read.set(read.get() + bytes);
             progress(read.get(), 2 * total);
         };
-        joint = Some(intake::read((config, identities), file, (joint, false, at + 1 == count), &mut filling, &tell)?);
+        joint = Some(intake::read(&opened.unlocked, file, (joint, false, at + 1 == count), &mut filling, &tell)?);
     }
     let Filling { journal, last, objects, settings, closing, .. } = filling;
-    let (Some(journal), Some((header, opened)), Some(closing), Some(objects)) = (journal, last, closing, objects)
-    else {
+    let (Some(journal), Some(header), Some(closing), Some(objects)) = (journal, last, closing, objects) else {
         return Err(failed(BackupError::Nothing));
     };
     let tell = |events: u64| progress(total + total * events / (closing.to + 1), 2 * total);
