@@ -1,5 +1,7 @@
 //! Reading backups in order: opened, counted, joined to each other; what is in them goes to a [`Sink`].
 
+use std::ops::ControlFlow;
+
 use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities, Record, Trailer};
 use crate::base::LedgerId;
 use crate::crypto::Hash;
@@ -119,7 +121,7 @@ pub(super) fn read(
     file: &mut BackupFile,
     (before, part, last): (Option<Joint>, bool, bool),
     sink: &mut dyn Sink,
-    progress: &dyn Fn(u64),
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Joint, Error> {
     let name = file.name.clone();
     let failed = |source| Error::Backup { name: name.clone(), source };
@@ -138,7 +140,9 @@ pub(super) fn read(
     let (mut seq, mut prev) = (header.from, header.prev);
     let mut told = reader.left();
     while let Some(record) = reader.next_record().map_err(failed)? {
-        progress(told - reader.left());
+        if progress(told - reader.left()).is_break() {
+            return Err(Error::BackupStopped);
+        }
         told = reader.left();
         match record {
             Record::Table(first, bytes) => {
@@ -181,7 +185,9 @@ pub(super) fn read(
             }
         }
     }
-    progress(told);
+    if progress(told).is_break() {
+        return Err(Error::BackupStopped);
+    }
     Ok(Joint::behind(&header, &reader.trailer))
 }
 
