@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use palyra_ledger::backup::{BackupFile, BackupReader, Header, Identities, Record, Recipients};
+use palyra_ledger::backup::{BackupFile, BackupReader, Header, Identities, Recipients, Record};
 use palyra_ledger::event::vault::Versions;
 use palyra_ledger::keys::{Credential, KeyRing, KeyTable, Opened};
 use palyra_ledger::platform;
@@ -11,7 +11,7 @@ use palyra_ledger::testing::{ManualClock, SeededRandom, SimDisk};
 use palyra_ledger::{BackupOptions, Ledger, NewSlot, RecoveryWords, Scope, SecretBytes, SlotId, SlotKind};
 
 use super::{
-    backup, by_words, check, empty, failed, files, get, increment, name, put, restore, simulated, try_backup,
+    backup, by_words, check, empty, failed, files, get, go_on, increment, name, put, restore, simulated, try_backup,
     with_words, words,
 };
 
@@ -111,7 +111,7 @@ fn where_only_the_last_file_has_a_recipient() {
     assert!(report.is_ok() && report.state_root.is_some(), "{:?}", report.checks);
     let disk = empty();
     let config = simulated(disk.clone(), 31, &clock);
-    Ledger::restore(&config, &mut files(&chain), &identities, &|_, _| {}).unwrap();
+    Ledger::restore(&config, &mut files(&chain), &identities, &go_on).unwrap();
     let restored = Ledger::open(simulated(disk, 32, &clock)).unwrap();
     assert_eq!((get(&restored, "a"), get(&restored, "b")), (b"1".to_vec(), b"2".to_vec()));
 }

@@ -4,6 +4,7 @@
 mod chain;
 mod crash;
 mod damage;
+mod ends;
 mod load;
 mod process;
 mod rounds;
@@ -94,7 +95,7 @@ fn files(files: &[Vec<u8>]) -> Vec<BackupFile> {
 }
 
 fn restore(config: &Config, backups: &[Vec<u8>]) -> Result<Restoration, Error> {
-    Ledger::restore(config, &mut files(backups), &Identities::default(), &|_, _| {})
+    Ledger::restore(config, &mut files(backups), &Identities::default(), &go_on)
 }
 
 fn check(config: &Config, backups: &[Vec<u8>]) -> BackupReport {

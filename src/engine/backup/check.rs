@@ -1,10 +1,11 @@
 //! Checking backups without restoring them: what the files say of themselves, then, with keys, everything in them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities, Trailer};
-use crate::base::{BackendKind, BackupId, LedgerId, Timestamp};
+use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities};
+use crate::base::{BackendKind, LedgerId};
 use crate::crypto::{Hash, Key};
 use crate::engine::config::Config;
 use crate::engine::error::Error;
@@ -12,12 +13,13 @@ use crate::engine::fold::{self, STATE_SCHEMA};
 use crate::engine::open::{decode_frame, state_root};
 use crate::engine::replay::{scratch_dir, spill};
 use crate::event::Event;
-use crate::keys::{Kek, KeyRing, KeySlot, KeyTable, KeysError, SlotStatus, Unlocked};
+use crate::keys::{Kek, KeyRing, KeyTable, KeysError, SlotStatus, Unlocked};
 use crate::log::Frame;
 use crate::projection::Index;
 use crate::store::{Medium, RealMedium};
 use crate::vault;
 
+use super::facts::FileFacts;
 use super::intake::{self, Joint, Sink};
 
 /// How a check came out.
@@ -44,37 +46,6 @@ pub struct BackupCheck {
     pub what: String,
 }
 
-/// What a backup says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFacts {
-    /// What it is called.
-    pub name: String,
-    /// Its random name.
-    pub backup: BackupId,
-    /// The ledger.
-    pub ledger_id: LedgerId,
-    /// When it was begun.
-    pub created: Timestamp,
-    /// The program that made it.
-    pub program: String,
-    /// Its first event; 0 for a full one.
-    pub from: u64,
-    /// Its last event.
-    pub to: u64,
-    /// Hash of that event.
-    pub head: Hash,
-    /// The digest at its end.
-    pub digest: Hash,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Whether an age identity opens it.
-    pub recipients: bool,
-    /// Whether a key file is in it.
-    pub key_file: bool,
-    /// The key slots that open it.
-    pub slots: Vec<KeySlot>,
-}
-
 /// What was found.
 #[derive(Debug, Default)]
 pub struct BackupReport {
@@ -86,6 +57,8 @@ pub struct BackupReport {
     pub state_root: Option<Hash>,
     /// Why nothing that was given opens them, where that is so.
     pub locked: Option<Error>,
+    /// The error behind the check that failed, where there is one.
+    pub fault: Option<Error>,
 }
 
 impl BackupReport {
@@ -98,36 +71,14 @@ impl BackupReport {
     fn add(&mut self, name: &'static str, file: &str, state: CheckState, what: impl Into<String>) {
         self.checks.push(BackupCheck { name, file: file.to_owned(), state, what: what.into() });
     }
-}
 
-impl FileFacts {
-    /// What a file says of itself, with nothing read but its clear parts.
-    ///
-    /// # Errors
-    /// [`BackupError`].
-    pub fn read(file: &mut BackupFile) -> Result<Self, BackupError> {
-        let name = file.name.clone();
-        let (header, trailer, bytes) = file.facts()?;
-        let ring = KeyRing::parse(&header.ring).ok_or(BackupError::Header)?;
-        Ok(Self::new(name, &header, &trailer, bytes, &ring))
+    fn fail(&mut self, name: &'static str, file: &str, error: Error) {
+        self.add(name, file, CheckState::Failed, said(&error));
+        self.fault = Some(error);
     }
 
-    fn new(name: String, header: &Header, trailer: &Trailer, bytes: u64, ring: &KeyRing) -> Self {
-        Self {
-            name,
-            backup: header.backup,
-            ledger_id: header.ledger_id,
-            created: header.created,
-            program: header.program.clone(),
-            from: header.from,
-            to: trailer.to,
-            head: trailer.head,
-            digest: trailer.digest,
-            bytes,
-            recipients: !header.keys.age.is_empty(),
-            key_file: !header.keys.key_file.is_empty(),
-            slots: ring.slots().to_vec(),
-        }
+    fn fail_file(&mut self, name: &'static str, file: &str, source: BackupError) {
+        self.fail(name, file, Error::Backup { name: file.to_owned(), source });
     }
 }
 
@@ -198,7 +149,7 @@ pub(super) fn check(
             return report;
         }
         Err(error) => {
-            report.add(place(&error), &name, CheckState::Failed, said(&error));
+            report.fail(place(&error), &name, error);
             return report;
         }
     };
@@ -213,6 +164,7 @@ pub(super) fn check(
         let tell = |bytes| {
             read.set(read.get() + bytes);
             progress(total + read.get(), 2 * total);
+            ControlFlow::Continue(())
         };
         sink.file.clone_from(&name);
         match intake::read(&opened.unlocked, file, (joint, true, at + 1 == count), &mut sink, &tell) {
@@ -233,7 +185,7 @@ pub(super) fn check(
                 );
             }
             Err(error) => {
-                report.add(place(&error), &name, CheckState::Failed, said(&error));
+                report.fail(place(&error), &name, error);
                 report.checks.append(&mut sink.checks);
                 return report;
             }
@@ -257,7 +209,7 @@ fn clear_parts(files: &mut [BackupFile], report: &mut BackupReport, progress: &d
                 report.files.push(facts);
             }
             Err(error) => {
-                report.add("form", &file.name, CheckState::Failed, error.to_string());
+                report.fail_file("form", &file.name, error);
                 return false;
             }
         }
@@ -275,13 +227,13 @@ fn clear_parts(files: &mut [BackupFile], report: &mut BackupReport, progress: &d
         let (header, trailer) = match checked {
             Ok(parts) => parts,
             Err(error) => {
-                report.add("digest", &name, CheckState::Failed, error.to_string());
+                report.fail_file("digest", &name, error);
                 return false;
             }
         };
         report.add("digest", &name, CheckState::Ok, "the file is byte for byte the one that was written");
         if let Err(error) = Joint::check(joint, &header, true) {
-            report.add("join", &name, CheckState::Failed, error.to_string());
+            report.fail_file("join", &name, error);
             return false;
         }
         if joint.is_some() {
