@@ -12,7 +12,7 @@ const MAGIC: [u8; 4] = *b"PLBK";
 const TRAILER_MAGIC: [u8; 4] = *b"PLBE";
 const VERSION: u16 = 1;
 /// Bytes before the first field of a length of its own.
-const FIXED_LEN: usize = 108;
+const FIXED_LEN: usize = 112;
 /// Bytes of the wrapped key of a backup.
 const WRAPPED_LEN: usize = KEY_LEN + SEALED_OVERHEAD;
 /// Bytes of a key file.
@@ -44,6 +44,8 @@ pub struct Header {
     pub prev: Hash,
     /// Nonce of the stream.
     pub nonce: [u8; STREAM_NONCE_LEN],
+    /// The epoch in force when it was begun.
+    pub epoch: u32,
     /// The program that made it.
     pub program: String,
     /// The key ring file.
@@ -52,6 +54,9 @@ pub struct Header {
     pub keys: KeySource,
     /// The backup's key, wrapped by the root key.
     pub wrapped: Vec<u8>,
+    /// The same, wrapped by the epoch's key, which every later ring holds: whoever opens a later backup of the chain
+    /// opens this one.
+    pub chained: Vec<u8>,
 }
 
 impl std::fmt::Debug for Header {
@@ -70,7 +75,7 @@ fn with_length(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 impl Header {
-    /// Everything before the wrapped key: what it is bound to.
+    /// Everything before the wrapped keys: what they are bound to.
     #[must_use]
     pub fn bound(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.ring.len() + self.keys.age.len());
@@ -83,6 +88,7 @@ impl Header {
         out.extend_from_slice(&self.from.to_le_bytes());
         out.extend_from_slice(&self.prev.0);
         out.extend_from_slice(&self.nonce);
+        out.extend_from_slice(&self.epoch.to_le_bytes());
         out.push(u8::try_from(self.program.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(self.program.as_bytes());
         for part in [&self.ring, &self.keys.age, &self.keys.key_file] {
@@ -96,6 +102,7 @@ impl Header {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.bound();
         out.extend_from_slice(&self.wrapped);
+        out.extend_from_slice(&self.chained);
         let check = Hash::of(labels::BACKUP_HEADER, &[&out]);
         out.extend_from_slice(&check.0);
         out
@@ -135,6 +142,7 @@ impl Header {
         let from = reader.u64().ok_or_else(short)?;
         let prev = Hash(reader.take().ok_or_else(short)?);
         let nonce = reader.take().ok_or_else(short)?;
+        let epoch = reader.u32().ok_or_else(short)?;
         let [program_len] = reader.take().ok_or_else(short)?;
         if usize::from(program_len) > limits::BACKUP_PROGRAM_MAX {
             return Err(BackupError::Header);
@@ -145,12 +153,13 @@ impl Header {
         let age = sized(source, &mut raw, limits::BACKUP_AGE_MAX)?;
         let key_file = sized(source, &mut raw, KEY_FILE_LEN)?;
         let wrapped = exact(source, &mut raw, WRAPPED_LEN)?;
+        let chained = exact(source, &mut raw, WRAPPED_LEN)?;
         let check = Hash::of(labels::BACKUP_HEADER, &[&raw]);
         if exact(source, &mut raw, check.0.len())? != check.0 || !matches!(key_file.len(), 0 | KEY_FILE_LEN) {
             return Err(BackupError::Header);
         }
         let keys = KeySource { age, key_file };
-        Ok((Self { ledger_id, backup, created, from, prev, nonce, program, ring, keys, wrapped }, raw))
+        Ok((Self { ledger_id, backup, created, from, prev, nonce, epoch, program, ring, keys, wrapped, chained }, raw))
     }
 }
 

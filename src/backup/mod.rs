@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! header (clear)   which ledger, from which event, the key ring, the backup's key wrapped by the root key
+//!                  and by the epoch's key
 //! stream (sealed)  key table | envelopes outside the log | frames as stored | settings | what there must be
 //! trailer (clear)  the last event, its hash, a digest over all of the file
 //! ```
@@ -11,6 +12,11 @@
 //! is the one that was written (the digest) and which events it is about; that they are whole and chained takes
 //! the key. The closing record counts what there must be. It holds no digest of each part: the stream's tags cover
 //! every byte, and frames have their own chain up to the head.
+//!
+//! Whatever opens the last file of a chain opens all of it, also where slots or the root key were replaced between
+//! its files: a ring holds the key of every epoch before, and each file's key is wrapped by that of its epoch. So the
+//! key of a backup reaches whoever could read an event that was written in its place, and nobody else; what the
+//! earlier key table holds stays wrapped by a KEK of its time, which a ring from behind a rotation does not have.
 //!
 //! The key table comes before the frames, because shredding overwrites it in place: what the table holds at the
 //! time of copying is never newer than the last event, which is chosen afterwards.
@@ -56,7 +62,7 @@ pub enum BackupError {
     #[error("its digest does not fit: a byte of it was changed since it was written")]
     Digest,
     /// The key does not open it.
-    #[error("its key does not open: another root key wrapped it, or its header was altered")]
+    #[error("its key does not open: other keys wrapped it, or its header was altered")]
     Key,
     /// A chunk does not open.
     #[error("chunk {chunk} does not open: it was altered, or is another backup's")]

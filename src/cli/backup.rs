@@ -2,6 +2,7 @@
 
 mod create;
 mod restore;
+mod staged;
 mod verify;
 
 use std::io::Read;
@@ -15,6 +16,7 @@ use crate::base::SecretBytes;
 use crate::engine::{Config, Error};
 
 use super::exit::{ExitCode, Failure};
+use super::interrupt::Watch;
 use super::invocation::Invocation;
 
 /// Longest file of identities in bytes: some thousands of them.
@@ -64,6 +66,21 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(code, format!("cannot read {}: {error}", path.display()), "name a file that is there")
 }
 
+/// Gets ready for signals: what is not whole is cleared away before one ends us.
+fn watch() -> Result<Watch, Failure> {
+    Watch::new().map_err(|error| {
+        Failure::new(ExitCode::Internal, format!("cannot wait for signals: {error}"), "look at the system's limits")
+    })
+}
+
+/// A recipient or an identity that does not read, by where it was given.
+fn unusable(place: &str) -> impl Fn(crate::backup::BackupError) -> Failure + '_ {
+    move |source| {
+        let hint = "name an age recipient (`age1...`), or a file with an identity (`AGE-SECRET-KEY-1...`)";
+        Failure::usage(format!("{place}: {source}"), hint)
+    }
+}
+
 /// A fault of a file, by its name.
 fn of_file(path: &Path) -> impl Fn(crate::backup::BackupError) -> Failure + '_ {
     move |source| Error::Backup { name: path.display().to_string(), source }.into()
@@ -83,7 +100,8 @@ impl IdentityArgs {
             let len = usize::try_from(file.metadata().map_or(0, |facts| facts.len()).min(IDENTITY_FILE_MAX));
             let mut bytes = Zeroizing::new(Vec::with_capacity(len.unwrap_or(0) + 64));
             file.take(IDENTITY_FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-            identities.add_file(&SecretBytes::from(bytes.as_slice())).map_err(of_file(path))?;
+            let name = path.display().to_string();
+            identities.add_file(&SecretBytes::from(bytes.as_slice())).map_err(unusable(&name))?;
         }
         Ok(identities)
     }

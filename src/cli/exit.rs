@@ -177,6 +177,9 @@ pub fn explain(error: &Error) -> (ExitCode, String) {
             (ExitCode::NotFound, "run `palyra-ledger init`, or name another home with --home or PALYRA_LEDGER_HOME")
         }
         Error::HomeTaken { .. } => (ExitCode::Conflict, "name another home with --home; a ledger is never overwritten"),
+        Error::HomeMount { home } => {
+            return (ExitCode::Usage, format!("name a folder inside it: --home '{}'", home.join("ledger").display()));
+        }
         Error::HomeLink { .. } => (ExitCode::Denied, "name the folder itself with --home"),
         Error::HomeOpen { path, wanted, .. } => {
             return (ExitCode::Denied, format!("run `chmod {wanted:o} '{}'`", path.display()));

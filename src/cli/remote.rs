@@ -8,6 +8,8 @@
 //! client -> daemon   "PLT1" len(4, little endian) with stdin, stdout, stderr attached; then JSON
 //! daemon -> client   0xFE how(1) len(2, little endian) path: open this file for me
 //! client -> daemon   the system's error number (4, little endian); 0 with the descriptor attached
+//! daemon -> client   0xFE 2 0 0: my output is whole, give the file its name
+//! client -> daemon   the system's error number (4, little endian)
 //! daemon -> client   one byte: the exit code, when everything is printed; 0xFF: too many commands run
 //! ```
 //!
@@ -58,6 +60,8 @@ const OPEN: u8 = 0xFE;
 const TO_READ: u8 = 0;
 /// To write it, where nothing stands yet.
 const TO_CREATE: u8 = 1;
+/// To give the file that is the standard output its name.
+const TO_NAME: u8 = 2;
 
 /// What a client asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -256,7 +260,7 @@ fn ask(
     stdin: BorrowedFd<'_>,
     stdout: BorrowedFd<'_>,
 ) -> std::io::Result<Asked> {
-    send(socket, &request(invocation, words)?, words, stdin, stdout)
+    send(socket, &request(invocation, words)?, words, (stdin, stdout), None)
 }
 
 /// What is said to a daemon to have a command run.
@@ -276,8 +280,8 @@ fn send(
     socket: &UnixStream,
     text: &[u8],
     words: &[OsString],
-    stdin: BorrowedFd<'_>,
-    stdout: BorrowedFd<'_>,
+    (stdin, stdout): (BorrowedFd<'_>, BorrowedFd<'_>),
+    name: Option<&dyn Fn() -> std::io::Result<()>>,
 ) -> std::io::Result<Asked> {
     let mut head = [0; 8];
     head[..4].copy_from_slice(&MAGIC);
@@ -296,7 +300,7 @@ fn send(
         socket.read_exact(&mut code)?;
         match code {
             [BUSY] => return Ok(Asked::Busy),
-            [OPEN] => lend(socket, words)?,
+            [OPEN] => lend(socket, words, name)?,
             [number] => {
                 written?;
                 let known = ExitCode::ALL.iter().find(|known| known.number() == number);
@@ -315,13 +319,22 @@ fn names(words: &[OsString], path: &[u8]) -> bool {
     })
 }
 
-/// Opens a file for the daemon, if this process's own command line names it.
-fn lend(mut socket: &UnixStream, words: &[OsString]) -> std::io::Result<()> {
+/// Opens a file for the daemon, if this process's own command line names it; or gives our own its name.
+fn lend(
+    mut socket: &UnixStream,
+    words: &[OsString],
+    name: Option<&dyn Fn() -> std::io::Result<()>>,
+) -> std::io::Result<()> {
     let mut head = [0; 3];
     socket.read_exact(&mut head)?;
     let [how, low, high] = head;
     let mut path = vec![0; usize::from(u16::from_le_bytes([low, high]))];
     socket.read_exact(&mut path)?;
+    if how == TO_NAME {
+        let named = name.map_or_else(|| Err(rustix::io::Errno::PERM.into()), |name| name());
+        let errno = named.err().map_or(0, |error| error.raw_os_error().unwrap_or(EIO));
+        return socket.write_all(&errno.to_le_bytes());
+    }
     let opened = if names(words, &path) && !path.is_empty() {
         let path = Path::new(std::ffi::OsStr::from_bytes(&path));
         match how {
@@ -372,6 +385,20 @@ pub fn borrow(mut socket: &UnixStream, path: &Path, create: bool) -> std::io::Re
         (0, Some(file)) => Ok(File::from(file)),
         (0, None) => Err(rustix::io::Errno::BADMSG.into()),
         (errno, _) => Err(std::io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Has the client give its name to the file that is the standard output.
+///
+/// # Errors
+/// What the client's system says, or that the client is gone.
+pub fn have_named(mut socket: &UnixStream) -> std::io::Result<()> {
+    socket.write_all(&[OPEN, TO_NAME, 0, 0])?;
+    let mut errno = [0; 4];
+    socket.read_exact(&mut errno)?;
+    match i32::from_le_bytes(errno) {
+        0 => Ok(()),
+        errno => Err(std::io::Error::from_raw_os_error(errno)),
     }
 }
 

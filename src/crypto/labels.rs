@@ -86,6 +86,8 @@ pub const IMPORT_SOURCE: &str = "palyra-ledger 2026-11 v1 import source digest";
 pub const RECOVERY_SLOT: &str = "palyra-ledger 2026-11 v1 recovery slot key";
 /// Key that wraps the keys of backups, from the root key.
 pub const BACKUP_WRAP: &str = "palyra-ledger 2026-11 v1 backup wrapping key";
+/// Key that wraps the keys of backups for whoever opens a later one, from the epoch secret.
+pub const BACKUP_CHAIN: &str = "palyra-ledger 2026-11 v1 backup chain key";
 /// Check of a backup's header.
 pub const BACKUP_HEADER: &str = "palyra-ledger 2026-11 v1 backup header";
 /// Digest at the end of a backup.

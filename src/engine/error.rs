@@ -36,6 +36,12 @@ pub enum Error {
         /// The home.
         home: PathBuf,
     },
+    /// The home is where a file system is mounted.
+    #[error("{} is a mount point: a new home is renamed into its place, and a mount cannot be replaced", home.display())]
+    HomeMount {
+        /// The home.
+        home: PathBuf,
+    },
     /// The home, or a folder on the way, is a symbolic link.
     #[error("{} is a symbolic link", path.display())]
     HomeLink {
@@ -133,8 +139,8 @@ pub enum Error {
         /// Why.
         what: &'static str,
     },
-    /// Whoever asked for a backup went away before it was done.
-    #[error("the backup was given up before it was done")]
+    /// Whoever asked for a backup or a restore went away before it was done, or ended it.
+    #[error("it was given up before it was done; nothing of it is left")]
     BackupStopped,
     /// Secrets were shredded faster than a backup could copy what other backends hold.
     #[error("the backup found no moment at which every sealed value was at hand: too many are shredded at once")]

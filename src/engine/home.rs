@@ -6,6 +6,7 @@ use std::path::Path;
 use super::config::{Settings, SettingsError};
 use super::core::Layout;
 use super::error::Error;
+use super::staging;
 use crate::base::{BackendKind, limits};
 use crate::store::{Medium, StoreError, StoreOp};
 
@@ -65,7 +66,10 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
     match std::fs::symlink_metadata(home) {
         Ok(meta) if meta.file_type().is_symlink() => return Err(Error::HomeLink { path: home.to_owned() }),
         Ok(meta) if !meta.is_dir() => return Err(Error::HomeTaken { home: home.to_owned() }),
-        Ok(_) => {
+        Ok(meta) => {
+            if is_mount(home, &meta) {
+                return Err(Error::HomeMount { home: home.to_owned() });
+            }
             if std::fs::read_dir(home).map_err(failed(home))?.next().is_some() {
                 return Err(Error::HomeTaken { home: home.to_owned() });
             }
@@ -74,7 +78,28 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
         Err(error) => return Err(failed(home)(error)),
     }
     let parent = home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))?;
+    staging::sweep(parent);
+    Ok(())
+}
+
+/// Whether a folder is where something is mounted: another file system, or a folder of the same one.
+fn is_mount(folder: &Path, meta: &std::fs::Metadata) -> bool {
+    let above = std::fs::metadata(folder.join("..")).map(|above| (above.dev(), above.ino()));
+    above.is_ok_and(|(device, inode)| device != meta.dev() || inode == meta.ino()) || is_mount_root(folder)
+}
+
+#[cfg(target_os = "linux")]
+fn is_mount_root(folder: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // An older kernel does not say; then the rename fails.
+    statx(CWD, folder, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn is_mount_root(_folder: &Path) -> bool {
+    false
 }
 
 /// Writes the marker files of a home that was rebuilt; the format's comes last.
@@ -123,9 +148,14 @@ pub fn settings(medium: &dyn Medium, layout: &Layout) -> Result<Settings, Error>
     outside.map_err(|source| Error::Settings { path, source })
 }
 
-/// Whether an anchor lies in the home, links followed: it would be put back together with what it is to vouch for.
+/// Whether an anchor lies in the home: it would be put back together with what it is to vouch for.
 fn is_within(file: &Path, layout: &Layout) -> bool {
+    is_inside(file, &layout.home)
+}
+
+/// Whether a file is or would be in a home, links followed.
+pub fn is_inside(file: &Path, home: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let home = real(&layout.home);
-    file.starts_with(&layout.home) || file.parent().is_some_and(|parent| real(parent).starts_with(&home))
+    let parent = file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    file.starts_with(home) || parent.is_some_and(|parent| real(parent).starts_with(real(home)))
 }

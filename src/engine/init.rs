@@ -21,7 +21,7 @@ use super::config::Config;
 use super::core::Layout;
 use super::error::Error;
 use super::fold::{self, STATE_SCHEMA};
-use super::home;
+use super::{home, staging};
 
 /// Makes a new ledger at the configured home; fails if anything is there.
 pub fn init(config: &Config, first: &NewSlot) -> Result<(), Error> {
@@ -30,7 +30,7 @@ pub fn init(config: &Config, first: &NewSlot) -> Result<(), Error> {
         home::prepare(&config.home)?;
     }
     let parent = config.home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let staging = Layout { home: parent.join(format!(".palyra-init-{}", LedgerId::from_bytes(random.array()?))) };
+    let staging = Layout { home: parent.join(format!("{}{}", staging::INIT, LedgerId::from_bytes(random.array()?))) };
     let made = build(config, &staging, first).and_then(|()| {
         config.medium.rename(&staging.home, &config.home)?;
         config.medium.sync_dir(parent)?;

@@ -159,8 +159,11 @@ impl Core {
         let opened = self.guard(opened.map_err(Error::from))?;
         *table = TableState::new(opened, kek, counters.next_slot);
         *self.unlocked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unlocked);
-        std::mem::drop((ring, table, quiet));
-        self.start_epoch(caller, EpochCause::RootRotated)
+        std::mem::drop((ring, table));
+        // No backup in between: its key would be wrapped by an epoch that the former root key leads to.
+        let started = self.start_epoch(caller, EpochCause::RootRotated);
+        std::mem::drop(quiet);
+        started
     }
 
     /// Fills the pool if it is empty: called before a put decides, outside the queue's mutex.

@@ -39,6 +39,32 @@ impl Unlocked {
         Ok(seal_sealed(&self.backup_opener(), &random.array()?, aad, key.expose()))
     }
 
+    /// Wraps the key of a backup once more, under the key of an epoch, for whoever opens a later backup.
+    ///
+    /// # Errors
+    /// [`KeysError::NoEpoch`], [`KeysError::Random`].
+    pub fn chain_backup_key(
+        &self,
+        random: &dyn Random,
+        epoch: u32,
+        aad: &[u8],
+        key: &Key,
+    ) -> Result<Vec<u8>, KeysError> {
+        Ok(seal_sealed(&self.chain_opener(epoch)?, &random.array()?, aad, key.expose()))
+    }
+
+    /// The key of an earlier backup, through the key of its epoch; nothing where another one wrapped it, or `aad`
+    /// is not what it was.
+    #[must_use]
+    pub fn unchain_backup_key(&self, epoch: u32, aad: &[u8], chained: &[u8]) -> Option<Key> {
+        let opener = self.chain_opener(epoch).ok()?;
+        open_sealed(&opener, aad, chained).ok().and_then(|plain| Key::from_slice(&plain))
+    }
+
+    fn chain_opener(&self, epoch: u32) -> Result<Opener, KeysError> {
+        Ok(Opener::wrapping(&self.epoch_key(epoch)?.subkey(labels::BACKUP_CHAIN)))
+    }
+
     /// The key of a backup; nothing where another root key wrapped it, or `aad` is not what it was.
     #[must_use]
     pub fn unwrap_backup_key(&self, aad: &[u8], wrapped: &[u8]) -> Option<Key> {

@@ -188,9 +188,18 @@ impl Unlocked {
     /// # Errors
     /// [`KeysError::NoEpoch`] where there is no such epoch.
     pub fn message_key(&self, epoch: u32, nonce: &[u8; NONCE_LEN]) -> Result<MessageKey, KeysError> {
+        Ok(MessageKey::of(&self.epoch_key(epoch)?.subkey(labels::EPOCH_SEAL), nonce))
+    }
+
+    pub(super) fn epoch_key(&self, epoch: u32) -> Result<&Key, KeysError> {
         let at = usize::try_from(epoch).unwrap_or(usize::MAX);
-        let key = self.secrets.epochs.get(at).ok_or(KeysError::NoEpoch { epoch })?;
-        Ok(MessageKey::of(&key.subkey(labels::EPOCH_SEAL), nonce))
+        self.secrets.epochs.get(at).ok_or(KeysError::NoEpoch { epoch })
+    }
+
+    /// The latest epoch.
+    #[must_use]
+    pub fn last_epoch(&self) -> u32 {
+        u32::try_from(self.secrets.epochs.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
     /// What seals and opens the bodies of an epoch's events.

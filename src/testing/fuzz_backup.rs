@@ -20,10 +20,12 @@ pub fn header() -> Header {
         from: 0,
         prev: Hash([7; 32]),
         nonce: [9; 19],
+        epoch: 3,
         program: "0.1.0".to_owned(),
         ring: b"ring".to_vec(),
         keys: KeySource::default(),
         wrapped: vec![5; 104],
+        chained: vec![4; 104],
     }
 }
 

@@ -69,7 +69,7 @@ fn under_load(backend: BackendKind) {
     for at in [0, chain.len() - 1] {
         let home = dir.path().join(format!("restored{at}"));
         let config = real(&home).credential(by_words());
-        let done = Ledger::restore(&config, &mut files(&chain[..=at]), &Identities::default(), &|_, _| {}).unwrap();
+        let done = Ledger::restore(&config, &mut files(&chain[..=at]), &Identities::default(), &go_on).unwrap();
         assert_eq!(done.state_root, roots[at].state_root);
         let again = Ledger::open(real(&home)).unwrap();
         let mut report = again.verify(VerifyOptions { state: true, witness: false }).unwrap();

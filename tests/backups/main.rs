@@ -1,8 +1,10 @@
 //! Backups: what is restored is what was backed up, whatever happens on the way.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod chain;
 mod crash;
 mod damage;
+mod ends;
 mod load;
 mod process;
 mod rounds;
@@ -93,7 +95,7 @@ fn files(files: &[Vec<u8>]) -> Vec<BackupFile> {
 }
 
 fn restore(config: &Config, backups: &[Vec<u8>]) -> Result<Restoration, Error> {
-    Ledger::restore(config, &mut files(backups), &Identities::default(), &|_, _| {})
+    Ledger::restore(config, &mut files(backups), &Identities::default(), &go_on)
 }
 
 fn check(config: &Config, backups: &[Vec<u8>]) -> BackupReport {

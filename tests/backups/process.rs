@@ -8,33 +8,33 @@ use std::time::Duration;
 use palyra_ledger::Random;
 use serde_json::Value;
 
-struct Place {
+pub(super) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         place.ok("home", &["init"]);
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self, home: &str, words: &[&str]) -> Command {
+    pub(super) fn command(&self, home: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
         command.env_clear().env("PALYRA_LEDGER_HOME", self.path(home)).env("TMPDIR", self.dir.path()).args(words);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    fn run(&self, home: &str, words: &[&str]) -> Output {
+    pub(super) fn run(&self, home: &str, words: &[&str]) -> Output {
         self.command(home, words).output().unwrap()
     }
 
-    fn ok(&self, home: &str, words: &[&str]) -> String {
+    pub(super) fn ok(&self, home: &str, words: &[&str]) -> String {
         let output = self.run(home, words);
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -44,27 +44,27 @@ impl Place {
         serde_json::from_str(&self.ok(home, &[&["--format", "json"], words].concat())).unwrap()
     }
 
-    fn with_input(&self, home: &str, words: &[&str], input: &[u8]) -> Output {
+    pub(super) fn with_input(&self, home: &str, words: &[&str], input: &[u8]) -> Output {
         let mut child = self.command(home, words).stdin(Stdio::piped()).spawn().unwrap();
         // A command that reads nothing may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }
 
-    fn set(&self, key: &str, value: &[u8]) {
+    pub(super) fn set(&self, key: &str, value: &[u8]) {
         let output = self.with_input("home", &["secrets", "set", key, "--stdin"], value);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Adds recovery words and gives them.
-    fn words(&self) -> Vec<u8> {
+    pub(super) fn words(&self) -> Vec<u8> {
         self.ok("home", &["keys", "add-slot", "recovery", "--out-file", "words"]);
         let words = std::fs::read(self.path("words")).unwrap();
         std::fs::remove_file(self.path("words")).unwrap();
         words
     }
 
-    fn serve(&self) -> Child {
+    pub(super) fn serve(&self) -> Child {
         let words = ["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"];
         let mut child = self.command("home", &words).spawn().unwrap();
         let mut line = String::new();
@@ -73,7 +73,7 @@ impl Place {
         child
     }
 
-    fn entries(&self) -> Vec<String> {
+    pub(super) fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();

@@ -76,7 +76,7 @@ fn an_age_identity_opens_it_and_no_other_does() {
         let mut identities = Identities::default();
         identities.add_file(&SecretBytes::from(format!("# made\n{secret}\n").as_bytes())).unwrap();
         let config = simulated(disk.clone(), 3, &clock);
-        Ledger::restore(&config, &mut files(std::slice::from_ref(&file)), &identities, &|_, _| {})
+        Ledger::restore(&config, &mut files(std::slice::from_ref(&file)), &identities, &go_on)
     };
     let disk = empty();
     let refused = with(&other, &disk).unwrap_err();

@@ -61,7 +61,7 @@ fn from_files(disk: &SimDisk) -> Restoration {
     let config = config(disk, 11, &ManualClock::default());
     let config = config.credential(Credential::Recovery(SecretBytes::from(words.as_slice())));
     let mut files = FILES.map(|name| BackupFile::open(&RELEASE.folder().join(name)).unwrap());
-    Ledger::restore(&config, &mut files, &Identities::default(), &|_, _| {}).unwrap()
+    Ledger::restore(&config, &mut files, &Identities::default(), &|_, _| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
 #[test]

@@ -2,23 +2,28 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use tempfile::NamedTempFile;
 
-use crate::backup::{BackupFile, Recipients};
+use crate::backup::{BackupError, BackupFile, BackupReader, Recipients};
+use crate::base::LedgerId;
 use crate::cli::exit::{ExitCode, Failure};
+use crate::cli::interrupt::Watch;
 use crate::cli::invocation::{Access, Invocation};
+use crate::cli::seat::Seat;
 use crate::cli::{progress, remote, story};
 use crate::crypto::Hash;
-use crate::engine::{BackupOptions, Error, FileFacts};
+use crate::engine::{BackupOptions, Error, FileFacts, Ledger, is_inside};
+use crate::keys;
+use crate::store::RealMedium;
 
-use super::{of_file, unreadable};
+use super::staged::Staged;
+use super::{of_file, unreadable, unusable};
 
 /// Arguments of `backup create`.
 #[derive(Debug, Args)]
@@ -46,6 +51,9 @@ pub struct CreateArgs {
     /// The hash that the event of --since must have
     #[arg(long, hide = true, requires = "since")]
     since_hash: Option<Hash>,
+    /// Have whoever asked give the standard output its name before the backup is recorded
+    #[arg(long, hide = true)]
+    named: bool,
 }
 
 impl CreateArgs {
@@ -55,19 +63,19 @@ impl CreateArgs {
     }
 
     /// Everything that the files on the command line say.
-    fn options(&self) -> Result<BackupOptions, Failure> {
+    fn options(&self, invocation: &Invocation) -> Result<BackupOptions, Failure> {
         let mut recipients = Recipients::default();
         for text in &self.recipient {
-            recipients.add(text).map_err(of_file(Path::new("--recipient")))?;
+            recipients.add(text).map_err(unusable("--recipient"))?;
         }
         for path in &self.recipients_file {
             let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-            recipients.add_lines(&text).map_err(of_file(path))?;
+            recipients.add_lines(&text).map_err(unusable(&path.display().to_string()))?;
         }
         let after = match &self.after {
             None => self.since.map(|seq| (seq, self.since_hash)),
             Some(path) => {
-                let facts = facts(path)?;
+                let facts = earlier(invocation, path)?;
                 Some((facts.to, Some(facts.head)))
             }
         };
@@ -76,7 +84,7 @@ impl CreateArgs {
 
     /// The words with which a daemon writes the same backup to its standard output.
     fn words(&self, invocation: &Invocation, options: &BackupOptions) -> Vec<OsString> {
-        let mut words: Vec<OsString> = ["backup", "create", "-"].map(OsString::from).into();
+        let mut words: Vec<OsString> = ["backup", "create", "-", "--named"].map(OsString::from).into();
         let mut add = |name: &str, value: &str| words.push(format!("--{name}={value}").into());
         if let Some((seq, hash)) = options.after {
             add("since", &seq.to_string());
@@ -104,6 +112,32 @@ fn facts(path: &Path) -> Result<FileFacts, Failure> {
     FileFacts::read(&mut file).map_err(of_file(path))
 }
 
+/// What an earlier backup says that an increment is to go on from; it is whole, and of this ledger.
+fn earlier(invocation: &Invocation, path: &Path) -> Result<FileFacts, Failure> {
+    let mut file = BackupFile::open(path).map_err(|error| unreadable(path, &error))?;
+    let facts = FileFacts::read(&mut file).map_err(of_file(path))?;
+    if let Some(expected) = own_ledger(invocation).filter(|own| *own != facts.ledger_id) {
+        return Err(of_file(path)(BackupError::OtherLedger { found: facts.ledger_id, expected }));
+    }
+    let read = Cell::new(0);
+    let checked = progress::bar(invocation, "checking", |tell| {
+        let tell = |bytes| {
+            read.set(read.get() + bytes);
+            tell(read.get(), facts.bytes);
+        };
+        BackupReader::new(&mut file)?.check_digest(&tell)
+    });
+    checked.map_err(of_file(path))?;
+    Ok(facts)
+}
+
+/// The ledger at the home, as its key ring names it in the clear.
+fn own_ledger(invocation: &Invocation) -> Option<LedgerId> {
+    let home = invocation.home().ok()?;
+    let (current, next) = keys::read(&RealMedium, &home.join("keys")).ok()?;
+    current.or(next).map(|ring| ring.ledger_id())
+}
+
 /// Runs `backup create`.
 pub fn run(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> {
     if args.is_standard_output() {
@@ -114,35 +148,36 @@ pub fn run(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> {
         let what = format!("{} is there already", path.display());
         return Err(Failure::new(ExitCode::Conflict, what, "name another file, or replace it with --force"));
     }
-    let options = args.options()?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let failed =
-        |error: std::io::Error| Failure::from(Error::Backup { name: path.display().to_string(), source: error.into() });
-    // Beside the file, so that taking its place is one step; mode 0600.
-    let staged = tempfile::Builder::new().prefix(".palyra-backup-").tempfile_in(folder).map_err(failed)?;
-    let size = estimate(&invocation.home()?);
-    let served =
-        progress::bar(invocation, "backing up", |tell| served(invocation, args, &options, &staged, size, tell));
-    match served {
-        Some(done) => {
-            let code = done.map_err(failed)?;
-            if code != ExitCode::Ok {
-                // The daemon has said why.
-                return Err(Failure::quiet(code));
-            }
-            settle(staged, path, folder, args.force).map_err(failed)?;
-        }
-        None => own(invocation, args, &options, staged, folder)?,
+    let home = invocation.home()?;
+    if is_inside(path, &home) {
+        let what = format!("{} is inside the home that it is to stand in for", path.display());
+        return Err(Failure::usage(what, "name a file on another disk or machine"));
     }
+    let options = args.options(invocation)?;
+    let watch = super::watch()?;
+    if remote::is_served(invocation) {
+        let done = progress::bar(invocation, "backing up", |tell| {
+            watch.during(|| served(invocation, args, &options, estimate(&home), (&watch, tell)))
+        });
+        if done? {
+            return print(invocation, &facts(path)?);
+        }
+    }
+    let ledger = invocation.open(Access::Write)?;
+    let made =
+        progress::bar(invocation, "backing up", |tell| watch.during(|| own(&ledger, args, &options, (&watch, tell))));
+    invocation.close(&ledger);
+    made.map_err(|error| named(error, &path.display().to_string()))?;
     print(invocation, &facts(path)?)
 }
 
-/// Makes what was written durable, and gives it its name.
-fn settle(staged: NamedTempFile, path: &Path, folder: &Path, force: bool) -> std::io::Result<()> {
-    staged.as_file().sync_all()?;
-    let persisted = if force { staged.persist(path) } else { staged.persist_noclobber(path) };
-    persisted.map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::Backup { name: "backup".to_owned(), source: error.into() }
 }
 
 /// About how large a full backup is.
@@ -155,67 +190,76 @@ fn estimate(home: &Path) -> u64 {
     sizes("journal", &|_| true) + sizes("keys", &|name| name.ends_with(".a"))
 }
 
-/// Lets a daemon write the backup into our file, where one serves the ledger.
+/// Lets a daemon write the backup into our file, where one serves the ledger; says whether one did.
 fn served(
     invocation: &Invocation,
     args: &CreateArgs,
     options: &BackupOptions,
-    staged: &NamedTempFile,
     size: u64,
-    tell: &dyn Fn(u64, u64),
-) -> Option<std::io::Result<ExitCode>> {
-    if !remote::is_served(invocation) {
-        return None;
-    }
-    let (words, file) = (args.words(invocation, options), staged.as_file());
-    let home = invocation.home().ok()?;
-    let watched = file.try_clone().ok()?;
-    let ended = std::sync::atomic::AtomicBool::new(false);
-    let job = match remote::Job::new(&home, invocation, words) {
-        Ok(job) => job,
-        Err(error) => return Some(Err(error)),
+    (watch, tell): (&Watch, &dyn Fn(u64, u64)),
+) -> Result<bool, Failure> {
+    let path = &args.file;
+    let failed = |error| Failure::from(named(failed(error), &path.display().to_string()));
+    let staged = Staged::new(folder(path), args.force).map_err(failed)?;
+    let file = staged.file().try_clone().map_err(failed)?;
+    let job = remote::Job::new(&invocation.home()?, invocation, args.words(invocation, options)).map_err(failed)?;
+    let staged = Mutex::new(Some(staged));
+    let take = || staged.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // The daemon records the backup once it has its name.
+    let settle = || match take() {
+        Some(staged) => staged.settle(path, folder(path), args.force),
+        None => Err(rustix::io::Errno::CANCELED.into()),
     };
-    std::thread::scope(|scope| {
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let mut given_up = false;
+    let answer = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
-            let answer = job.run_into(file);
+            let answer = job.run_into(&file, &settle);
             ended.store(true, std::sync::atomic::Ordering::Release);
             answer
         });
         while !ended.load(std::sync::atomic::Ordering::Acquire) {
-            let done = watched.metadata().map_or(0, |facts| facts.len());
+            // What has its name already is whole.
+            if watch.came() && !given_up && take().is_some() {
+                given_up = true;
+                job.give_up();
+            }
+            let done = file.metadata().map_or(0, |facts| facts.len());
             tell(done, size.max(done));
             std::thread::sleep(Duration::from_millis(20));
         }
         asked.join().unwrap_or_else(|_| Some(Err(std::io::ErrorKind::Other.into())))
-    })
+    });
+    match answer {
+        _ if given_up => Err(Error::BackupStopped.into()),
+        None => Ok(false),
+        Some(Err(error)) => Err(failed(error)),
+        Some(Ok(ExitCode::Ok)) => Ok(true),
+        // The daemon has said why.
+        Some(Ok(code)) => Err(Failure::quiet(code)),
+    }
 }
 
-/// Opens the ledger and writes the backup.
+/// Writes the backup from an open ledger.
 fn own(
-    invocation: &Invocation,
+    ledger: &Ledger,
     args: &CreateArgs,
     options: &BackupOptions,
-    staged: NamedTempFile,
-    folder: &Path,
-) -> Result<(), Failure> {
-    let ledger = invocation.open(Access::Write)?;
-    let path = args.file.display().to_string();
-    let failed = |error: std::io::Error| Failure::from(Error::Backup { name: path.clone(), source: error.into() });
-    let mut out = staged.as_file().try_clone().map_err(failed)?;
+    (watch, tell): (&Watch, &dyn Fn(u64, u64)),
+) -> Result<(), Error> {
+    let path = &args.file;
+    let staged = Staged::new(folder(path), args.force).map_err(failed)?;
+    let mut out = staged.file().try_clone().map_err(failed)?;
     let mut staged = Some(staged);
-    let made = progress::bar(invocation, "backing up", |tell| {
-        let go_on = |done, of| {
-            tell(done, of);
-            ControlFlow::Continue(())
-        };
-        let mut settle = || match staged.take() {
-            Some(staged) => settle(staged, &args.file, folder, args.force),
-            None => Ok(()),
-        };
-        ledger.backup(&mut out, options, &mut settle, &go_on)
-    });
-    invocation.close(&ledger);
-    made.map(|_| ()).map_err(|error| named(error, &path).into())
+    let go_on = |done, of| {
+        tell(done, of);
+        watch.go_on()
+    };
+    let mut settle = || match staged.take() {
+        Some(staged) => staged.settle(path, folder(path), args.force),
+        None => Ok(()),
+    };
+    ledger.backup(&mut out, options, &mut settle, &go_on).map(|_| ())
 }
 
 /// The same error, under the name of the file.
@@ -228,7 +272,7 @@ fn named(error: Error, path: &str) -> Error {
 
 /// Writes the backup to the standard output, which may be a file of a client of the daemon.
 fn to_output(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> {
-    let options = args.options()?;
+    let options = args.options(invocation)?;
     let mut out = invocation.out.raw()?;
     if out.is_terminal() {
         return Err(Failure::usage("a backup is no text for a terminal", "name a file, or send it through a pipe"));
@@ -240,7 +284,11 @@ fn to_output(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> 
         output.sync_all().or_else(|error| match error.raw_os_error() {
             Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => Ok(()),
             _ => Err(error),
-        })
+        })?;
+        match &invocation.seat {
+            Seat::Client(client) if args.named => remote::have_named(&client.socket),
+            _ => Ok(()),
+        }
     };
     let last = Cell::new(0_u64);
     let go_on = |done: u64, _| {
@@ -255,6 +303,9 @@ fn to_output(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> 
     };
     let made = ledger.backup(&mut out, &options, &mut settle, &go_on);
     invocation.close(&ledger);
+    if made.is_err() && invocation.seat.is_gone() {
+        return Err(Failure::quiet(ExitCode::Aborted));
+    }
     made.map_err(|error| named(error, "standard output"))?;
     out.flush().map_err(|error| Failure::from_output(&error))
 }

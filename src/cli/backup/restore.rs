@@ -27,11 +27,17 @@ pub struct RestoreArgs {
 pub fn run(invocation: &Invocation, args: &RestoreArgs) -> Result<(), Failure> {
     let identities = args.identity.read()?;
     let mut config = super::config(invocation)?;
+    let watch = super::watch()?;
     let mut tried = false;
     let done = loop {
         let mut files = super::files(&args.files)?;
-        let done =
-            progress::bar(invocation, "restoring", |tell| Ledger::restore(&config, &mut files, &identities, tell));
+        let done = progress::bar(invocation, "restoring", |tell| {
+            let go_on = |done, of| {
+                tell(done, of);
+                watch.go_on()
+            };
+            watch.during(|| Ledger::restore(&config, &mut files, &identities, &go_on))
+        });
         match done {
             Err(error) if !tried => match invocation.ask_for(&error)? {
                 Some(credential) => {

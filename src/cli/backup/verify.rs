@@ -6,11 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::backup::Identities;
-use crate::cli::exit::{ExitCode, Failure};
+use crate::cli::exit::{self, ExitCode, Failure};
 use crate::cli::invocation::Invocation;
 use crate::cli::output::Style;
 use crate::cli::{progress, time};
 use crate::engine::{BackupCheck, BackupReport, CheckState, Config, FileFacts, Ledger};
+
+use crate::keys::SlotKind;
 
 use super::IdentityArgs;
 
@@ -58,13 +60,12 @@ fn look(
 
 /// The exit code that a report stands for.
 fn code(report: &BackupReport) -> ExitCode {
-    let failed = |name: &str| report.checks.iter().any(|check| check.state == CheckState::Failed && check.name == name);
-    match () {
-        () if report.is_ok() && report.locked.is_some() => ExitCode::Locked,
-        () if report.is_ok() => ExitCode::Ok,
-        () if failed("join") => ExitCode::Conflict,
-        () if failed("key") => ExitCode::DecryptFailed,
-        () => ExitCode::Integrity,
+    match &report.fault {
+        None if !report.is_ok() => ExitCode::Integrity,
+        None if report.locked.is_some() => ExitCode::Locked,
+        None => ExitCode::Ok,
+        // The same as where the file is restored.
+        Some(fault) => exit::explain(fault).0,
     }
 }
 
@@ -85,7 +86,7 @@ fn print(invocation: &Invocation, report: &BackupReport) -> Result<(), Failure> 
             (Style::Bold, &facts.name),
             (Style::Plain, &format!(": {kind} of ledger {ledger}, events {} to {}, made {made}", facts.from, facts.to)),
         ])?;
-        out.line(&format!("  opened by {}", ways(facts).join(", ")))?;
+        out.line(&format!("  opened by {}", ways(facts).join("; ")))?;
     }
     for check in &report.checks {
         let (style, word) = match check.state {
@@ -108,6 +109,9 @@ fn print(invocation: &Invocation, report: &BackupReport) -> Result<(), Failure> 
         ExitCode::Ok if report.state_root.is_some() => (Style::Good, "it can be restored"),
         ExitCode::Ok => (Style::Warn, "whole, as far as it was looked at"),
         ExitCode::Locked => (Style::Warn, "whole, but nothing that was given opens it"),
+        ExitCode::Io => (Style::Bad, "it could not be read to its end"),
+        ExitCode::DecryptFailed => (Style::Bad, "whole, but what was given does not open it"),
+        ExitCode::Conflict => (Style::Bad, "whole, but they do not go on from each other"),
         _ => (Style::Bad, "not to be used"),
     };
     out.painted(&[(style, verdict)])?;
@@ -119,7 +123,14 @@ fn print(invocation: &Invocation, report: &BackupReport) -> Result<(), Failure> 
 
 /// What opens a backup, in words.
 fn ways(facts: &FileFacts) -> Vec<String> {
-    let slot = |slot: &crate::keys::KeySlot| format!("{} slot {} ({})", slot.kind().name(), slot.id(), slot.label());
+    let slot = |slot: &crate::keys::KeySlot| {
+        let what = format!("{} slot {} ({})", slot.kind().name(), slot.id(), slot.label());
+        match slot.kind() {
+            SlotKind::Passphrase | SlotKind::Recovery => what,
+            SlotKind::File => format!("{what}, only with a copy of its key file"),
+            SlotKind::OsKeystore => format!("{what}, only where that keystore is"),
+        }
+    };
     let mut ways: Vec<String> = facts.slots.iter().map(slot).collect();
     if facts.recipients {
         ways.push("its age recipients".to_owned());

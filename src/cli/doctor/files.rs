@@ -1,11 +1,11 @@
 //! What can be checked without opening the ledger.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::{BackendKind, limits};
 use crate::crypto::labels;
-use crate::engine::Settings;
+use crate::engine::{Settings, staging};
 use crate::keys::{self, Credential, KeyRing, SlotKind, Unlocked};
 use crate::store::RealMedium;
 
@@ -255,19 +255,31 @@ fn spool(home: &Path, checks: &mut Checks) {
 }
 
 fn is_leftover(name: &str) -> bool {
-    name.starts_with(".palyra-init-") || name.starts_with(".palyra-restore-")
+    [staging::INIT, staging::RESTORE, staging::BACKUP].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// What interrupted work left beside the home. What somebody fills at this moment is none.
 fn leftovers(home: &Path, checks: &mut Checks) {
-    let Some(parent) = home.parent() else { return };
+    let parent = home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
-    let left: Vec<_> = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).collect();
-    if let Some(first) = left.first() {
-        let what = format!("{} unfinished homes beside this one, first {}", left.len(), first.path().display());
-        checks.warn(
-            "leftovers",
-            what,
-            "an interrupted `init` or `backup restore` left them: nobody needs them, and they may be removed",
+    let named = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy()));
+    let mut left: Vec<_> = named.map(|entry| entry.path()).filter(|path| !staging::is_held(path)).collect();
+    left.sort();
+    let holds_keys = |path: &&PathBuf| path.join("keys").is_dir();
+    if let Some(first) = left.iter().find(holds_keys) {
+        let what = format!(
+            "{} pieces of unfinished work beside this home; {} may hold the root key of a ledger",
+            left.len(),
+            first.display()
         );
+        let remedy = format!(
+            "nobody needs it: `rm -r '{}'`; the next `backup restore` beside it removes what an interrupted one left",
+            first.display()
+        );
+        checks.warn("leftovers", what, remedy);
+    } else if let Some(first) = left.first() {
+        let what = format!("{} pieces of unfinished work beside this home, first {}", left.len(), first.display());
+        let remedy = "an interrupted `init`, `backup create` or `backup restore` left them: nobody needs them, and they may be removed";
+        checks.warn("leftovers", what, remedy);
     }
 }

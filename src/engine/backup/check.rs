@@ -1,10 +1,11 @@
 //! Checking backups without restoring them: what the files say of themselves, then, with keys, everything in them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities, Trailer};
-use crate::base::{BackendKind, BackupId, LedgerId, Timestamp};
+use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities};
+use crate::base::{BackendKind, LedgerId};
 use crate::crypto::{Hash, Key};
 use crate::engine::config::Config;
 use crate::engine::error::Error;
@@ -12,12 +13,13 @@ use crate::engine::fold::{self, STATE_SCHEMA};
 use crate::engine::open::{decode_frame, state_root};
 use crate::engine::replay::{scratch_dir, spill};
 use crate::event::Event;
-use crate::keys::{Kek, KeyRing, KeySlot, KeyTable, KeysError, Opened, SlotStatus, Unlocked};
+use crate::keys::{Kek, KeyRing, KeyTable, KeysError, SlotStatus, Unlocked};
 use crate::log::Frame;
 use crate::projection::Index;
 use crate::store::{Medium, RealMedium};
 use crate::vault;
 
+use super::facts::FileFacts;
 use super::intake::{self, Joint, Sink};
 
 /// How a check came out.
@@ -44,37 +46,6 @@ pub struct BackupCheck {
     pub what: String,
 }
 
-/// What a backup says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFacts {
-    /// What it is called.
-    pub name: String,
-    /// Its random name.
-    pub backup: BackupId,
-    /// The ledger.
-    pub ledger_id: LedgerId,
-    /// When it was begun.
-    pub created: Timestamp,
-    /// The program that made it.
-    pub program: String,
-    /// Its first event; 0 for a full one.
-    pub from: u64,
-    /// Its last event.
-    pub to: u64,
-    /// Hash of that event.
-    pub head: Hash,
-    /// The digest at its end.
-    pub digest: Hash,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Whether an age identity opens it.
-    pub recipients: bool,
-    /// Whether a key file is in it.
-    pub key_file: bool,
-    /// The key slots that open it.
-    pub slots: Vec<KeySlot>,
-}
-
 /// What was found.
 #[derive(Debug, Default)]
 pub struct BackupReport {
@@ -86,6 +57,8 @@ pub struct BackupReport {
     pub state_root: Option<Hash>,
     /// Why nothing that was given opens them, where that is so.
     pub locked: Option<Error>,
+    /// The error behind the check that failed, where there is one.
+    pub fault: Option<Error>,
 }
 
 impl BackupReport {
@@ -98,36 +71,14 @@ impl BackupReport {
     fn add(&mut self, name: &'static str, file: &str, state: CheckState, what: impl Into<String>) {
         self.checks.push(BackupCheck { name, file: file.to_owned(), state, what: what.into() });
     }
-}
 
-impl FileFacts {
-    /// What a file says of itself, with nothing read but its clear parts.
-    ///
-    /// # Errors
-    /// [`BackupError`].
-    pub fn read(file: &mut BackupFile) -> Result<Self, BackupError> {
-        let name = file.name.clone();
-        let (header, trailer, bytes) = file.facts()?;
-        let ring = KeyRing::parse(&header.ring).ok_or(BackupError::Header)?;
-        Ok(Self::new(name, &header, &trailer, bytes, &ring))
+    fn fail(&mut self, name: &'static str, file: &str, error: Error) {
+        self.add(name, file, CheckState::Failed, said(&error));
+        self.fault = Some(error);
     }
 
-    fn new(name: String, header: &Header, trailer: &Trailer, bytes: u64, ring: &KeyRing) -> Self {
-        Self {
-            name,
-            backup: header.backup,
-            ledger_id: header.ledger_id,
-            created: header.created,
-            program: header.program.clone(),
-            from: header.from,
-            to: trailer.to,
-            head: trailer.head,
-            digest: trailer.digest,
-            bytes,
-            recipients: !header.keys.age.is_empty(),
-            key_file: !header.keys.key_file.is_empty(),
-            slots: ring.slots().to_vec(),
-        }
+    fn fail_file(&mut self, name: &'static str, file: &str, source: BackupError) {
+        self.fail(name, file, Error::Backup { name: file.to_owned(), source });
     }
 }
 
@@ -161,6 +112,14 @@ fn wants_key(error: &Error) -> bool {
     }
 }
 
+/// A fault in words; the file is named beside it.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Backup { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// Checks every file, in order.
 pub(super) fn check(
     config: &Config,
@@ -180,7 +139,22 @@ pub(super) fn check(
         }
         return report;
     }
-    let mut sink = Examining::new(config, report.files.first().is_some_and(|first| first.from == 0));
+    let Some(last) = files.last_mut() else { return report };
+    let name = last.name.clone();
+    let opened = match intake::open_last(config, identities, last) {
+        Ok(opened) => opened,
+        Err(error) if wants_key(&error) => {
+            report.add("key", &name, CheckState::Skipped, error.to_string());
+            report.locked = Some(error);
+            return report;
+        }
+        Err(error) => {
+            report.fail(place(&error), &name, error);
+            return report;
+        }
+    };
+    let full = report.files.first().is_some_and(|first| first.from == 0);
+    let mut sink = Examining::new(config, full, &opened.unlocked);
     let mut joint = None;
     let total = report.files.iter().map(|facts| facts.bytes).sum::<u64>();
     let read = std::cell::Cell::new(0);
@@ -190,9 +164,10 @@ pub(super) fn check(
         let tell = |bytes| {
             read.set(read.get() + bytes);
             progress(total + read.get(), 2 * total);
+            ControlFlow::Continue(())
         };
         sink.file.clone_from(&name);
-        match intake::read((config, identities), file, (joint, true, at + 1 == count), &mut sink, &tell) {
+        match intake::read(&opened.unlocked, file, (joint, true, at + 1 == count), &mut sink, &tell) {
             Ok(behind) => {
                 joint = Some(behind);
                 report.add("key", &name, CheckState::Ok, "it opens");
@@ -209,17 +184,8 @@ pub(super) fn check(
                     "every event is whole and follows the one before, up to the head",
                 );
             }
-            Err(error) if wants_key(&error) => {
-                report.add("key", &name, CheckState::Skipped, error.to_string());
-                report.locked = Some(error);
-                return report;
-            }
             Err(error) => {
-                let what = match &error {
-                    Error::Backup { source, .. } => source.to_string(),
-                    other => other.to_string(),
-                };
-                report.add(place(&error), &name, CheckState::Failed, what);
+                report.fail(place(&error), &name, error);
                 report.checks.append(&mut sink.checks);
                 return report;
             }
@@ -243,7 +209,7 @@ fn clear_parts(files: &mut [BackupFile], report: &mut BackupReport, progress: &d
                 report.files.push(facts);
             }
             Err(error) => {
-                report.add("form", &file.name, CheckState::Failed, error.to_string());
+                report.fail_file("form", &file.name, error);
                 return false;
             }
         }
@@ -261,13 +227,13 @@ fn clear_parts(files: &mut [BackupFile], report: &mut BackupReport, progress: &d
         let (header, trailer) = match checked {
             Ok(parts) => parts,
             Err(error) => {
-                report.add("digest", &name, CheckState::Failed, error.to_string());
+                report.fail_file("digest", &name, error);
                 return false;
             }
         };
         report.add("digest", &name, CheckState::Ok, "the file is byte for byte the one that was written");
         if let Err(error) = Joint::check(joint, &header, true) {
-            report.add("join", &name, CheckState::Failed, error.to_string());
+            report.fail_file("join", &name, error);
             return false;
         }
         if joint.is_some() {
@@ -286,8 +252,11 @@ struct Examining<'a> {
     /// Whether the files begin with the first event, so that there is a state.
     folding: bool,
     index: Option<(Index, tempfile::TempDir)>,
+    /// The keys that the last file gave.
+    keys: &'a Unlocked,
     place: Option<(LedgerId, u32)>,
-    keys: Option<(Unlocked, Kek)>,
+    /// What wraps the table of the present file, where those keys lead to it.
+    kek: Option<Kek>,
     ring: Option<Hash>,
     /// What each slot of the table holds.
     slots: Vec<SlotStatus>,
@@ -299,15 +268,16 @@ struct Examining<'a> {
 }
 
 impl<'a> Examining<'a> {
-    fn new(config: &'a Config, folding: bool) -> Self {
+    fn new(config: &'a Config, folding: bool, keys: &'a Unlocked) -> Self {
         Self {
             config,
             file: String::new(),
             last: false,
             folding,
             index: None,
+            keys,
             place: None,
-            keys: None,
+            kek: None,
             ring: None,
             slots: Vec::new(),
             named: BTreeMap::new(),
@@ -351,13 +321,14 @@ impl<'a> Examining<'a> {
 }
 
 impl Sink for Examining<'_> {
-    fn begin(&mut self, last: bool, header: &Header, opened: Opened) -> Result<(), Error> {
+    fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error> {
         let ring = KeyRing::parse(&header.ring).ok_or(KeysError::RingAltered)?;
         self.last = last;
         self.place = Some((header.ledger_id, ring.table_generation()));
         self.ring = Some(ring.digest());
-        let kek = opened.unlocked.kek();
-        self.keys = Some((opened.unlocked, kek));
+        // Behind a rotation of the root key the earlier table is locked: its form is looked at.
+        let root = Key::from_bytes(&mut self.keys.root_copy());
+        self.kek = ring.open_with_root(root, None).ok().map(|own| own.kek());
         self.slots.clear();
         self.objects.clear();
         if self.folding && self.index.is_none() {
@@ -371,8 +342,8 @@ impl Sink for Examining<'_> {
     }
 
     fn table(&mut self, first: u64, bytes: &[u8]) -> Result<(), Error> {
-        let (Some(place), Some((_, kek))) = (self.place, &self.keys) else { return Ok(()) };
-        match KeyTable::examine_copy(place, Some(kek), first, bytes) {
+        let Some(place) = self.place else { return Ok(()) };
+        match KeyTable::examine_copy(place, self.kek.as_ref(), first, bytes) {
             Some(found) => self.slots.extend(found),
             None => self.fail("key_table", "a slot of the key table is damaged, or was wrapped by another key"),
         }
@@ -394,8 +365,7 @@ impl Sink for Examining<'_> {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Error> {
-        let Some((unlocked, _)) = &self.keys else { return Ok(()) };
-        let decoded = decode_frame(frame, unlocked)?;
+        let decoded = decode_frame(frame, self.keys)?;
         let Some((index, _)) = &self.index else { return Ok(()) };
         let seq = decoded.seq;
         if let Event::SecretPut(put) = &decoded.event {

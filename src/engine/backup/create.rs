@@ -148,6 +148,8 @@ impl Core {
             Vec::new()
         };
         let key = Key::generate(&*self.random)?;
+        // The ring as the file will hold it.
+        let unlocked = ring.reopen(&unlocked)?;
         let mut header = Header {
             ledger_id: self.ledger_id,
             backup: BackupId::from_bytes(self.random.array()?),
@@ -155,12 +157,16 @@ impl Core {
             from,
             prev,
             nonce: self.random.array()?,
+            epoch: unlocked.last_epoch(),
             program: env!("CARGO_PKG_VERSION").chars().take(limits::BACKUP_PROGRAM_MAX).collect(),
             ring: ring.encode(),
             keys: KeySource { age, key_file },
             wrapped: Vec::new(),
+            chained: Vec::new(),
         };
-        header.wrapped = unlocked.wrap_backup_key(&*self.random, &header.bound(), &key)?;
+        let bound = header.bound();
+        header.wrapped = unlocked.wrap_backup_key(&*self.random, &bound, &key)?;
+        header.chained = unlocked.chain_backup_key(&*self.random, header.epoch, &bound, &key)?;
         Ok((header, key))
     }
 }

@@ -1,19 +1,21 @@
 //! Reading backups in order: opened, counted, joined to each other; what is in them goes to a [`Sink`].
 
+use std::ops::ControlFlow;
+
 use crate::backup::{BackupError, BackupFile, BackupReader, Closing, Header, Identities, Record, Trailer};
 use crate::base::LedgerId;
 use crate::crypto::Hash;
 use crate::engine::config::Config;
 use crate::engine::core::Layout;
 use crate::engine::error::Error;
-use crate::keys::{KeyRing, Opened, TABLE_SLOT_LEN};
+use crate::keys::{KeyRing, Opened, TABLE_SLOT_LEN, Unlocked};
 use crate::log::Frame;
 use crate::log::frame;
 
 /// Takes what the files hold.
 pub(super) trait Sink {
     /// A file was opened; `last` is the one whose ring, table and envelopes count.
-    fn begin(&mut self, last: bool, header: &Header, opened: Opened) -> Result<(), Error>;
+    fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error>;
     /// Slots of the key table.
     fn table(&mut self, first: u64, bytes: &[u8]) -> Result<(), Error>;
     /// Slots that an event shredded.
@@ -60,9 +62,37 @@ impl Joint {
     }
 }
 
-/// Opens the ring in a header with what somebody has at hand.
-pub(super) fn open_ring(config: &Config, identities: &Identities, header: &Header) -> Result<Opened, Error> {
-    let bad = |source| Error::Backup { name: "backup".to_owned(), source };
+/// Compares the clear parts of several files with each other before any is read; gives their bytes together.
+pub(super) fn joined(files: &mut [BackupFile]) -> Result<u64, Error> {
+    let (mut before, mut total) = (None, 0);
+    for file in files {
+        let name = file.name.clone();
+        let failed = |source| Error::Backup { name: name.clone(), source };
+        let (header, trailer, bytes) = file.facts().map_err(failed)?;
+        Joint::check(before, &header, false).map_err(failed)?;
+        before = Some(Joint::behind(&header, &trailer));
+        total += bytes;
+    }
+    Ok(total)
+}
+
+/// Opens the last of several files with what somebody has at hand: its ring opens those before it as well.
+pub(super) fn open_last(config: &Config, identities: &Identities, file: &mut BackupFile) -> Result<Opened, Error> {
+    let name = file.name.clone();
+    let bad = |source| Error::Backup { name: name.clone(), source };
+    let (header, ..) = file.facts().map_err(bad)?;
+    let opened = open_ring(config, identities, &header, &bad)?;
+    // What opens another ring of the same ledger is no key to this file.
+    let key = opened.unlocked.unwrap_backup_key(&header.bound(), &header.wrapped);
+    key.map(|_| opened).ok_or_else(|| bad(BackupError::Key))
+}
+
+fn open_ring(
+    config: &Config,
+    identities: &Identities,
+    header: &Header,
+    bad: &dyn Fn(BackupError) -> Error,
+) -> Result<Opened, Error> {
     let ring = KeyRing::parse(&header.ring).filter(|ring| ring.ledger_id() == header.ledger_id);
     let ring = ring.ok_or_else(|| bad(BackupError::Header))?;
     if !identities.is_empty() {
@@ -85,31 +115,34 @@ struct Counted {
     frame_bytes: u64,
 }
 
-/// Reads one file to its end.
+/// Reads one file to its end, with the keys that the last one gave.
 pub(super) fn read(
-    (config, identities): (&Config, &Identities),
+    keys: &Unlocked,
     file: &mut BackupFile,
     (before, part, last): (Option<Joint>, bool, bool),
     sink: &mut dyn Sink,
-    progress: &dyn Fn(u64),
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Joint, Error> {
     let name = file.name.clone();
     let failed = |source| Error::Backup { name: name.clone(), source };
     let mut reader = BackupReader::new(file).map_err(failed)?;
     Joint::check(before, &reader.header, part).map_err(failed)?;
     let header = reader.header.clone();
-    let opened = open_ring(config, identities, &header).map_err(|error| match error {
-        Error::Backup { source, .. } => failed(source),
-        other => other,
-    })?;
-    let key = opened.unlocked.unwrap_backup_key(&header.bound(), &header.wrapped);
+    let bound = header.bound();
+    let key = if last {
+        keys.unwrap_backup_key(&bound, &header.wrapped)
+    } else {
+        keys.unchain_backup_key(header.epoch, &bound, &header.chained)
+    };
     reader.unlock(&key.ok_or_else(|| failed(BackupError::Key))?);
-    sink.begin(last, &header, opened)?;
+    sink.begin(last, &header)?;
     let mut counted = Counted::default();
     let (mut seq, mut prev) = (header.from, header.prev);
     let mut told = reader.left();
     while let Some(record) = reader.next_record().map_err(failed)? {
-        progress(told - reader.left());
+        if progress(told - reader.left()).is_break() {
+            return Err(Error::BackupStopped);
+        }
         told = reader.left();
         match record {
             Record::Table(first, bytes) => {
@@ -152,7 +185,9 @@ pub(super) fn read(
             }
         }
     }
-    progress(told);
+    if progress(told).is_break() {
+        return Err(Error::BackupStopped);
+    }
     Ok(Joint::behind(&header, &reader.trailer))
 }
 

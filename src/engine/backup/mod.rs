@@ -7,6 +7,7 @@
 
 mod check;
 mod create;
+mod facts;
 mod intake;
 mod restore;
 
@@ -22,7 +23,8 @@ use super::error::Error;
 use super::history::{self, LastBackup};
 use super::ledger::Ledger;
 
-pub use check::{BackupCheck, BackupReport, CheckState, FileFacts};
+pub use check::{BackupCheck, BackupReport, CheckState};
+pub use facts::FileFacts;
 
 /// What a backup is to hold, and who can open it beside the key slots.
 #[derive(Debug, Clone, Default)]
@@ -141,13 +143,14 @@ impl Ledger {
     /// folder. It is built beside the home and takes its place when it is whole: a crash leaves no home.
     ///
     /// # Errors
-    /// [`Error::HomeTaken`], [`Error::Backup`] with what is wrong with which file, [`Error::Keys`] where nothing
-    /// that was given opens it, and what else failed. There is no home then.
+    /// [`Error::HomeTaken`], [`Error::HomeMount`], [`Error::Backup`] with what is wrong with which file,
+    /// [`Error::Keys`] where nothing that was given opens it, [`Error::BackupStopped`] where `progress` says to stop,
+    /// and what else failed. There is no home then.
     pub fn restore(
         config: &Config,
         files: &mut [BackupFile],
         identities: &Identities,
-        progress: &dyn Fn(u64, u64),
+        progress: &dyn Fn(u64, u64) -> ControlFlow<()>,
     ) -> Result<Restoration, Error> {
         restore::restore(config, files, identities, progress)
     }

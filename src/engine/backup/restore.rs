@@ -7,9 +7,11 @@
 //! | make sure that the ledger opens by itself: pin the slot that opened, or add one with a key file | no home |
 //! | rename the folder to the home | the home, whole |
 //!
-//! The folder beside it is named `.palyra-restore-<random>`; what an interrupted run leaves there is nobody's, and
-//! may be removed.
+//! The folder beside it is named `.palyra-restore-<random>` and locked (`flock(2)`) as long as somebody fills it. What
+//! an interrupted run leaves there is nobody's, and not harmless: the ring and a key file in it are the root key. It
+//! comes late, when all is read and folded; and the next `init` or restore beside it removes what nobody holds.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,14 +27,15 @@ use crate::engine::history;
 use crate::engine::home;
 use crate::engine::ledger::Ledger;
 use crate::engine::open::{decode_range, state_root};
+use crate::engine::staging;
 use crate::event::Event;
 use crate::event::system::{EpochCause, KeySlotPinned, LedgerRestored};
 use crate::keys::{self, Credential, KeyRing, KeySlot, KeyTable, NewSlot, Opened, SlotKind};
 use crate::log::{Frame, Group, Head, HeadFile, Journal, Last};
 use crate::projection::Index;
 
-use super::Restoration;
 use super::intake::{self, Joint, Sink};
+use super::{Progress, Restoration};
 
 /// How often progress is told while events are folded.
 const TELL_EVERY: u64 = 4096;
@@ -42,7 +45,7 @@ pub(super) fn restore(
     config: &Config,
     files: &mut [BackupFile],
     identities: &Identities,
-    progress: &dyn Fn(u64, u64),
+    progress: &Progress<'_>,
 ) -> Result<Restoration, Error> {
     if config.lock {
         home::prepare(&config.home)?;
@@ -51,16 +54,22 @@ pub(super) fn restore(
     }
     let parent = config.home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = LedgerId::from_bytes(config.random.array()?);
-    let staging = Layout { home: parent.join(format!(".palyra-restore-{name}")) };
-    let made = build(config, &staging, files, identities, progress).and_then(|restored| {
-        config.medium.rename(&staging.home, &config.home)?;
+    let total = intake::joined(files)?;
+    let nothing = || Error::Backup { name: "backup".to_owned(), source: BackupError::Nothing };
+    let opened = intake::open_last(config, identities, files.last_mut().ok_or_else(nothing)?)?;
+    let layout = Layout { home: parent.join(format!("{}{name}", staging::RESTORE)) };
+    config.medium.create_dir(&layout.home)?;
+    let held = config.lock.then(|| staging::hold(&layout.home));
+    let made = build(config, &layout, files, (&opened, total), progress).and_then(|restored| {
+        config.medium.rename(&layout.home, &config.home)?;
         config.medium.sync_dir(parent)?;
         Ok(restored)
     });
     if made.is_err() && config.lock {
         // Best effort: what stays behind is no home.
-        let _ = std::fs::remove_dir_all(&staging.home);
+        let _ = std::fs::remove_dir_all(&layout.home);
     }
+    drop(held);
     made
 }
 
@@ -72,7 +81,7 @@ struct Filling<'a> {
     group: Group,
     /// Whether the last frame in the group ends its batch.
     batch_ends: bool,
-    last: Option<(Header, Opened)>,
+    last: Option<Header>,
     table: Option<KeyTable>,
     /// Envelopes wait here until the closing record says which backend they belong to.
     objects: Option<FileBackend>,
@@ -95,7 +104,7 @@ impl Filling<'_> {
 }
 
 impl Sink for Filling<'_> {
-    fn begin(&mut self, last: bool, header: &Header, opened: Opened) -> Result<(), Error> {
+    fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error> {
         if self.journal.is_none() {
             self.journal = Some(Journal::create(
                 Arc::clone(&self.config.medium),
@@ -111,7 +120,7 @@ impl Sink for Filling<'_> {
             self.table = Some(KeyTable::create(&*self.config.medium, &dir, header.ledger_id, ring.table_generation())?);
             let medium = Arc::clone(&self.config.medium);
             self.objects = Some(FileBackend::new(medium, self.layout.objects(), header.ledger_id));
-            self.last = Some((header.clone(), opened));
+            self.last = Some(header.clone());
         }
         Ok(())
     }
@@ -168,18 +177,13 @@ fn build(
     config: &Config,
     layout: &Layout,
     files: &mut [BackupFile],
-    identities: &Identities,
-    progress: &dyn Fn(u64, u64),
+    (opened, total): (&Opened, u64),
+    progress: &Progress<'_>,
 ) -> Result<Restoration, Error> {
     let count = files.len();
     let name = files.last().map_or_else(|| "backup".to_owned(), |file| file.name.clone());
     let failed = |source| Error::Backup { name: name.clone(), source };
-    let mut total = 0;
-    for file in files.iter_mut() {
-        let name = file.name.clone();
-        total += file.facts().map_err(|source| Error::Backup { name, source })?.2;
-    }
-    for folder in [&layout.home, &layout.keys(), &layout.index(), &layout.quarantine()] {
+    for folder in [&layout.keys(), &layout.index(), &layout.quarantine()] {
         config.medium.create_dir(folder)?;
     }
     let mut filling = Filling {
@@ -199,17 +203,16 @@ fn build(
     for (at, file) in files.iter_mut().enumerate() {
         let tell = |bytes| {
             read.set(read.get() + bytes);
-            progress(read.get(), 2 * total);
+            progress(read.get(), 2 * total)
         };
-        joint = Some(intake::read((config, identities), file, (joint, false, at + 1 == count), &mut filling, &tell)?);
+        joint = Some(intake::read(&opened.unlocked, file, (joint, false, at + 1 == count), &mut filling, &tell)?);
     }
     let Filling { journal, last, objects, settings, closing, .. } = filling;
-    let (Some(journal), Some((header, opened)), Some(closing), Some(objects)) = (journal, last, closing, objects)
-    else {
+    let (Some(journal), Some(header), Some(closing), Some(objects)) = (journal, last, closing, objects) else {
         return Err(failed(BackupError::Nothing));
     };
     let tell = |events: u64| progress(total + total * events / (closing.to + 1), 2 * total);
-    let index = fold_all(config, layout, &journal, &opened, closing.to, &tell)?;
+    let index = fold_all(config, layout, &journal, opened, closing.to, &tell)?;
     if state_root(&index)? != closing.state_root {
         return Err(failed(BackupError::StateRoot));
     }
@@ -218,8 +221,8 @@ fn build(
     journal.save_offsets();
     drop((index, journal));
     keep_objects(config, header.ledger_id, closing.backend, &objects)?;
-    write_rest(config, layout, &header, &opened, &closing, settings)?;
-    first_opening(config, layout, count, &header, &opened, &closing, files)
+    write_rest(config, layout, &header, opened, &closing, settings)?;
+    first_opening(config, layout, count, &header, opened, &closing, files)
 }
 
 /// Folds what was written, from the first event.
@@ -229,7 +232,7 @@ fn fold_all(
     journal: &Journal,
     opened: &Opened,
     to: u64,
-    progress: &dyn Fn(u64),
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Index, Error> {
     let unlocked = &opened.unlocked;
     let key = unlocked.ledger_key().subkey(labels::INDEX);
@@ -241,8 +244,8 @@ fn fold_all(
         let delta =
             fold::apply(&index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
         index.apply(delta);
-        if seq.is_multiple_of(TELL_EVERY) {
-            progress(seq);
+        if seq.is_multiple_of(TELL_EVERY) && progress(seq).is_break() {
+            return Err(Error::BackupStopped);
         }
         if decoded.ends_batch && index.should_flush() {
             index.freeze(journal.position(seq)?);
