@@ -92,9 +92,7 @@ pub struct Run {
 type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
 
 /// In the order in which they run.
-const PARTS: &[Entry] = &[
-    (Part::Power, "power", 30, power::run),
-];
+const PARTS: &[Entry] = &[(Part::Power, "power", 30, power::run)];
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|fault| format!("{fault}; write 90s, 10m or 2h"))?;

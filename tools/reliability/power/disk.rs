@@ -336,7 +336,8 @@ fn apply(content: &mut Content, change: &Change, fate: Fate) {
             if end > from {
                 // No frame, page or header of anybody looks like this.
                 let len = usize::try_from(end - from).unwrap_or(0);
-                content.write(from, &b"what the disk held before ".iter().copied().cycle().take(len).collect::<Vec<_>>());
+                content
+                    .write(from, &b"what the disk held before ".iter().copied().cycle().take(len).collect::<Vec<_>>());
             }
         }
     }

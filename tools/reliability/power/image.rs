@@ -100,12 +100,10 @@ impl Stage {
         for (path, node) in &image.nodes {
             let target = self.root.join(OsStr::from_bytes(path));
             match node {
-                Node::Folder(mode) => {
-                    match std::fs::DirBuilder::new().mode(*mode).create(&target) {
-                        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
-                        _ => std::fs::set_permissions(&target, Permissions::from_mode(*mode))?,
-                    }
-                }
+                Node::Folder(mode) => match std::fs::DirBuilder::new().mode(*mode).create(&target) {
+                    Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+                    _ => std::fs::set_permissions(&target, Permissions::from_mode(*mode))?,
+                },
                 Node::File(mode, content, digest) => {
                     if self.laid.get(path).is_some_and(|(laid, _)| laid == digest) {
                         std::fs::set_permissions(&target, Permissions::from_mode(*mode))?;

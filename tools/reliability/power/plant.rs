@@ -51,10 +51,14 @@ const PLANTS: &[Plant] = &[
         let root = r.root.clone();
         undo(r, move |call| syncs(call) && call.fd_path(0).is_some_and(|path| path == root))
     }),
-    ("the files of a new home are not synced", "creation", |r| undo(r, |call| syncs(call) && of(call, "/.palyra-init-"))),
+    ("the files of a new home are not synced", "creation", |r| {
+        undo(r, |call| syncs(call) && of(call, "/.palyra-init-"))
+    }),
     ("the key ring is not synced", "rotation", |r| undo(r, |call| syncs(call) && of(call, "/keys/keyring"))),
     ("the folder of the key ring is not synced", "rotation", |r| undo(r, |call| syncs(call) && ends(call, "/keys"))),
-    ("a key table is not synced after a rotation", "rotation", |r| undo(r, |call| syncs(call) && of(call, "/keys/table-"))),
+    ("a key table is not synced after a rotation", "rotation", |r| {
+        undo(r, |call| syncs(call) && of(call, "/keys/table-"))
+    }),
     ("what is shredded is not synced", "shredding", |r| {
         let (mut within, mut found) = (false, 0);
         for call in &mut r.trace.calls {
@@ -162,9 +166,10 @@ fn early(recording: &mut Recording) -> usize {
 
 /// Every write of the journal comes after the sync that stood behind it.
 fn late(recording: &mut Recording) -> usize {
-    delayed(recording, |recording, step| {
-        matches!(step, Step::Leave(number) if recording.trace.calls.get(number).is_some_and(journal_sync))
-    })
+    delayed(
+        recording,
+        |recording, step| matches!(step, Step::Leave(number) if recording.trace.calls.get(number).is_some_and(journal_sync)),
+    )
 }
 
 /// Every write of the journal returns after the sync that stood behind it was entered.

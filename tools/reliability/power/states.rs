@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::disk::{Change, Disk, Fate, Pending, What, sectors};
 use super::image::{Image, Node};
 use super::replay::{Happened, Replay};
-use super::trace::Trace;
+use super::trace::{Step, Trace};
 use crate::Fault;
 
 /// One disk that a power cut could leave.
@@ -23,6 +23,8 @@ pub struct State {
 
 /// Pending operations of which each is kept and lost alone, at most: of more, some are drawn.
 const ALONE: usize = 24;
+/// How often a recording is gone through; a power of two.
+const PASSES: usize = 32;
 /// Random choices at each point.
 const RANDOM: usize = 6;
 
@@ -95,16 +97,35 @@ impl Recording {
         }
     }
 
-    /// Visits every distinct state: those of one point are drawn by `seed`. Says how many points there were.
+    /// Visits every distinct state: those of one point are drawn by `seed`. Says at how many points the power was cut.
+    /// It goes through the recording several times, so that a visitor who stops early has been everywhere.
     pub fn states(&self, seed: u64, visit: &mut dyn FnMut(State) -> ControlFlow<()>) -> Result<usize, Fault> {
-        let mut replay = Replay::new(&self.trace, &self.root, Disk::holding(&self.before));
         let (mut seen, mut points) = (HashSet::new(), 0);
+        for pass in 0..PASSES {
+            // Bits turned round: each pass falls between the ones before.
+            let turned = (pass as u64).reverse_bits() >> (64 - PASSES.trailing_zeros());
+            if self.pass(seed, turned, &mut seen, &mut points, visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(points)
+    }
+
+    fn pass(
+        &self,
+        seed: u64,
+        pass: u64,
+        seen: &mut HashSet<([u8; 32], usize)>,
+        points: &mut usize,
+        visit: &mut dyn FnMut(State) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        let mut replay = Replay::new(&self.trace, &self.root, Disk::holding(&self.before));
         let mut said = self.said.clone();
-        let mut shared: Arc<[String]> = said.clone().into();
-        let mut line = 0;
+        let mut shared: Option<Arc<[String]>> = None;
+        let (mut line, mut point) = (0, 0_u64);
         for (at, step) in std::iter::once(None).chain(self.trace.steps.iter().copied().map(Some)).enumerate() {
             if let Some(step) = step {
-                let (super::trace::Step::Enter(number) | super::trace::Step::Leave(number)) = step;
+                let (Step::Enter(number) | Step::Leave(number)) = step;
                 line = self.trace.calls.get(number).map_or(line, |call| call.line);
                 match replay.step(step)? {
                     Happened::Nothing => continue,
@@ -112,11 +133,15 @@ impl Recording {
                     Happened::Said(_) if !self.listens => continue,
                     Happened::Said(word) => {
                         said.push(word);
-                        shared = said.clone().into();
+                        shared = None;
                     }
                 }
             }
-            points += 1;
+            point += 1;
+            if point % PASSES as u64 != pass {
+                continue;
+            }
+            *points += 1;
             let promised = said.iter().filter(|word| word.starts_with("ack ")).count();
             let mut dice = Dice::new(seed ^ (at as u64).wrapping_mul(0x1234_5678_9abc_def1));
             for (what, fates) in choices(&replay.disk.pending, &mut dice) {
@@ -125,12 +150,13 @@ impl Recording {
                     continue;
                 }
                 let cut = format!("step {at} (line {line}), {what} of {} pending", replay.disk.pending.len());
-                if visit(State { image, said: Arc::clone(&shared), cut }).is_break() {
-                    return Ok(points);
+                let said = Arc::clone(shared.get_or_insert_with(|| said.clone().into()));
+                if visit(State { image, said, cut }).is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
             }
         }
-        Ok(points)
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -231,12 +231,7 @@ impl Sweep {
     }
 }
 
-fn work(
-    subject: &Subject,
-    root: PathBuf,
-    receive: &Mutex<Receiver<State>>,
-    tally: &Mutex<Tally>,
-) -> Result<(), Fault> {
+fn work(subject: &Subject, root: PathBuf, receive: &Mutex<Receiver<State>>, tally: &Mutex<Tally>) -> Result<(), Fault> {
     let mut stage = Stage::new(root)?;
     loop {
         let next = receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
