@@ -41,8 +41,10 @@ fn value(number: u32) -> Vec<u8> {
     format!("value {number} ").into_bytes().into_iter().cycle().take(LEN).collect()
 }
 
-/// Says that the store is made, then that each put is durable.
-fn puts(put: &mut dyn FnMut(&str, &[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+/// Says that the store is made, then that each put is durable. The folder in which the store lies is synced here:
+/// most peers leave that to the program.
+fn puts(root: &Path, put: &mut dyn FnMut(&str, &[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+    std::fs::File::open(root)?.sync_all()?;
     say("ack 0 ready")?;
     for number in 0..PUTS {
         put(&key(number), &value(number))?;
@@ -74,7 +76,9 @@ fn look<'a>(
 /// makes anew after a crash.
 fn sqlite(root: &Path, mode: &str) -> Result<rusqlite::Connection, Fault> {
     let db = rusqlite::Connection::open(root.join("db"))?;
-    db.pragma_update(None, "locking_mode", "exclusive")?;
+    if mode == "wal" {
+        db.pragma_update(None, "locking_mode", "exclusive")?;
+    }
     db.pragma_update(None, "journal_mode", mode)?;
     db.pragma_update(None, "synchronous", "full")?;
     db.execute_batch("CREATE TABLE IF NOT EXISTS kv (k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID")?;
@@ -83,7 +87,7 @@ fn sqlite(root: &Path, mode: &str) -> Result<rusqlite::Connection, Fault> {
 
 fn sqlite_puts(root: &Path, mode: &str) -> Result<(), Fault> {
     let db = sqlite(root, mode)?;
-    puts(&mut |key, value| {
+    puts(root, &mut |key, value| {
         db.execute("INSERT INTO kv VALUES (?1, ?2)", rusqlite::params![key, value])?;
         Ok(())
     })
@@ -127,7 +131,7 @@ fn redb_work(root: &Path, _: u64) -> Result<(), Fault> {
         Ok(transaction.commit()?)
     };
     put(None)?;
-    puts(&mut |key, value| put(Some((key, value))))
+    puts(root, &mut |key, value| put(Some((key, value))))
 }
 
 fn redb_check(root: &Path, said: &[String]) -> Verdict {
@@ -153,7 +157,7 @@ fn fjall_open(root: &Path) -> Result<(fjall::Database, fjall::Keyspace), Fault> 
 fn fjall_work(root: &Path, _: u64) -> Result<(), Fault> {
     let (db, rows) = fjall_open(root)?;
     db.persist(fjall::PersistMode::SyncAll)?;
-    puts(&mut |key, value| {
+    puts(root, &mut |key, value| {
         rows.insert(key, value)?;
         Ok(db.persist(fjall::PersistMode::SyncAll)?)
     })
@@ -176,7 +180,7 @@ fn sled_open(root: &Path) -> Result<sled::Db, Fault> {
 fn sled_work(root: &Path, _: u64) -> Result<(), Fault> {
     let db = sled_open(root)?;
     db.flush()?;
-    puts(&mut |key, value| {
+    puts(root, &mut |key, value| {
         db.insert(key, value)?;
         db.flush()?;
         Ok(())
