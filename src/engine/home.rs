@@ -8,7 +8,7 @@ use super::core::Layout;
 use super::error::Error;
 use super::staging;
 use crate::base::{BackendKind, limits};
-use crate::store::{Medium, StoreError, StoreOp};
+use crate::store::{Medium, RealMedium, StoreError, StoreOp};
 
 /// The marker of the format that this program writes.
 pub const FORMAT: &str = "palyra-ledger 1\n";
@@ -57,7 +57,7 @@ fn check_owner(path: &Path, meta: &std::fs::Metadata, forbidden: u32, wanted: u3
     Ok(())
 }
 
-/// Makes the folders above a new home (mode 0700) and refuses one that holds something.
+/// Makes the folders above a new home (mode 0700), durably, and refuses one that holds something.
 pub fn prepare(home: &Path) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -78,7 +78,7 @@ pub fn prepare(home: &Path) -> Result<(), Error> {
         Err(error) => return Err(failed(home)(error)),
     }
     let parent = home.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))?;
+    make_durably(parent)?;
     staging::sweep(parent);
     Ok(())
 }
@@ -100,6 +100,23 @@ fn is_mount_root(folder: &Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 const fn is_mount_root(_folder: &Path) -> bool {
     false
+}
+
+/// Makes a folder and those above it. The name of each is durable before anything is put into it: a home that is
+/// acknowledged must not go with a folder above it.
+fn make_durably(folder: &Path) -> Result<(), Error> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    if above != folder {
+        make_durably(above)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if !folder.is_dir() => return Err(StoreError::new(StoreOp::Folder, folder, error).into()),
+        _ => RealMedium.sync_dir(above)?,
+    }
+    Ok(())
 }
 
 /// Writes the marker files of a home that was rebuilt; the format's comes last.

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
 mod outcome;
+mod power;
 mod supply;
 
 use std::path::{Path, PathBuf};
@@ -92,7 +93,10 @@ pub struct Run {
 type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
 
 /// In the order in which they run.
-const PARTS: &[Entry] = &[(Part::Supply, "supply", 1, supply::run)];
+const PARTS: &[Entry] = &[
+    (Part::Power, "power", 30, power::run),
+    (Part::Supply, "supply", 1, supply::run),
+];
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|fault| format!("{fault}; write 90s, 10m or 2h"))?;
@@ -153,6 +157,9 @@ fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = power::child() {
+        return done;
+    }
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(10),

@@ -1,0 +1,214 @@
+//! Faults planted in recordings: each is what a careless program would have done, and each has to be seen.
+
+use super::states::Recording;
+use super::subject;
+use super::sweep::{Left, Sweep};
+use super::trace::{Call, Step};
+use crate::Fault;
+
+/// What became of a planted fault.
+#[derive(Debug)]
+pub struct Planted {
+    /// The fault.
+    pub what: &'static str,
+    /// States that were tried until it was seen, or all.
+    pub states: u64,
+    /// The first verdict that saw it.
+    pub seen: Option<String>,
+}
+
+/// A fault: what it is, in whose recording, and how it gets there; how many places it changed.
+type Plant = (&'static str, &'static str, fn(&mut Recording) -> usize);
+
+const PLANTS: &[Plant] = &[
+    ("the journal is not synced", "vault", |r| undo(r, |call| syncs(call) && of(call, "/journal/"))),
+    ("syncs are calls of sync_file_range", "vault", |r| {
+        each(r, syncs, |call| call.name = "sync_file_range".to_owned())
+    }),
+    ("acknowledged before the journal is synced", "vault", early),
+    ("the journal is written after its sync", "vault", late),
+    ("the journal is synced while it is being written", "vault", raced),
+    ("one write of the journal is lost", "vault", |r| {
+        let writes: Vec<usize> = numbers(r, |call| call.name == "pwrite64" && of(call, "/journal/"));
+        let middle = writes.get(writes.len() / 2).copied();
+        middle.and_then(|at| r.trace.calls.get_mut(at)).map_or(0, |call| {
+            call.result = -1;
+            1
+        })
+    }),
+    ("the folder of a new segment is not synced", "vault", |r| undo(r, |call| syncs(call) && ends(call, "/journal"))),
+    ("keys of secrets are not synced", "vault", |r| undo(r, |call| syncs(call) && of(call, "/keys/table-"))),
+    ("acknowledged, and never done", "vault", |r| {
+        let said: Vec<usize> = numbers(r, |call| call.name == "write" && call.bytes(1).starts_with(b"try "));
+        let last = said.last().and_then(|at| r.trace.calls.get_mut(*at));
+        last.map_or(0, |call| {
+            let (hex_try, hex_ack) = (r"\x74\x72\x79", r"\x61\x63\x6b");
+            call.args.iter_mut().for_each(|arg| *arg = arg.replacen(hex_try, hex_ack, 1));
+            1
+        })
+    }),
+    ("the folder of a new home is not synced", "creation", |r| {
+        let root = r.root.clone();
+        undo(r, move |call| syncs(call) && call.fd_path(0).is_some_and(|path| path == root))
+    }),
+    ("the files of a new home are not synced", "creation", |r| {
+        undo(r, |call| syncs(call) && of(call, "/.palyra-init-"))
+    }),
+    ("the key ring is not synced", "rotation", |r| undo(r, |call| syncs(call) && of(call, "/keys/keyring"))),
+    ("the folder of the key ring is not synced", "rotation", |r| undo(r, |call| syncs(call) && ends(call, "/keys"))),
+    ("a key table is not synced after a rotation", "rotation", |r| {
+        undo(r, |call| syncs(call) && of(call, "/keys/table-"))
+    }),
+    ("what is shredded is not synced", "shredding", |r| {
+        let (mut within, mut found) = (false, 0);
+        for call in &mut r.trace.calls {
+            let said = if call.name == "write" { call.bytes(1) } else { Vec::new() };
+            let text = String::from_utf8_lossy(&said);
+            if text.contains(" shred ") {
+                within = text.starts_with("try ");
+            }
+            if within && syncs(call) && of(call, "/keys/table-") {
+                call.result = -1;
+                found += 1;
+            }
+        }
+        found
+    }),
+    ("an import is acknowledged before it is synced", "import", early),
+];
+
+/// Plants each of them.
+pub fn all(seed: u64, sweep: &mut Sweep) -> Result<Vec<Planted>, Fault> {
+    let mut found = Vec::new();
+    let mut last: Option<(&str, Recording)> = None;
+    for (what, name, plant) in PLANTS {
+        let subject = subject::named(name).ok_or("there is no such subject")?;
+        let recording = match last.take() {
+            Some((same, recording)) if same == *name => recording,
+            _ => sweep.recording(subject, seed)?,
+        };
+        let mut planted = recording.clone();
+        last = Some((name, recording));
+        if plant(&mut planted) == 0 {
+            return Err(format!("there is no place in a recording of {name} for the fault \"{what}\"").into());
+        }
+        let tally = sweep.try_all(subject, &planted, seed, &mut Left::first_failure())?;
+        found.push(Planted { what, states: tally.states, seen: tally.failures.into_iter().next() });
+    }
+    Ok(found)
+}
+
+fn syncs(call: &Call) -> bool {
+    call.name == "fsync" || call.name == "fdatasync"
+}
+
+/// Whether a call's descriptor lies at such a path.
+fn of(call: &Call, part: &str) -> bool {
+    call.fd_path(0).is_some_and(|path| String::from_utf8_lossy(&path).contains(part))
+}
+
+fn ends(call: &Call, part: &str) -> bool {
+    call.fd_path(0).is_some_and(|path| path.ends_with(part.as_bytes()))
+}
+
+fn numbers(recording: &Recording, is: impl Fn(&Call) -> bool) -> Vec<usize> {
+    recording.trace.calls.iter().enumerate().filter(|(_, call)| is(call)).map(|(at, _)| at).collect()
+}
+
+fn each(recording: &mut Recording, is: impl Fn(&Call) -> bool, change: impl Fn(&mut Call)) -> usize {
+    let mut found = 0;
+    for call in recording.trace.calls.iter_mut().filter(|call| is(call)) {
+        change(call);
+        found += 1;
+    }
+    found
+}
+
+/// As if the calls had failed, and nobody had looked.
+fn undo(recording: &mut Recording, is: impl Fn(&Call) -> bool) -> usize {
+    each(recording, is, |call| call.result = -1)
+}
+
+fn enters(recording: &Recording, step: Step, is: impl Fn(&Call) -> bool) -> bool {
+    matches!(step, Step::Enter(number) if recording.trace.calls.get(number).is_some_and(is))
+}
+
+fn journal_sync(call: &Call) -> bool {
+    syncs(call) && of(call, "/journal/")
+}
+
+fn journal_write(call: &Call) -> bool {
+    call.name == "pwrite64" && of(call, "/journal/")
+}
+
+/// Every acknowledgement comes before the last sync of the journal that stood before it.
+fn early(recording: &mut Recording) -> usize {
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut found, mut last) = (0, None);
+    let all = recording.trace.steps.clone();
+    for step in all {
+        if enters(recording, step, journal_sync) {
+            last = Some(steps.len());
+        }
+        let said = |call: &Call| call.name == "write" && call.bytes(1).starts_with(b"ack ");
+        match last {
+            Some(at) if enters(recording, step, said) => {
+                steps.insert(at, step);
+                last = None;
+                found += 1;
+            }
+            _ => steps.push(step),
+        }
+    }
+    recording.trace.steps = steps;
+    found
+}
+
+/// Every write of the journal comes after the sync that stood behind it.
+fn late(recording: &mut Recording) -> usize {
+    delayed(
+        recording,
+        |recording, step| matches!(step, Step::Leave(number) if recording.trace.calls.get(number).is_some_and(journal_sync)),
+    )
+}
+
+/// Every write of the journal returns after the sync that stood behind it was entered.
+fn raced(recording: &mut Recording) -> usize {
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut found, mut waiting) = (0, Vec::new());
+    for step in recording.trace.steps.clone() {
+        let returns = matches!(step, Step::Leave(at) if recording.trace.calls.get(at).is_some_and(journal_write));
+        if returns {
+            waiting.push(step);
+            continue;
+        }
+        steps.push(step);
+        if enters(recording, step, journal_sync) {
+            found += waiting.len();
+            steps.append(&mut waiting);
+        }
+    }
+    steps.append(&mut waiting);
+    recording.trace.steps = steps;
+    found
+}
+
+fn delayed(recording: &mut Recording, until: impl Fn(&Recording, Step) -> bool) -> usize {
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut found, mut waiting) = (0, Vec::new());
+    for step in recording.trace.steps.clone() {
+        let (Step::Enter(number) | Step::Leave(number)) = step;
+        if recording.trace.calls.get(number).is_some_and(journal_write) {
+            waiting.push(step);
+            continue;
+        }
+        steps.push(step);
+        if until(recording, step) {
+            found += waiting.len();
+            steps.append(&mut waiting);
+        }
+    }
+    steps.append(&mut waiting);
+    recording.trace.steps = steps;
+    found
+}
