@@ -6,7 +6,12 @@
 // A command-line tool speaks on its standard output; counts become rates.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
+mod child;
+mod faults;
+mod kill;
 mod outcome;
+mod simulate;
+mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,7 +96,11 @@ pub struct Run {
 type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
 
 /// In the order in which they run.
-const PARTS: &[Entry] = &[];
+const PARTS: &[Entry] = &[
+    (Part::Kill, "kill", 15, kill::run),
+    (Part::Faults, "faults", 10, faults::run),
+    (Part::Simulate, "simulate", 15, simulate::run),
+];
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|fault| format!("{fault}; write 90s, 10m or 2h"))?;
@@ -152,6 +161,9 @@ fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = child::asked() {
+        return code;
+    }
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(10),
