@@ -70,7 +70,9 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     })?;
     let mut digest = blake3::Hasher::new();
     let digests: BTreeMap<u64, blake3::Hash> = digests.into_inner().unwrap_or_default();
-    digests.values().for_each(|of| drop(digest.update(of.as_bytes())));
+    for of in digests.values() {
+        digest.update(of.as_bytes());
+    }
     let mut table = Table::new("What was simulated", &["what", "number"]);
     table.row(&["episodes, each on a fresh ledger".to_owned(), digests.len().to_string()]);
     lock(&figures).iter().for_each(|(what, number)| table.row(&[(*what).to_owned(), number.to_string()]));

@@ -173,5 +173,6 @@ fn keys(ledger: &Ledger) -> Result<Keys, Fault> {
     if slots.len() != system.slots.len() || slots.iter().all(|slot| slot.id() != pinned) {
         return Err(format!("key ring and log name other slots: {slots:?}, {:?}", system.slots).into());
     }
-    Ok(Keys { epoch: system.epoch, root: system.root_generation, slots: slots.len() })
+    // The state says nothing of the first generation, which no event made.
+    Ok(Keys { epoch: system.epoch, root: system.root_generation.max(1), slots: slots.len() })
 }
