@@ -17,8 +17,10 @@ use crate::child::{Child, command};
 use crate::workload::{Dice, Lane, Op, World, find, verify};
 use crate::{Fault, Run};
 
-/// Longest life of a child under load, in microseconds after it said that it is open.
-const LIFE_US: u64 = 40_000;
+/// Longest lives of children under load, in microseconds after they said that they are open: many die young.
+const LIVES_US: [u64; 6] = [2_000, 10_000, 20_000, 40_000, 80_000, 200_000];
+/// Latest instant of a kill in the middle of an opening, in microseconds after its start.
+const OPENING_US: u64 = 25_000;
 /// Longest time that opening may take before something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -109,13 +111,14 @@ impl Home {
 
     /// One kill, or several, and the check afterwards.
     pub fn kill(&mut self) -> Result<(), Fault> {
-        let life = Duration::from_micros(self.dice.below(LIFE_US));
+        let most = self.dice.pick(&LIVES_US).copied().unwrap_or(0);
+        let life = Duration::from_micros(self.dice.below(most));
         // Some die before they are open, and say nothing.
         let before = self.dice.once_in(8);
         let (under_way, backups) = self.round(false, if before { (life / 4, false) } else { (life, true) })?;
         // What one kill left, another meets in the middle of mending it.
         while self.dice.once_in(3) {
-            let life = Duration::from_micros(self.dice.below(LIFE_US / 2));
+            let life = Duration::from_micros(self.dice.below(OPENING_US));
             self.round(true, (life, false))?;
             self.figures.opening += 1;
         }

@@ -23,7 +23,7 @@ const OPERATIONS: u64 = 2_000;
 /// Failures after which there is nothing more to learn.
 const FAILURES_MAX: usize = 20;
 /// Episodes within which a planted fault must be seen.
-const PLANTED_EPISODES: u64 = 12;
+const PLANTED_EPISODES: u64 = 4;
 
 /// What is counted, by name.
 pub type Figures = BTreeMap<&'static str, u64>;

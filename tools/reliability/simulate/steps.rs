@@ -14,6 +14,11 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 impl Episode {
     /// One operation; gives what became of it, in words that follow from the seed alone.
     pub fn act(&mut self) -> Result<String, String> {
+        if let Some(planted) = self.planted
+            && !self.dice.once_in(8)
+        {
+            return self.provoke(planted);
+        }
         match self.dice.below(1_000) {
             0..470 => self.read(),
             470..690 => self.write(),
@@ -42,6 +47,20 @@ impl Episode {
                 Ok("verified".to_owned())
             }
             _ => self.revoked_device_renews(),
+        }
+    }
+
+    /// What brings a planted fault out soonest.
+    fn provoke(&mut self, planted: Planted) -> Result<String, String> {
+        match (planted, self.dice.below(8)) {
+            (Planted::NoSync, 0) => self.crash(None).map(|()| "power cut".to_owned()),
+            (Planted::NoSync, _) | (Planted::NoCompare, 0..3) => self.write(),
+            (Planted::NoCompare, _) => self.compare_and_set(),
+            (Planted::NoLease, 0..2) => self.time(),
+            (Planted::NoLease, 2) => self.credential(),
+            (Planted::NoLease, _) => self.refresh(),
+            (Planted::NoRevocation, 0..4) => self.pair(),
+            (Planted::NoRevocation, _) => self.device(),
         }
     }
 

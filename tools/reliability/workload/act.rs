@@ -142,7 +142,7 @@ pub fn act(ledger: &Ledger, lane: Lane, op: &Op, scratch: &Path) -> Result<(), F
             vault(ledger, lane, op)
         }
         Op::Epoch => Ok(ledger.keys().rotate_epoch().map(drop)?),
-        Op::Root => Ok(ledger.keys().rotate_root(&[], &[]).map(drop)?),
+        Op::Root | Op::RootAlone => Ok(ledger.keys().rotate_root(&[], &[]).map(drop)?),
         Op::AddSlot => Ok(ledger.keys().add_slot(NewSlot::file("another")).map(drop)?),
         Op::RemoveSlot => {
             let (slots, pinned) = ledger.keys().slots();

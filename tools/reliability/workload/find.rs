@@ -93,16 +93,17 @@ fn devices(ledger: &Ledger) -> Result<Devices, Fault> {
     if authorities.iter().filter(|(_, state)| *state == AuthorityState::Active).count() != 1 {
         return Err(format!("not one CA generation issues: {authorities:?}").into());
     }
-    let trust = identity.trust_apart()?;
+    let (trust, now) = (identity.trust_apart()?, identity.clock().now());
     let mut devices = BTreeMap::new();
     for (id, record) in identity.devices()? {
         let serial = record.certificate.ok_or_else(|| format!("device {id} is paired without a certificate"))?;
         let held = identity.certificate(serial)?;
         let der = identity.certificate_der(serial)?;
         let accepted = trust.check(id, serial, &pki::fingerprint(der.as_bytes()));
-        let rooted = authorities.contains(&(held.generation, AuthorityState::Revoked));
+        // What ended, or was signed by a root that is trusted no more, need not be accepted.
+        let over = now >= held.not_after || authorities.contains(&(held.generation, AuthorityState::Revoked));
         match (record.state, &accepted) {
-            (DeviceState::Paired, Err(cause)) if !rooted => {
+            (DeviceState::Paired, Err(cause)) if !over => {
                 return Err(format!("device {id} is paired and refused: {cause:?}").into());
             }
             (DeviceState::Revoked | DeviceState::Cleared, Ok(())) => {

@@ -94,6 +94,8 @@ pub enum Op {
     Epoch,
     /// Rotates the root key.
     Root,
+    /// A rotation of the root key that was interrupted before its new epoch; never asked for.
+    RootAlone,
     /// Adds a key slot.
     AddSlot,
     /// Removes the added one.

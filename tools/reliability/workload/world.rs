@@ -131,6 +131,13 @@ impl World {
                 continue;
             }
             let op = under_way.get(lane);
+            // A rotation of the root is recorded in two steps: the new root, then the new epoch.
+            let mut between = before.clone();
+            if op == Some(&Op::Root) && between.apply(&Op::RootAlone).is_ok() && between.is(found) {
+                *before = between;
+                whole += 1;
+                continue;
+            }
             let mut after = before.clone();
             if op.is_some_and(|op| after.apply(op).is_ok() && after.is(found)) {
                 *before = after;
@@ -408,6 +415,7 @@ impl Keys {
     fn apply(&mut self, op: &Op) -> Done {
         match op {
             Op::Epoch => self.epoch += 1,
+            Op::RootAlone => self.root += 1,
             Op::Root => (self.epoch, self.root) = (self.epoch + 1, self.root + 1),
             Op::AddSlot => {
                 only(self.slots < 3)?;
