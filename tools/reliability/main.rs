@@ -6,9 +6,14 @@
 // A command-line tool speaks on its standard output; counts become rates.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss)]
 
+mod child;
+mod faults;
+mod kill;
 mod outcome;
 mod power;
+mod simulate;
 mod supply;
+mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,7 +99,10 @@ type Entry = (Part, &'static str, u32, fn(&Run) -> Result<Outcome, Fault>);
 
 /// In the order in which they run.
 const PARTS: &[Entry] = &[
+    (Part::Kill, "kill", 15, kill::run),
     (Part::Power, "power", 30, power::run),
+    (Part::Faults, "faults", 10, faults::run),
+    (Part::Simulate, "simulate", 15, simulate::run),
     (Part::Supply, "supply", 1, supply::run),
 ];
 
@@ -157,8 +165,8 @@ fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
 }
 
 fn main() -> ExitCode {
-    if let Some(done) = power::child() {
-        return done;
+    if let Some(code) = child::asked().or_else(power::child) {
+        return code;
     }
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
