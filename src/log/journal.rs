@@ -549,14 +549,14 @@ impl Journal {
             return Err(JournalError::Missing { seq });
         }
         if let Some(offset) = segment.offset_of(seq)?
-            && read_frame(&segment, offset, seq, buffer).is_ok()
+            && read_frame(&segment, offset, seq, buffer)?.is_ok()
         {
             return Ok(());
         }
         // No hint or a wrong one: scan the segment once and remember.
-        self.rebuild_offsets(&segment);
+        self.rebuild_offsets(&segment)?;
         let offset = segment.offset_of(seq)?.ok_or(JournalError::Missing { seq })?;
-        read_frame(&segment, offset, seq, buffer).map_err(|why| JournalError::Damaged {
+        read_frame(&segment, offset, seq, buffer)?.map_err(|why| JournalError::Damaged {
             path: segment.path.clone(),
             offset,
             seq,
@@ -579,8 +579,9 @@ impl Journal {
         Ok(Position { seq, hash, segment: segment.first_seq, offset })
     }
 
-    /// Scans a segment and replaces its table, keeping the table's length: appends go on behind it.
-    fn rebuild_offsets(&self, segment: &Arc<Segment>) {
+    /// Scans a segment and replaces its table, keeping the table's length: appends go on behind it. Where it cannot be
+    /// read, the table stays.
+    fn rebuild_offsets(&self, segment: &Arc<Segment>) -> Result<(), StoreError> {
         let next = {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
             segments.iter().map(|other| other.first_seq).find(|first| *first > segment.first_seq)
@@ -593,15 +594,18 @@ impl Journal {
         let mut found = Vec::with_capacity(frames.min(READ_AHEAD));
         let mut walk = Walk::new(Arc::clone(segment), SEGMENT_HEADER_LEN as u64);
         // A damaged frame ends the scan: what lies behind it is not found by number.
-        while found.len() < frames
-            && let Ok(Some((offset, _))) = walk.next_frame()
-        {
-            found.push(u32::try_from(offset).unwrap_or(u32::MAX));
+        while found.len() < frames {
+            match walk.next_frame() {
+                Ok(Some((offset, _))) => found.push(u32::try_from(offset).unwrap_or(u32::MAX)),
+                Err(JournalError::Store(error)) => return Err(error),
+                Ok(None) | Err(_) => break,
+            }
         }
         found.resize(frames, u32::MAX);
         offsets.saved = 0;
         offsets.forget_pages(0);
         offsets.recent = found;
+        Ok(())
     }
 
     /// Visits frames from `from` to `to` (both inclusive) in order, checking hashes, numbers and
@@ -738,31 +742,36 @@ impl Segment {
     }
 }
 
-/// Reads the frame at an offset and checks hash and number: one positioned read for most frames.
-fn read_frame(segment: &Segment, offset: u64, seq: u64, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
-    let short = FrameError::Short { needed: FRAME_OVERHEAD };
+/// Reads the frame at an offset and checks hash and number: one positioned read for most frames. What the disk does
+/// not give is no damage, and is told apart from it.
+fn read_frame(
+    segment: &Segment,
+    offset: u64,
+    seq: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<Result<(), FrameError>, StoreError> {
     buffer.resize(FIRST_READ, 0);
-    let got = segment.file.read_at(offset, buffer).map_err(|_| short)?;
-    let header = Header::parse(buffer.get(..got).unwrap_or_default())?;
-    if header.seq != seq {
-        return Err(FrameError::Magic);
-    }
+    let got = segment.file.read_at(offset, buffer)?;
+    let header = match Header::parse(buffer.get(..got).unwrap_or_default()) {
+        Ok(header) if header.seq == seq => header,
+        Ok(_) => return Ok(Err(FrameError::Magic)),
+        Err(why) => return Ok(Err(why)),
+    };
     let needed = header.frame_len();
     if needed > got && got == FIRST_READ {
         buffer.resize(needed, 0);
-        let more =
-            segment.file.read_at(offset + got as u64, buffer.get_mut(got..).unwrap_or_default()).map_err(|_| short)?;
+        let more = segment.file.read_at(offset + got as u64, buffer.get_mut(got..).unwrap_or_default())?;
         buffer.truncate(got + more);
     } else {
         buffer.truncate(needed.min(got));
     }
-    Frame::parse(buffer).map(|_| ())
+    Ok(Frame::parse(buffer).map(|_| ()))
 }
 
 /// A hint is good when the frame it names stands there; then the scan begins behind it.
 fn resume_at(segment: &Segment, hint: &Position) -> Option<(u64, Last)> {
     let mut buffer = Vec::new();
-    read_frame(segment, hint.offset, hint.seq, &mut buffer).ok()?;
+    read_frame(segment, hint.offset, hint.seq, &mut buffer).ok()?.ok()?;
     let frame = Frame::parse(&buffer).ok()?;
     // Only the end of a batch is a place where the fold may stand.
     let ends_batch = frame.header.batch_index + 1 == frame.header.batch_len;

@@ -21,6 +21,8 @@ const QUARANTINE_DIR: &str = "quarantine";
 const PARTIAL: &str = ".partial";
 /// Folders within sled's folder go no deeper than this (`blobs`).
 const DEPTH_MAX: usize = 2;
+/// Times that a copy is begun where snapshots are replaced under it.
+const COPY_TRIES: u32 = 10;
 /// Names tried for evidence of one moment before giving up.
 const NAMES_MAX: u32 = 10_000;
 /// Longest time text in bytes.
@@ -91,8 +93,25 @@ pub(super) fn open_no_follow(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(no_follow).open(path)
 }
 
-/// Copies a folder to a path where nothing stands: files mode 0600, folders 0700, all synced.
+/// Copies a folder to a path where nothing stands: files mode 0600, folders 0700, all synced. Where a snapshot was
+/// replaced meanwhile, which sled does in the background, the copy begins anew.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), WitnessError> {
+    let mut left = COPY_TRIES;
+    loop {
+        left -= 1;
+        match copy_once(from, to) {
+            Err(WitnessError::Store(error)) if left > 0 && vanished(&error, from) => remove_tree(to)?,
+            done => return done,
+        }
+    }
+}
+
+/// Whether it is a file of this folder that could not be copied because it is gone.
+fn vanished(error: &StoreError, from: &Path) -> bool {
+    error.op == StoreOp::Copy && error.path.starts_with(from) && error.source.kind() == io::ErrorKind::NotFound
+}
+
+fn copy_once(from: &Path, to: &Path) -> Result<(), WitnessError> {
     let found = survey(from)?;
     for dir in found.dirs.iter().rev() {
         let target = moved(dir, from, to);

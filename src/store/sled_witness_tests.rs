@@ -292,6 +292,31 @@ fn setting_aside_keeps_every_byte_and_finds_a_free_name() {
 }
 
 #[test]
+fn a_copy_is_whole_although_snapshots_are_replaced_meanwhile() {
+    // Found by killing processes: a verification of an open ledger met sled at work, and spoke of damage.
+    let home = home();
+    let dir = home.path().join("sled");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("db"), vec![7; 1 << 20]).unwrap();
+    fs::write(dir.join("snap.0"), b"snapshot").unwrap();
+    std::thread::scope(|scope| {
+        let sled = scope.spawn(|| {
+            for number in 0..30 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                fs::write(dir.join(format!("snap.{}", number + 1)), b"snapshot").unwrap();
+                fs::remove_file(dir.join(format!("snap.{number}"))).unwrap();
+            }
+        });
+        while !sled.is_finished() {
+            let to = home.path().join("copy");
+            sled_files::copy_tree(&dir, &to).unwrap();
+            assert_eq!(fs::read(to.join("db")).unwrap().len(), 1 << 20);
+            sled_files::remove_tree(&to).unwrap();
+        }
+    });
+}
+
+#[test]
 fn reading_a_copy_as_evidence_leaves_the_original_alone_and_takes_no_frames() {
     let home = home();
     let frames = filled(home.path());
