@@ -318,7 +318,8 @@ impl Devices {
             }
             Op::Clear { device } => {
                 let device = self.devices.get_mut(device).filter(|device| device.state == DeviceState::Revoked);
-                device.ok_or(NotAllowed)?.state = DeviceState::Cleared;
+                let device = device.ok_or(NotAllowed)?;
+                (device.state, device.granted) = (DeviceState::Cleared, false);
                 Ok(())
             }
             Op::Revoke { device } => {
