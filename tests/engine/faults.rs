@@ -117,3 +117,25 @@ fn after_a_failed_sync_the_writer_is_dead_and_the_next_opening_is_not() {
     assert_eq!(get(&ledger, "one"), "1");
     assert!(ledger.vault(Scope::global()).get(&name("three")).is_err());
 }
+
+#[test]
+fn a_read_that_fails_is_told_as_one_and_not_as_damage() {
+    let clock = ManualClock::default();
+    let prepared = disk_with_ledger(&clock);
+    let medium = FaultMedium::new(prepared);
+    let ledger = Ledger::open(simulated(medium.clone(), 2, &clock)).unwrap();
+    put(&ledger, "key", "value");
+    for nth in 1..=4 {
+        medium.plan(Fault::from_then_on(FaultOp::Read, nth, FaultError::Io));
+        for seq in 0..=1 {
+            if let Err(error) = ledger.log().entry(seq) {
+                assert!(!error.to_string().contains("damaged"), "read {nth}, event {seq}: {error}");
+            }
+        }
+        assert!(nth > 1 || medium.fired() > 0);
+        medium.clear_plan();
+        // Nothing that failed is remembered as if it had been found.
+        assert!((0..=1).all(|seq| ledger.log().entry(seq).is_ok()));
+    }
+    ledger.close().unwrap();
+}
