@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -302,7 +303,7 @@ fn a_copy_is_whole_although_snapshots_are_replaced_meanwhile() {
     std::thread::scope(|scope| {
         let sled = scope.spawn(|| {
             for number in 0..30 {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(20));
                 fs::write(dir.join(format!("snap.{}", number + 1)), b"snapshot").unwrap();
                 fs::remove_file(dir.join(format!("snap.{number}"))).unwrap();
             }

@@ -7,7 +7,7 @@ use palyra_ledger::backup::Identities;
 use palyra_ledger::event::vault::Versions;
 use palyra_ledger::{BackendKind, Ledger, PutOptions, ReplayPoint, Scope, SecretBytes, SlotKind, VerifyOptions};
 
-use super::{backup, by_words, check, failed, files, increment, name, real, with_words, words};
+use super::{backup, by_words, check, failed, files, go_on, increment, name, real, with_words, words};
 
 fn under_load(backend: BackendKind) {
     let dir = tempfile::tempdir().unwrap();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use palyra_ledger::Ledger;
 use palyra_ledger::crypto::{Hash, labels};
 use palyra_ledger::testing::{ManualClock, SimDisk};
-use palyra_ledger::{Ledger, Reason};
 
 use super::log::{checkpoint_of, config, go_on, ledger, verdicts};
 
@@ -93,7 +93,7 @@ fn what_an_anchor_was_recorded_to_know_is_judged_with_the_keys_until_it_is_accep
     open.compare_note("device:phone", other.note().as_bytes()).unwrap();
     open.close().unwrap();
     assert_eq!(verdicts(&foreign, &foreign)[2], "INTACT-UNANCHORED");
-    let accepted = Ledger::start_branch(config(&older, 5, &clock).reason(Reason::new("disk").unwrap())).unwrap();
+    let accepted = Ledger::start_branch(config(&older, 5, &clock)).unwrap();
     accepted.close().unwrap();
     assert_eq!(verdicts(&older, &older)[2], "INTACT-UNANCHORED");
 }

@@ -275,7 +275,9 @@ fn vault(secrets: &mut BTreeMap<u8, Secret>, op: &Op) -> Done {
             Ok(())
         }
         Op::Delete { name, version } => at(secrets, *name)?.change(*version, VersionState::Live, VersionState::Deleted),
-        Op::Undelete { name, version } => at(secrets, *name)?.change(*version, VersionState::Deleted, VersionState::Live),
+        Op::Undelete { name, version } => {
+            at(secrets, *name)?.change(*version, VersionState::Deleted, VersionState::Live)
+        }
         Op::Shred { name, version } => {
             let chosen = at(secrets, *name)?.chosen(*version)?;
             only(chosen.iter().any(|(state, _)| *state != VersionState::Shredded))?;
