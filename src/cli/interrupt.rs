@@ -95,7 +95,6 @@ impl Watch {
     }
 
     /// Whether the work goes on.
-    #[must_use]
     pub fn go_on(&self) -> ControlFlow<()> {
         if self.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

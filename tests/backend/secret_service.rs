@@ -421,7 +421,7 @@ fn a_real_keystore_knows_of_a_home_that_was_put_back() {
     desktop.lock();
     desktop.run(&["log", "verify", "--anchored"], 17);
     desktop.stop_keyring();
-    let said = desktop.run(&["log", "anchors"], 0);
+    let said = desktop.run(&["log", "anchors"], 17);
     assert!(said.contains("keystore"), "{said}");
     desktop.start_keyring();
     desktop.run(&["log", "accept-rollback", "--yes", "--reason", "put back on purpose"], 0);

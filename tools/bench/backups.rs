@@ -89,7 +89,7 @@ pub fn speed(plan: &Plan) -> Result<Section, Fault> {
         let begin = Instant::now();
         let target = dir.path().join(format!("restored{round}"));
         let config = Config::new(&target).credential(Credential::Recovery(words.text()));
-        Ledger::restore(&config, &mut [BackupFile::open(&path)?], &Identities::default(), &|_, _| {})?;
+        Ledger::restore(&config, &mut [BackupFile::open(&path)?], &Identities::default(), &go_on)?;
         restored.push(rate(begin.elapsed().as_secs_f64()));
         std::fs::remove_dir_all(&target)?;
         std::fs::remove_file(&path)?;

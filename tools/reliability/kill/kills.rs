@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,7 +195,7 @@ impl Home {
     fn restore(&mut self, number: u64) -> Result<(), Fault> {
         let target = self.dir.join("restored");
         let mut files = [BackupFile::open(&self.dir.join("backups").join(format!("{number:016x}.plb")))?];
-        Ledger::restore(&config(&target), &mut files, &Identities::default(), &|_, _| {})?;
+        Ledger::restore(&config(&target), &mut files, &Identities::default(), &|_, _| ControlFlow::Continue(()))?;
         let ledger = Ledger::open(config(&target))?;
         find(&ledger, true)?;
         verify(&ledger, false)?;

@@ -1,5 +1,8 @@
 //! The disks that a power cut could leave, at every point of a recording.
 
+// A seed, what was seen of it and a state are what this is about.
+#![allow(clippy::similar_names)]
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;

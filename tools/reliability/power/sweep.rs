@@ -1,5 +1,8 @@
 //! Trying every state of a recording, on all cores.
 
+// A seed, what was seen of it and a state are what this is about.
+#![allow(clippy::similar_names)]
+
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

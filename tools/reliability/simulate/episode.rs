@@ -57,7 +57,7 @@ impl Planted {
 pub struct Issued {
     pub device: u64,
     pub serial: Serial,
-    pub fingerprint: palyra_ledger::pki::Fingerprint,
+    pub fingerprint: pki::Fingerprint,
     pub not_after: Timestamp,
     pub generation: u32,
     /// Its device was revoked since: it is good for nothing, for ever.
