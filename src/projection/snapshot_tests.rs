@@ -107,7 +107,8 @@ fn a_snapshot_with_any_byte_changed_is_found_out_before_it_is_used() {
         for offset in 0..length {
             let damaged = disk.snapshot();
             assert!(damaged.flip(&path, offset, 0x10));
-            for number in 0..5 {
+            // The newest one at each offset, and the others in turn.
+            for number in [0, 1 + usize::try_from(offset % 4).unwrap()] {
                 match scratch(&damaged, number, u64::MAX) {
                     Ok(Some((seq, held))) => assert_eq!(held, states[&seq], "{} {offset}", path.display()),
                     Ok(None) | Err(IndexError::Rebuild { .. }) => {}

@@ -230,8 +230,13 @@ fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
                     .split_once(' ')
                     .filter(|(first, _)| first.starts_with('v'))
                     .map_or(*fields, |(_, rest)| rest);
-                let written: Value = serde_json::from_str(fields).unwrap();
+                let mut written: Value = serde_json::from_str(fields).unwrap();
                 let mut read = by_length(event["event"].clone());
+                // A sealed value is shown by neither: one says that, the other how long it is.
+                if read["envelope"] == "(not shown)" && written.get("envelope").is_none() {
+                    read.as_object_mut().unwrap().remove("envelope");
+                    assert!(written.as_object_mut().unwrap().remove("envelope_bytes").is_some(), "{release}: {line}");
+                }
                 // What a later schema version added was not recorded then, and is absent now.
                 let known = |name: &str| written.get(name).is_some();
                 read.as_object_mut().unwrap().retain(|name, value| known(name) || !value.is_null());
