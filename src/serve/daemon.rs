@@ -158,7 +158,7 @@ impl Daemon {
         let (tls, held, end) = blocking(move || {
             let identity = starting.identity();
             let (serial, certificate, key, end) = renewal::issue(&identity, &for_names)?;
-            let server = Arc::new(ServerIdentity::new(&certificate, &identity.cross_certificates()?, &key)?);
+            let server = Arc::new(ServerIdentity::new(&certificate, &renewal::above(&identity), &key)?);
             let held = renewal::Held::new(serial, &certificate, end, identity.clock().now());
             Ok((ServerTls::new(identity.trust()?, identity.clock(), server)?, held, end))
         })

@@ -80,7 +80,7 @@ pub async fn keep_certificate(
         let done = tokio::task::spawn_blocking(move || {
             let identity = worker.ledger.identity();
             let (serial, certificate, key, end) = issue(&identity, &names)?;
-            worker.tls.identity().replace(&certificate, &identity.cross_certificates()?, &key)?;
+            worker.tls.identity().replace(&certificate, &above(&identity), &key)?;
             Ok::<_, ServeError>(Held::new(serial, &certificate, end, worker.clock.now()))
         });
         let answer = match done.await {
@@ -104,14 +104,20 @@ pub async fn keep_certificate(
     }
 }
 
+/// What is shown above the daemon's certificate. An imported root that cannot vouch is no reason not to serve: its
+/// devices need `ca export` then, and everybody else notices nothing.
+pub fn above(identity: &Identity) -> Vec<Der> {
+    identity.cross_certificates().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no imported root vouches for the daemon: devices that know one alone need `ca export`");
+        Vec::new()
+    })
+}
+
 /// Shows what the roots that are still trusted vouch with, and no more.
 async fn vouched(shared: &Arc<Shared>) {
     let worker = Arc::clone(shared);
-    let done = tokio::task::spawn_blocking(move || {
-        worker.tls.identity().vouched(&worker.ledger.identity().cross_certificates()?);
-        Ok::<_, Error>(())
-    });
-    if let Ok(Err(error)) = done.await {
+    let done = move || worker.tls.identity().vouched(&above(&worker.ledger.identity()));
+    if let Err(error) = tokio::task::spawn_blocking(done).await {
         tracing::error!(%error, "the certificates above the daemon's own could not be made anew");
     }
 }

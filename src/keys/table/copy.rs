@@ -16,8 +16,8 @@ impl KeyTable {
         self.generation
     }
 
-    /// Consecutive slots as one whole copy of them, [`TABLE_SLOT_LEN`](crate::keys::TABLE_SLOT_LEN) bytes each; shredded in one copy is
-    /// shredded, and what neither copy holds is empty.
+    /// Consecutive slots as one whole copy of them, [`TABLE_SLOT_LEN`](crate::keys::TABLE_SLOT_LEN) bytes each;
+    /// shredded in one copy is shredded, and what neither copy holds is empty.
     ///
     /// # Errors
     /// [`KeysError::Store`].
