@@ -15,11 +15,13 @@ mod simulate;
 mod supply;
 mod workload;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use palyra_ledger::{OsRandom, Random};
 
 use crate::outcome::Outcome;
 
@@ -124,7 +126,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
             std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir_all(&dir)?;
-        let seed = args.seed.unwrap_or_else(seed);
+        let seed = args.seed.map_or_else(seed, Ok)?;
         println!("{name}: seed {seed}");
         let run = Run {
             budget: args.budget * *share / shares,
@@ -146,9 +148,9 @@ fn run(args: &Args) -> Result<bool, Fault> {
     Ok(clean)
 }
 
-fn seed() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(0)
+fn seed() -> Result<u64, Fault> {
+    let random: &dyn Random = &OsRandom;
+    Ok(u64::from(u32::from_le_bytes(random.array()?)))
 }
 
 /// Writes the last result of every part, and names the parts that were never run.
@@ -158,7 +160,9 @@ fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
     for (_, name, _, _) in PARTS {
         match Outcome::kept(results, name) {
             Some(outcome) => out.push_str(&outcome.markdown()),
-            None => out.push_str(&format!("\n## {name}\n\nNot run for this report.\n")),
+            None => {
+                let _ = writeln!(out, "\n## {name}\n\nNot run for this report.");
+            }
         }
     }
     Ok(std::fs::write(to, out)?)

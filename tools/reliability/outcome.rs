@@ -101,7 +101,9 @@ impl Outcome {
         for (title, lines) in [("What failed:", &self.failures), ("Not tried:", &self.not_tried)] {
             if !lines.is_empty() {
                 let _ = writeln!(out, "\n{title}\n");
-                lines.iter().for_each(|line| out.push_str(&format!("- {line}\n")));
+                for line in lines {
+                    let _ = writeln!(out, "- {line}");
+                }
             }
         }
         out

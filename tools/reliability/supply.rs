@@ -1,7 +1,8 @@
 //! What the program is built of: crates, licences, versions that stand twice, `unsafe`, advisories, a bill of
-//! materials (CycloneDX 1.5), and whether two builds give the same bytes.
+//! materials (`CycloneDX` 1.5), and whether two builds give the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -137,16 +138,19 @@ fn built_twice(dir: &Path, table: &mut Table) -> Result<Vec<String>, Fault> {
     for target in ["one", "the-other"].map(|name| dir.join(name)) {
         let mut build = Command::new("cargo");
         build.args(["build", "--release", "--locked"]).env("CARGO_TARGET_DIR", &target);
-        PROGRAMS.iter().for_each(|program| {
+        for program in PROGRAMS {
             build.args(["--bin", program]);
-        });
+        }
         let status = build.stdin(Stdio::null()).status()?;
         if !status.success() {
             return Err(format!("cargo build --release ended with {status}").into());
         }
         let digest = |program: &&str| -> Result<String, Fault> {
             let bytes = fs::read(target.join("release").join(program))?;
-            Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+            Ok(Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            }))
         };
         digests.push(PROGRAMS.iter().map(digest).collect::<Result<Vec<_>, _>>()?);
     }
@@ -206,7 +210,9 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         versions.entry(&package.name).or_default().push(&package.version);
     }
     let mut table = Table::new("Licences", &["licence", "packages"]);
-    licences.iter().for_each(|(licence, count)| table.row(&[(*licence).to_owned(), count.to_string()]));
+    for (licence, count) in &licences {
+        table.row(&[(*licence).to_owned(), count.to_string()]);
+    }
     outcome.tables.push(table);
     let mut table = Table::new("Versions that stand twice", &["package", "versions"]);
     for (name, versions) in versions.iter().filter(|(_, versions)| versions.len() > 1) {

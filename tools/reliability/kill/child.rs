@@ -64,7 +64,7 @@ pub fn child(orders: &Orders) -> Result<(), Fault> {
     let (ledger, world) = open().inspect_err(|fault| drop(say(&Said::Failed(format!("opening: {fault}")))))?;
     say(&Said::Open)?;
     if orders.only_open {
-        std::thread::sleep(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_mins(1));
         return Ok(());
     }
     std::thread::scope(|scope| {

@@ -23,7 +23,7 @@ const LIVES_US: [u64; 6] = [2_000, 10_000, 20_000, 40_000, 80_000, 200_000];
 /// Latest instant of a kill in the middle of an opening, in microseconds after its start.
 const OPENING_US: u64 = 25_000;
 /// Longest time that opening may take before something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What was counted.
 #[derive(Debug, Default)]

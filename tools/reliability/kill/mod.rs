@@ -107,9 +107,13 @@ fn outcome(run: &Run, figures: &Figures, seen: Option<u64>, failures: Vec<String
         ("events of the longest log", figures.events.to_string()),
         ("kill after which a planted early acknowledgement was seen", seen.map_or("never".into(), |at| at.to_string())),
     ];
-    rows.iter().for_each(|(what, number)| table.row(&[(*what).to_owned(), number.clone()]));
+    for (what, number) in &rows {
+        table.row(&[(*what).to_owned(), number.clone()]);
+    }
     let mut lanes = Table::new("Operations acknowledged", &["lane", "number"]);
-    figures.by_lane.iter().for_each(|(lane, number)| lanes.row(&[lane.clone(), number.to_string()]));
+    for (lane, number) in &figures.by_lane {
+        lanes.row(&[lane.clone(), number.to_string()]);
+    }
     Outcome {
         title: "Kill".to_owned(),
         what: "A process with six threads at work (three scopes of the vault; devices and the CA; credentials and \

@@ -46,7 +46,7 @@ impl Content {
             {
                 let mut bytes = page.bytes;
                 bytes.get_mut(within..).unwrap_or_default().fill(0);
-                *last = kept(bytes);
+                *last = kept(&bytes);
             }
         }
         self.pages.resize(whole.div_ceil(PAGE), None);
@@ -67,7 +67,7 @@ impl Content {
             if let Some(slot) = self.pages.get_mut(offset / PAGE) {
                 let mut page = slot.as_ref().map_or([0; PAGE], |page| page.bytes);
                 page.get_mut(within..within + now.len()).unwrap_or_default().copy_from_slice(now);
-                *slot = kept(page);
+                *slot = kept(&page);
             }
             offset += now.len();
             rest = later;
@@ -96,9 +96,9 @@ impl Content {
     }
 }
 
-fn kept(bytes: [u8; PAGE]) -> Option<Arc<Page>> {
+fn kept(bytes: &[u8; PAGE]) -> Option<Arc<Page>> {
     if bytes.iter().all(|&byte| byte == 0) {
         return None;
     }
-    Some(Arc::new(Page { digest: blake3::hash(&bytes).into(), bytes }))
+    Some(Arc::new(Page { digest: blake3::hash(bytes).into(), bytes: *bytes }))
 }

@@ -23,7 +23,7 @@ type Plant = (&'static str, &'static str, fn(&mut Recording) -> usize);
 const PLANTS: &[Plant] = &[
     ("the journal is not synced", "vault", |r| undo(r, |call| syncs(call) && of(call, "/journal/"))),
     ("syncs are calls of sync_file_range", "vault", |r| {
-        each(r, syncs, |call| call.name = "sync_file_range".to_owned())
+        each(r, syncs, |call| "sync_file_range".clone_into(&mut call.name))
     }),
     ("acknowledged before the journal is synced", "vault", early),
     ("the journal is written after its sync", "vault", late),

@@ -27,6 +27,7 @@ pub struct Failure {
 
 /// What is planted, to show that it is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "each is something that is left out")]
 pub enum Planted {
     /// The disk says that it synced.
     NoSync,

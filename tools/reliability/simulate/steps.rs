@@ -66,7 +66,7 @@ impl Episode {
 
     fn verify_unless_wounded(&mut self) -> Result<(), String> {
         // A planned fault may meet the verification: the next opening verifies.
-        let done = self.look(|ledger| ledger.flush_reads())?;
+        let done = self.look(palyra_ledger::Ledger::flush_reads)?;
         match done {
             Some(Ok(())) => self.crash(None).and_then(|()| self.verify()),
             Some(Err(error)) => Err(format!("recording reads: {error}")),
@@ -260,6 +260,7 @@ impl Episode {
     }
 
     /// The clock jumps, sometimes backwards; leases, codes and certificates end.
+    #[allow(clippy::unnecessary_wraps, reason = "as every other step")]
     fn time(&mut self) -> Result<String, String> {
         use palyra_ledger::Clock as _;
         let now = self.clock.now().as_millis();

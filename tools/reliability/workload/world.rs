@@ -281,7 +281,9 @@ fn vault(secrets: &mut BTreeMap<u8, Secret>, op: &Op) -> Done {
         Op::Shred { name, version } => {
             let chosen = at(secrets, *name)?.chosen(*version)?;
             only(chosen.iter().any(|(state, _)| *state != VersionState::Shredded))?;
-            chosen.iter_mut().for_each(|(state, _)| *state = VersionState::Shredded);
+            for (state, _) in chosen {
+                *state = VersionState::Shredded;
+            }
             Ok(())
         }
         Op::Describe { name, nonce } => {
