@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
@@ -204,9 +206,9 @@ pub struct Files {
 pub enum Digests {
     /// None: size and time must do.
     None,
-    /// BLAKE3 alone, to compare with an earlier one.
+    /// BLAKE3 alone: enough to see a change.
     Blake3,
-    /// BLAKE3 and SHA-256.
+    /// BLAKE3, and SHA-256 for records that others compare.
     Both,
 }
 
@@ -270,12 +272,9 @@ impl Bracket {
     pub fn begin_with(evidence: &Evidence, digests: Digests, done: &mut dyn FnMut(u64)) -> Result<Self, StoreError> {
         let mut bracket = Self { files: Vec::new(), unreadable: Vec::new(), digests };
         let found = evidence.files()?;
-        for path in found.files {
-            match evidence.facts(&path, digests) {
-                Ok(facts) => {
-                    done(facts.bytes);
-                    bracket.files.push(facts);
-                }
+        for (path, facts) in found.files.iter().zip(facts_of(evidence, &found.files, digests, done)) {
+            match facts {
+                Ok(facts) => bracket.files.push(facts),
                 Err(error) => bracket.unreadable.push((path.display().to_string(), error.source.to_string())),
             }
         }
@@ -325,6 +324,34 @@ impl Bracket {
         changes.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(changes)
     }
+}
+
+/// What is known of files, in their order; they are read on every core.
+fn facts_of(
+    evidence: &Evidence,
+    paths: &[PathBuf],
+    digests: Digests,
+    done: &mut dyn FnMut(u64),
+) -> Vec<Result<FileFacts, StoreError>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len());
+    let next = AtomicUsize::new(0);
+    let mut known: Vec<(usize, Result<FileFacts, StoreError>)> = std::thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        for _ in 0..threads {
+            let (tell, next) = (tell.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(path) = paths.get(at) else { return };
+                    let _ = tell.send((at, evidence.facts(path, digests)));
+                }
+            });
+        }
+        drop(tell);
+        told.into_iter().inspect(|(_, facts)| facts.iter().for_each(|facts| done(facts.bytes))).collect()
+    });
+    known.sort_unstable_by_key(|(at, _)| *at);
+    known.into_iter().map(|(_, facts)| facts).collect()
 }
 
 fn refused(op: StoreOp, path: &Path) -> StoreError {

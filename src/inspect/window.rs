@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::crypto::{Hash, Hasher};
 use crate::log::frame::{Frame, FrameError, Header};
@@ -66,8 +67,8 @@ impl Window {
         }
         self.digest_passed();
         self.buffer.drain(..self.begin);
+        self.digested = self.digested.saturating_sub(self.begin);
         self.begin = 0;
-        self.digested = 0;
         self.sought = 0;
         self.whole.clear();
         let got = self.file.read_more(self.loaded, WINDOW.max(needed), &mut self.buffer)?;
@@ -84,7 +85,7 @@ impl Window {
     fn digest_passed(&mut self) {
         let passed = self.buffer.get(self.digested..self.begin).unwrap_or_default();
         self.hasher.update(passed);
-        self.digested = self.begin;
+        self.digested = self.digested.max(self.begin);
     }
 
     /// The digest of everything that was passed.
@@ -121,12 +122,19 @@ impl Window {
             at += header.frame_len();
         }
         self.sought = at.max(self.begin + 1);
-        self.whole = hash_all(&self.buffer, &found, at - self.begin).into();
+        // What lies before the last of them is passed before a trailer is met, whole or not: the digest goes with it.
+        let (hasher, digested) = (&mut self.hasher, &mut self.digested);
+        let passed = self.buffer.get(*digested..at).unwrap_or_default();
+        self.whole = hash_all(&self.buffer, &found, at - self.begin, || {
+            hasher.update(passed);
+            *digested = (*digested).max(at);
+        })
+        .into();
     }
 }
 
-/// The beginnings of those ranges that are whole frames.
-fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize) -> Vec<usize> {
+/// The beginnings of those ranges that are whole frames; `beside` is done meanwhile.
+fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize, beside: impl FnOnce()) -> Vec<usize> {
     let whole = |ranges: &[Range<usize>]| -> Vec<usize> {
         let is_whole =
             |range: &&Range<usize>| buffer.get(range.start..range.end).is_some_and(|bytes| Frame::parse(bytes).is_ok());
@@ -134,19 +142,28 @@ fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize) -> Vec<usize> 
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     if threads == 1 || bytes < SHARED_MIN {
+        beside();
         return whole(ranges);
     }
-    let share = ranges.len().div_ceil(threads).max(1);
-    let whole = &whole;
-    std::thread::scope(|scope| {
-        let mut shares = ranges.chunks(share);
-        let own = shares.next().unwrap_or_default();
-        let others: Vec<_> = shares.map(|ranges| scope.spawn(move || whole(ranges))).collect();
-        let mut all = whole(own);
+    let next = AtomicUsize::new(0);
+    let shares: Vec<&[Range<usize>]> = ranges.chunks(ranges.len().div_ceil(threads * 8).max(1)).collect();
+    let take = || -> Vec<(usize, Vec<usize>)> {
+        std::iter::from_fn(|| {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            shares.get(at).map(|ranges| (at, whole(ranges)))
+        })
+        .collect()
+    };
+    let mut all = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
+        beside();
+        let mut all = take();
         for other in others {
             // A thread that failed found nothing; its frames are hashed one by one then.
             all.extend(other.join().unwrap_or_default());
         }
         all
-    })
+    });
+    all.sort_unstable_by_key(|(at, _)| *at);
+    all.into_iter().flat_map(|(_, starts)| starts).collect()
 }

@@ -34,12 +34,17 @@ pub fn unreadable(error: &StoreError) -> Failure {
 impl Case {
     /// Takes stock of the evidence at a path.
     pub fn open(path: &Path, global: &Global) -> Result<Self, Failure> {
-        let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
-        let digests = if global.no_hash { Digests::None } else { Digests::Both };
-        Self::begin(evidence, digests, global.live)
+        Self::begin(path, global, Digests::Blake3)
     }
 
-    fn begin(evidence: Evidence, digests: Digests, live: bool) -> Result<Self, Failure> {
+    /// As [`Case::open`], with the SHA-256 of every file: for what prints it.
+    pub fn for_record(path: &Path, global: &Global) -> Result<Self, Failure> {
+        Self::begin(path, global, Digests::Both)
+    }
+
+    fn begin(path: &Path, global: &Global, digests: Digests) -> Result<Self, Failure> {
+        let evidence = Evidence::at(path).map_err(|error| unreadable(&error))?;
+        let digests = if global.no_hash { Digests::None } else { digests };
         let bar = progress(total(&evidence), "hashing");
         let bracket = Bracket::begin_with(&evidence, digests, &mut |bytes| bar.inc(bytes));
         bar.finish_and_clear();
@@ -48,7 +53,7 @@ impl Case {
             Some(path) => what::file(&evidence, path),
             None => what::folder(&evidence, Path::new("")),
         };
-        Ok(Self { what: found.map_err(|error| unreadable(&error))?, evidence, bracket, live })
+        Ok(Self { what: found.map_err(|error| unreadable(&error))?, evidence, bracket, live: global.live })
     }
 
     /// Takes stock again. A change is an error, unless the evidence is in use; then it is a remark.

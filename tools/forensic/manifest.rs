@@ -29,7 +29,7 @@ pub struct ManifestArgs {
 pub fn run(global: &Global, out: &Output, args: &ManifestArgs) -> Result<ExitCode, Failure> {
     let started = SystemClock.now();
     let global = Global { no_hash: false, ..global.clone() };
-    let case = Case::open(&args.path, &global)?;
+    let case = Case::for_record(&args.path, &global)?;
     let closed = case.close(out);
     // No argument of this tool is a secret; paths are evidence of what was asked for.
     let command_line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();

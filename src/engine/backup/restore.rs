@@ -2,7 +2,7 @@
 //!
 //! | step | a crash leaves |
 //! |---|---|
-//! | read the files into a folder beside the home; fold them; compare the state's root | no home |
+//! | read the files into a folder beside the home, folding what was written meanwhile; compare the state's root | no home |
 //! | open that folder: a branch begins, the restoration is recorded, a new epoch key seals from there | no home |
 //! | make sure that the ledger opens by itself: pin the slot that opened, or add one with a key file | no home |
 //! | rename the folder to the home | the home, whole |
@@ -11,9 +11,9 @@
 //! an interrupted run leaves there is nobody's, and not harmless: the ring and a key file in it are the root key. It
 //! comes late, when all is read and folded; and the next `init` or restore beside it removes what nobody holds.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use crate::backend::{BlobBackend, FileBackend, KeystoreBackend};
 use crate::backup::{BackupError, BackupFile, Closing, Header, Identities};
@@ -26,19 +26,19 @@ use crate::engine::fold::{self, STATE_SCHEMA};
 use crate::engine::history;
 use crate::engine::home;
 use crate::engine::ledger::Ledger;
-use crate::engine::open::{decode_range, state_root};
+use crate::engine::open::{self, Decoded, state_root};
 use crate::engine::staging;
 use crate::event::Event;
 use crate::event::system::{EpochCause, KeySlotPinned, LedgerRestored};
-use crate::keys::{self, Credential, KeyRing, KeySlot, KeyTable, NewSlot, Opened, SlotKind};
+use crate::keys::{self, Credential, KeyRing, KeySlot, KeyTable, NewSlot, Opened, SlotKind, Unlocked};
 use crate::log::{Frame, Group, Head, HeadFile, Journal, Last};
 use crate::projection::Index;
 
 use super::intake::{self, Joint, Sink};
 use super::{Progress, Restoration};
 
-/// How often progress is told while events are folded.
-const TELL_EVERY: u64 = 4096;
+/// Groups that may wait to be decoded, and to be folded; each has [`limits::GROUP_BYTES_MAX`] bytes at most.
+const GROUPS_AHEAD: usize = 2;
 
 /// Restores into the configured home.
 pub(super) fn restore(
@@ -73,14 +73,28 @@ pub(super) fn restore(
     made
 }
 
+/// A group that the journal holds.
+struct Written {
+    journal: Arc<Journal>,
+    bytes: Vec<u8>,
+}
+
+/// Its events.
+struct Events {
+    journal: Arc<Journal>,
+    decoded: Vec<Decoded>,
+}
+
 /// A home that is being filled.
 struct Filling<'a> {
     config: &'a Config,
     layout: &'a Layout,
-    journal: Option<Journal>,
+    journal: Option<Arc<Journal>>,
     group: Group,
     /// Whether the last frame in the group ends its batch.
     batch_ends: bool,
+    /// Takes what was written, to fold it.
+    written: Option<SyncSender<Written>>,
     last: Option<Header>,
     table: Option<KeyTable>,
     /// Envelopes wait here until the closing record says which backend they belong to.
@@ -92,10 +106,10 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn flush(&mut self) -> Result<(), Error> {
         let group = std::mem::take(&mut self.group);
-        match &self.journal {
-            Some(journal) => Ok(journal.append(&group)?),
-            None => Ok(()),
-        }
+        let Some(journal) = &self.journal else { return Ok(()) };
+        journal.append(&group)?;
+        let group = Written { journal: Arc::clone(journal), bytes: group.bytes };
+        self.written.as_ref().map_or(Ok(()), |folding| folding.send(group).map_err(|_| Error::BackupStopped))
     }
 
     fn table_of(&self) -> Result<&KeyTable, Error> {
@@ -106,13 +120,13 @@ impl Filling<'_> {
 impl Sink for Filling<'_> {
     fn begin(&mut self, last: bool, header: &Header) -> Result<(), Error> {
         if self.journal.is_none() {
-            self.journal = Some(Journal::create(
+            self.journal = Some(Arc::new(Journal::create(
                 Arc::clone(&self.config.medium),
                 &self.layout.journal(),
                 &self.layout.index(),
                 header.ledger_id,
                 Settings::default().log.segment_bytes,
-            )?);
+            )?));
         }
         if last {
             let ring = KeyRing::parse(&header.ring).ok_or(keys::KeysError::RingAltered)?;
@@ -173,6 +187,41 @@ impl Sink for Filling<'_> {
     }
 }
 
+/// Reads the files in order and writes what they hold.
+fn fill<'a>(
+    (config, layout): (&'a Config, &'a Layout),
+    files: &mut [BackupFile],
+    (opened, total): (&Opened, u64),
+    written: SyncSender<Written>,
+    progress: &Progress<'_>,
+) -> Result<Filling<'a>, Error> {
+    let count = files.len();
+    let mut filling = Filling {
+        config,
+        layout,
+        journal: None,
+        group: Group::default(),
+        batch_ends: false,
+        written: Some(written),
+        last: None,
+        table: None,
+        objects: None,
+        settings: None,
+        closing: None,
+    };
+    let mut joint: Option<Joint> = None;
+    let read = std::cell::Cell::new(0);
+    for (at, file) in files.iter_mut().enumerate() {
+        let tell = |bytes| {
+            read.set(read.get() + bytes);
+            progress(read.get(), total)
+        };
+        joint = Some(intake::read(&opened.unlocked, file, (joint, false, at + 1 == count), &mut filling, &tell)?);
+    }
+    filling.written = None;
+    Ok(filling)
+}
+
 fn build(
     config: &Config,
     layout: &Layout,
@@ -186,33 +235,30 @@ fn build(
     for folder in [&layout.keys(), &layout.index(), &layout.quarantine()] {
         config.medium.create_dir(folder)?;
     }
-    let mut filling = Filling {
-        config,
-        layout,
-        journal: None,
-        group: Group::default(),
-        batch_ends: false,
-        last: None,
-        table: None,
-        objects: None,
-        settings: None,
-        closing: None,
+    let unlocked = &opened.unlocked;
+    let key = unlocked.ledger_key().subkey(labels::INDEX);
+    let ledger_id = match files.last_mut() {
+        Some(file) => file.facts().map_err(failed)?.0.ledger_id,
+        None => return Err(failed(BackupError::Nothing)),
     };
-    let mut joint: Option<Joint> = None;
-    let read = std::cell::Cell::new(0);
-    for (at, file) in files.iter_mut().enumerate() {
-        let tell = |bytes| {
-            read.set(read.get() + bytes);
-            progress(read.get(), 2 * total)
-        };
-        joint = Some(intake::read(&opened.unlocked, file, (joint, false, at + 1 == count), &mut filling, &tell)?);
-    }
-    let Filling { journal, last, objects, settings, closing, .. } = filling;
+    let medium = Arc::clone(&config.medium);
+    let index = Index::create(medium, &layout.index(), &key, ledger_id, STATE_SCHEMA, &*config.random)?;
+    // While one group is read and written, the ones before it are opened and folded.
+    let filled = std::thread::scope(|scope| -> Result<Filling<'_>, Error> {
+        let (written, groups) = mpsc::sync_channel(GROUPS_AHEAD);
+        let (decoded, events) = mpsc::sync_channel(GROUPS_AHEAD);
+        scope.spawn(move || decode_groups(groups, unlocked, &decoded));
+        let index = &index;
+        let folding = scope.spawn(move || fold_events(index, events));
+        let filled = fill((config, layout), files, (opened, total), written, progress);
+        // Where folding failed, filling ends for want of somebody who takes what it writes.
+        folding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        filled
+    })?;
+    let Filling { journal, last, objects, settings, closing, .. } = filled;
     let (Some(journal), Some(header), Some(closing), Some(objects)) = (journal, last, closing, objects) else {
         return Err(failed(BackupError::Nothing));
     };
-    let tell = |events: u64| progress(total + total * events / (closing.to + 1), 2 * total);
-    let index = fold_all(config, layout, &journal, opened, closing.to, &tell)?;
     if state_root(&index)? != closing.state_root {
         return Err(failed(BackupError::StateRoot));
     }
@@ -225,35 +271,55 @@ fn build(
     first_opening(config, layout, count, &header, opened, &closing, files)
 }
 
-/// Folds what was written, from the first event.
-fn fold_all(
-    config: &Config,
-    layout: &Layout,
-    journal: &Journal,
-    opened: &Opened,
-    to: u64,
-    progress: &dyn Fn(u64) -> ControlFlow<()>,
-) -> Result<Index, Error> {
-    let unlocked = &opened.unlocked;
-    let key = unlocked.ledger_key().subkey(labels::INDEX);
-    let ledger_id = journal.ledger_id();
-    let medium = Arc::clone(&config.medium);
-    let index = Index::create(medium, &layout.index(), &key, ledger_id, STATE_SCHEMA, &*config.random)?;
-    decode_range(journal, unlocked, 0, to, &mut |decoded| {
-        let seq = decoded.seq;
-        let delta =
-            fold::apply(&index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;
-        index.apply(delta);
-        if seq.is_multiple_of(TELL_EVERY) && progress(seq).is_break() {
-            return Err(Error::BackupStopped);
+/// Opens and decodes groups as they come, and passes their events on.
+fn decode_groups(groups: Receiver<Written>, unlocked: &Unlocked, events: &SyncSender<Result<Events, Error>>) {
+    for Written { journal, bytes } in groups {
+        let (mut decoded, mut failed) = (Vec::new(), None);
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            // Every frame was checked before it was written.
+            let one = Frame::parse_checked(rest).map_err(|_| Error::Backup {
+                name: "backup".to_owned(),
+                source: BackupError::Record("a frame changed in memory"),
+            });
+            let one = one.and_then(|frame| {
+                rest = rest.get(frame.bytes().len()..).unwrap_or_default();
+                open::decode_frame(&frame, unlocked)
+            });
+            match one {
+                Ok(one) => decoded.push(one),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
         }
-        if decoded.ends_batch && index.should_flush() {
-            index.freeze(journal.position(seq)?);
-            index.flush_frozen()?;
+        // Nobody takes what follows an error, nor anything more where folding failed.
+        let more = events.send(Ok(Events { journal, decoded })).is_ok();
+        if let Some(error) = failed {
+            let _ = events.send(Err(error));
+            return;
         }
-        Ok(())
-    })?;
-    Ok(index)
+        if !more {
+            return;
+        }
+    }
+}
+
+/// Folds events as they come.
+fn fold_events(index: &Index, events: Receiver<Result<Events, Error>>) -> Result<(), Error> {
+    for group in events {
+        let Events { journal, decoded } = group?;
+        for Decoded { seq, time, event, ends_batch, .. } in decoded {
+            let delta = fold::apply(index, seq, time, &event).map_err(|source| Error::Fold { seq, source })?;
+            index.apply(delta);
+            if ends_batch && index.should_flush() {
+                index.freeze(journal.position(seq)?);
+                index.flush_frozen()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts envelopes into the keystore where the ledger expects them there; files are where they belong.

@@ -51,7 +51,7 @@ pub struct ReportArgs {
 /// Runs `report`. The exit code is the verdict's.
 pub fn run(global: &Global, out: &Output, args: &ReportArgs) -> Result<ExitCode, Failure> {
     let known = Known::read(args.public_key.as_deref(), &args.anchor)?;
-    let case = Case::open(&args.path, global)?;
+    let case = Case::for_record(&args.path, global)?;
     if let Some(path) = &args.output {
         outside(&case, path)?;
     }
