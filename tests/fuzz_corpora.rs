@@ -584,6 +584,13 @@ fn program_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("no-reference", b"{{ hunter2 }}"),
             ("bytes", b"\xff{{ palyra://global/a?required=false }}\0\r\n"),
         ],
+        "import_pass" => &[
+            ("two", b"web/mail.gpg\nhunter2\nuser: a\n\0bank.gpg\n0000\r\n"),
+            ("foreign", b".gpg-id\nkey\0.git/config\n\0readme\nx\0a.gpg/b.gpg\n\0a.gpg\nx"),
+            ("names", b"A.gpg\n\0a.gpg\n\0a b.gpg\n\0\xff.gpg\nx\0=x.gpg\n\0\xe2\x80\xaex.gpg\n"),
+            ("deep", b"1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/x.gpg\nx"),
+            ("refused", b"a.gpg\n7890123456\0b.gpg\n78"),
+        ],
         _ => &[
             ("plain", b"# c\nA=b\nexport C = d e # f\r\n\n"),
             ("quoted", b"A='b # $c'\nB=\"x\\n\\\"y\\\\\" # c\nC=\"1\n2\"\n"),
@@ -632,7 +639,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             return network_seeds(target);
         }
         "auth_profiles" | "auth_runtime" | "token_answer" | "endpoint" => return auth_seeds(target),
-        "template" | "env_file" | "import_env" => return program_seeds(target),
+        "template" | "env_file" | "import_env" | "import_pass" => return program_seeds(target),
         "import_identity" | "import_vault" | "import_credentials" | "import_json" => return import_seeds(target),
         "frame" => {
             let (first, hash) = sealed_frame(0, frame::genesis(ledger_id()), &put(&[]), &cli);

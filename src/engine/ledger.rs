@@ -222,7 +222,16 @@ impl Ledger {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
-        self.core.verify(options)
+        self.verify_with(options, &|_, _| {})
+    }
+
+    /// As [`Ledger::verify`], telling now and then how many events of how many were looked at; with
+    /// [`VerifyOptions::state`] each counts twice, because it is folded too.
+    ///
+    /// # Errors
+    /// As [`Ledger::verify`].
+    pub fn verify_with(&self, options: VerifyOptions, progress: &dyn Fn(u64, u64)) -> Result<Report, Error> {
+        self.core.verify(options, progress)
     }
 
     /// Verifies that the storage backend holds every envelope that the log knows, and adds what is wrong to a

@@ -48,7 +48,7 @@ impl std::fmt::Debug for ReplayOptions<'_> {
 }
 
 /// How often progress is told, in events.
-const TELL_EVERY: u64 = 4096;
+pub(super) const TELL_EVERY: u64 = 4096;
 
 /// A replayed state. What does not fit into memory lives in sealed temporary files that are removed when this
 /// is dropped, so that memory stays bounded and nothing readable is left behind.

@@ -16,7 +16,7 @@ use super::core::Core;
 use super::error::Error;
 use super::future::UnknownEvents;
 use super::history::{self, BranchRecord};
-use super::replay::{Replay, ReplayPoint};
+use super::replay::{Replay, ReplayOptions, ReplayPoint, TELL_EVERY};
 
 /// What to verify beyond chain, head and the live state's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +30,9 @@ pub struct VerifyOptions {
 
 impl Core {
     /// Verifies everything that the options ask for; damage is a finding, not an error.
-    pub(super) fn verify(&self, options: VerifyOptions) -> Result<Report, Error> {
+    pub(super) fn verify(&self, options: VerifyOptions, progress: &dyn Fn(u64, u64)) -> Result<Report, Error> {
+        let expected = self.journal.last().map_or(0, |last| last.seq.saturating_add(1));
+        let total = expected.saturating_mul(if options.state { 2 } else { 1 });
         let unlocked = self.unlocked();
         let head_key = unlocked.ledger_key().subkey(labels::HEAD_MAC);
         let by = self.checkpoint_key()?;
@@ -48,6 +50,9 @@ impl Core {
             inspect::verify_files_with(&*self.medium, &self.layout.home, Some(&head_key), &mut |header, hash| {
                 marks.observe(header, hash);
                 unknown.observe(header);
+                if header.seq.is_multiple_of(TELL_EVERY) {
+                    progress(header.seq.min(expected), total);
+                }
             })?;
         unknown.note(&mut report);
         inspect::compare_outside(&mut report, &marks, held);
@@ -63,7 +68,7 @@ impl Core {
             }
         }
         if options.state {
-            self.verify_state(&mut report, events)?;
+            self.verify_state(&mut report, events, &|done, of| progress(expected + done, expected + of))?;
         }
         let damaged = report
             .findings
@@ -75,10 +80,9 @@ impl Core {
         Ok(report)
     }
 
-    fn verify_state(&self, report: &mut Report, events: u64) -> Result<(), Error> {
-        let unlocked = self.unlocked();
+    fn verify_state(&self, report: &mut Report, events: u64, progress: &dyn Fn(u64, u64)) -> Result<(), Error> {
         let point = ReplayPoint::Seq(events.saturating_sub(1));
-        let replay = match Replay::run(&self.journal, &unlocked, self.ledger_id, &*self.random, point) {
+        let replay = match self.replay(point, ReplayOptions { from_genesis: true, progress: Some(progress) }) {
             Ok(replay) => replay,
             Err(Error::Fold { seq, source }) => {
                 report.add(

@@ -324,10 +324,14 @@ impl Walk<'_> {
                 break;
             }
             let offset = window.offset();
-            if let Ok(header) = Header::parse(window.rest()) {
-                window.fill(header.frame_len())?;
-            }
             window.prepare();
+            if !window.is_known()
+                && let Ok(header) = Header::parse(window.rest())
+                && header.frame_len() > window.rest().len()
+            {
+                window.fill(header.frame_len())?;
+                window.prepare();
+            }
             match window.frame() {
                 Ok(frame) => {
                     self.frame(path, offset, &frame);

@@ -279,10 +279,13 @@ impl KeyTable {
         let mut from = 0;
         while from < self.len() {
             let count = CHUNK.min(self.len() - from);
-            let [one, other] = [0, 1].map(|copy| self.read_many(copy, from, count));
-            let (one, other) = (one?, other?);
-            for (slot, (one, other)) in (from..).zip(one.iter().zip(&other)) {
-                visit(slot, [status(one), status(other)], one == other);
+            let (one, other) = (self.raw_many(0, from, count)?, self.raw_many(1, from, count)?);
+            let slots = one.chunks_exact(SLOT_LEN).zip(other.chunks_exact(SLOT_LEN));
+            for (slot, (one, other)) in (from..).zip(slots) {
+                let first = self.stored(slot, one);
+                // The same bytes are the same slot.
+                let second = if one == other { first } else { self.stored(slot, other) };
+                visit(slot, [status(&first), status(&second)], first == second);
             }
             from += count;
         }
@@ -291,18 +294,25 @@ impl KeyTable {
 
     /// Consecutive slots of one copy in one read.
     fn read_many(&self, copy: usize, from: u64, count: u64) -> Result<Vec<Stored>, StoreError> {
+        let bytes = self.raw_many(copy, from, count)?;
+        Ok((from..).zip(bytes.chunks_exact(SLOT_LEN)).map(|(slot, bytes)| self.stored(slot, bytes)).collect())
+    }
+
+    fn stored(&self, slot: u64, bytes: &[u8]) -> Stored {
+        bytes.first_chunk().map_or(Stored::Damaged, |bytes| self.place(slot).read(bytes))
+    }
+
+    /// The bytes of consecutive slots; zeros, which are empty slots, where the copy ends before them.
+    fn raw_many(&self, copy: usize, from: u64, count: u64) -> Result<Vec<u8>, StoreError> {
         let Some(file) = self.copies.get(copy) else { return Ok(Vec::new()) };
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0) * SLOT_LEN];
         let got = file.read_at(at(from), &mut bytes)?;
-        let read = |(slot, bytes): (u64, &[u8])| {
-            let begin = usize::try_from(slot - from).unwrap_or(0) * SLOT_LEN;
-            match bytes.first_chunk() {
-                _ if got <= begin => Stored::Empty,
-                Some(bytes) if got >= begin + SLOT_LEN => self.place(slot).read(bytes),
-                _ => Stored::Damaged,
-            }
-        };
-        Ok((from..).zip(bytes.chunks_exact(SLOT_LEN)).map(read).collect())
+        // A slot that the end of the file cuts is damaged, whatever is left of it.
+        if got % SLOT_LEN != 0 {
+            let cut = got - got % SLOT_LEN;
+            bytes.iter_mut().skip(cut).take(SLOT_LEN).for_each(|byte| *byte = u8::MAX);
+        }
+        Ok(bytes)
     }
 
     /// What a slot holds, from both copies; shredded in one is shredded.

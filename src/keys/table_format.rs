@@ -1,8 +1,10 @@
 //! The bytes of the key table (stored; FORMAT.md "The key table").
 
+use std::sync::OnceLock;
+
 use crate::base::LedgerId;
 use crate::base::bytes::{Reader, newer};
-use crate::crypto::{Hash, KEY_LEN, Key, NONCE_LEN, TAG_LEN, labels};
+use crate::crypto::{Hash, Hasher, KEY_LEN, Key, NONCE_LEN, TAG_LEN, labels};
 
 use super::error::SlotError;
 use super::unlocked::Kek;
@@ -35,9 +37,18 @@ pub(super) enum Stored {
 }
 
 impl Place {
-    fn check(self, payload: &[u8]) -> [u8; CHECK_LEN] {
-        let parts = [&self.generation.to_le_bytes()[..], &self.slot.to_le_bytes(), payload];
-        Hash::of(labels::SLOT_CHECK, &parts).0.first_chunk().copied().unwrap_or_default()
+    fn check(self, payload: &[u8; PAYLOAD_LEN]) -> [u8; CHECK_LEN] {
+        // Hashing the context anew for each of a million slots would cost as much as the slots.
+        static START: OnceLock<Hasher> = OnceLock::new();
+        let mut hasher = START.get_or_init(|| Hasher::new(labels::SLOT_CHECK)).clone();
+        let mut whole = [0; 4 + 8 + PAYLOAD_LEN];
+        let (generation, rest) = whole.split_at_mut(4);
+        let (slot, rest) = rest.split_at_mut(8);
+        generation.copy_from_slice(&self.generation.to_le_bytes());
+        slot.copy_from_slice(&self.slot.to_le_bytes());
+        rest.copy_from_slice(payload);
+        hasher.update(&whole);
+        hasher.finish().0.first_chunk().copied().unwrap_or_default()
     }
 
     fn aad(self, ledger_id: LedgerId) -> [u8; 28] {

@@ -195,6 +195,11 @@ impl<'a> Frame<'a> {
         if hash.0 == *stored { Ok(Self { header, hash, bytes }) } else { Err(FrameError::Hash) }
     }
 
+    /// Whether the bytes of one frame, as its header gives their length, end with their hash.
+    pub(crate) fn hash_matches(bytes: &[u8]) -> bool {
+        bytes.split_last_chunk::<HASH_LEN>().is_some_and(|(covered, stored)| frame_hash(covered).0 == *stored)
+    }
+
     /// Parses a frame whose hash was checked a moment ago, as [`super::Journal::read`] does.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::testing::SimDisk;
 
 pub use super::fuzz_auth::{auth_profiles, auth_runtime, endpoint, token_answer};
 pub use super::fuzz_backup::backup;
-pub use super::fuzz_import::{import_credentials, import_env, import_identity, import_json, import_vault};
+pub use super::fuzz_import::{import_credentials, import_env, import_identity, import_json, import_pass, import_vault};
 pub use super::fuzz_pairing::{csr, http_body, leaf, pairing_answer, pairing_finish, pairing_hello};
 pub use super::fuzz_programs::{env_file, template};
 
@@ -68,6 +68,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("import_credentials", import_credentials),
     ("import_json", import_json),
     ("import_env", import_env),
+    ("import_pass", import_pass),
     ("inspect", inspect),
     ("carve", carve),
     ("bundle", bundle),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::invocation::{Access, Invocation};
 use crate::cli::output::Style;
-use crate::cli::progress::spinning;
+use crate::cli::progress::{bar, spinning};
 use crate::engine::{Error, Ledger, VerifyOptions};
 use crate::inspect::{FindingCode, Report};
 
@@ -55,8 +55,8 @@ fn keyed(invocation: &Invocation, args: &VerifyArgs) -> Result<(Report, Option<F
     match invocation.open(Access::Known) {
         Ok(ledger) => {
             let options = VerifyOptions { state: args.state, witness: args.witness };
-            let report = spinning(invocation, "verifying", || {
-                let mut report = ledger.verify(options)?;
+            let report = bar(invocation, "verifying", |tell| {
+                let mut report = ledger.verify_with(options, tell)?;
                 if args.backend {
                     ledger.verify_backend(&mut report)?;
                 }

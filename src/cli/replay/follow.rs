@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::exit::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::log::print_entry;
+use crate::cli::progress;
 use crate::cli::seat::Key;
 use crate::cli::story;
 use crate::engine::{Entry, Ledger, Replay, ReplayOptions, ReplayPoint, StateChange};
@@ -55,8 +56,10 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn at(&self, seq: u64) -> Result<Replay, Failure> {
-        let options = ReplayOptions { from_genesis: self.from_genesis, progress: None };
-        Ok(self.ledger.replay_with(ReplayPoint::Seq(seq), options)?)
+        Ok(progress::bar(self.invocation, "replaying", |tell| {
+            let options = ReplayOptions { from_genesis: self.from_genesis, progress: Some(tell) };
+            self.ledger.replay_with(ReplayPoint::Seq(seq), options)
+        })?)
     }
 
     /// The state after an event, and what that event changed.
