@@ -771,6 +771,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 rotated: true,
             };
             add("refresh_succeeded-v1", older(102, &codec::encode(&(&system, refreshed)).unwrap()));
+            let order = event::v1::ImportedOrder {
+                scope: "global".parse().unwrap(),
+                provider: "openai".parse().unwrap(),
+                profiles: vec!["main".parse().unwrap()],
+            };
+            let imported = event::v1::CredentialsImported { profiles: Vec::new(), orders: vec![order] };
+            add("credentials_imported-v1", older(108, &codec::encode(&(&cli, imported)).unwrap()));
         }
         "reference" => {
             for (name, text) in [

@@ -175,6 +175,7 @@ impl Exports {
             scope: order.scope,
             provider: order.provider,
             profiles: order.profiles,
+            updated_at: Some(order.updated),
         });
         Ok((profiles, orders.collect()))
     }

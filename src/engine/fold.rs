@@ -14,7 +14,7 @@ use super::history;
 /// Version of what folds into an index. It is raised where the state's encoding changes, and with every step of the
 /// format that brings kinds or schema versions: a program that does not know an event must never go on from an index
 /// that has it folded. A stored index of a lower one is made anew from the log; one of a higher one is refused.
-pub const STATE_SCHEMA: u32 = 5;
+pub const STATE_SCHEMA: u32 = 6;
 
 const SYSTEM: &[u8] = &[0x00];
 

@@ -172,9 +172,12 @@ pub struct ImportedOrder {
     pub provider: Provider,
     /// The profiles, the preferred one first.
     pub profiles: Vec<ProfileId>,
+    /// When it was set, as the source said; nothing in events of schema 1, or where the source does not say.
+    pub updated_at: Option<Timestamp>,
 }
 
-/// Profiles and orders came from another store.
+/// Profiles and orders came from another store (schema 2; 1 is
+/// [`v1::CredentialsImported`](crate::event::v1::CredentialsImported)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialsImported {
     /// The profiles.

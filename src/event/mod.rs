@@ -308,7 +308,7 @@ events! {
     /// See [`auth::FailedOver`].
     FailedOver(auth::FailedOver) = FailedOver;
     /// See [`import::CredentialsImported`].
-    CredentialsImported(import::CredentialsImported) = CredentialsImported;
+    CredentialsImported(import::CredentialsImported) = CredentialsImported, 2 [1 => v1::CredentialsImported];
 }
 
 impl Event {

@@ -24,6 +24,7 @@ pub const STEPS: &[Step] = &[
     Step { number: 8, name: "schema-versions", kinds: &[(15, 15, 2), (32, 32, 2), (78, 78, 2), (102, 102, 2)] },
     Step { number: 9, name: "imports", kinds: &[(22, 22, 1), (44, 45, 1), (90, 91, 1), (108, 108, 1)] },
     Step { number: 10, name: "backups", kinds: &[(23, 24, 1)] },
+    Step { number: 11, name: "import-times", kinds: &[(108, 108, 2)] },
 ];
 
 /// The step that brought a kind in a schema version; nothing where this program knows of none.

@@ -280,12 +280,17 @@ impl KeyTable {
         while from < self.len() {
             let count = CHUNK.min(self.len() - from);
             let (one, other) = (self.raw_many(0, from, count)?, self.raw_many(1, from, count)?);
-            let slots = one.chunks_exact(SLOT_LEN).zip(other.chunks_exact(SLOT_LEN));
-            for (slot, (one, other)) in (from..).zip(slots) {
-                let first = self.stored(slot, one);
-                // The same bytes are the same slot.
-                let second = if one == other { first } else { self.stored(slot, other) };
-                visit(slot, [status(&first), status(&second)], first == second);
+            let middle = count / 2;
+            let half = usize::try_from(middle).unwrap_or(0) * SLOT_LEN;
+            let (one, other) = (one.split_at(half), other.split_at(half));
+            let (first, second) = std::thread::scope(|scope| {
+                // A check of every slot: on two cores where there are two.
+                let second = scope.spawn(|| self.both(from + middle, one.1, other.1));
+                let first = self.both(from, one.0, other.0);
+                (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            for (slot, (one, other)) in (from..).zip(first.iter().chain(&second)) {
+                visit(slot, [status(one), status(other)], one == other);
             }
             from += count;
         }
@@ -296,6 +301,19 @@ impl KeyTable {
     fn read_many(&self, copy: usize, from: u64, count: u64) -> Result<Vec<Stored>, StoreError> {
         let bytes = self.raw_many(copy, from, count)?;
         Ok((from..).zip(bytes.chunks_exact(SLOT_LEN)).map(|(slot, bytes)| self.stored(slot, bytes)).collect())
+    }
+
+    /// Slots of both copies from their bytes.
+    fn both(&self, from: u64, one: &[u8], other: &[u8]) -> Vec<(Stored, Stored)> {
+        let slots = one.chunks_exact(SLOT_LEN).zip(other.chunks_exact(SLOT_LEN));
+        (from..)
+            .zip(slots)
+            .map(|(slot, (one, other))| {
+                let first = self.stored(slot, one);
+                // The same bytes are the same slot.
+                (first, if one == other { first } else { self.stored(slot, other) })
+            })
+            .collect()
     }
 
     fn stored(&self, slot: u64, bytes: &[u8]) -> Stored {

@@ -14,3 +14,4 @@ mod speed;
 mod tampering;
 mod tool;
 mod vectors;
+mod windows;

@@ -6,13 +6,13 @@ use palyra_ledger::import::palyra::{Places, read};
 use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk};
 use palyra_ledger::{ImportOptions, Ledger, NewSlot, PutOptions, SecretBytes};
 
-use super::{Release, config, told_with};
+use super::{Release, config, fields, told_with};
 
 pub const RELEASE: Release = Release { folder: "0009-imports", make, told };
 
 fn told(ledger: &Ledger) -> String {
     let more = |entry: &palyra_ledger::Entry| match entry.kind {
-        22 | 44 | 45 | 90 | 91 | 108 => format!(" {}", entry.fields()),
+        22 | 44 | 45 | 90 | 91 | 108 => format!(" {}", fields(entry)),
         _ => String::new(),
     };
     told_with(ledger, more)

@@ -240,6 +240,12 @@ fn every_field_of_the_golden_events_reads_as_it_was_written_down() {
                 // What a later schema version added was not recorded then, and is absent now.
                 let known = |name: &str| written.get(name).is_some();
                 read.as_object_mut().unwrap().retain(|name, value| known(name) || !value.is_null());
+                let orders = [&read, &written].map(|one| one["orders"].as_array().cloned().unwrap_or_default());
+                for (at, (now, then)) in orders[0].iter().zip(&orders[1]).enumerate() {
+                    if now["updated_at"].is_null() && then.get("updated_at").is_none() {
+                        read["orders"][at].as_object_mut().unwrap().remove("updated_at");
+                    }
+                }
                 assert_eq!(read, written, "{release}: {line}");
                 compared += 1;
             }

@@ -14,7 +14,7 @@ from .errors import Malformed
 
 Field = Tuple[str, Callable[[Reader], Any]]
 # Schema version in which a kind is written; every one below it is read, too.
-SCHEMA = {15: 2, 32: 2, 78: 2, 102: 2}
+SCHEMA = {15: 2, 32: 2, 78: 2, 102: 2, 108: 2}
 
 
 class UnknownKind(Exception):
@@ -178,7 +178,15 @@ imported_device = _record(
 imported_profile = _record(
     ("profile", profile), ("expires_at", _option(time)), ("usage", _option(usage_note)), ("origin", origin_times)
 )
-imported_order = _record(("scope", text), ("provider", text), ("profiles", _list(text)))
+imported_order_1 = _record(("scope", text), ("provider", text), ("profiles", _list(text)))
+imported_order = _record(("scope", text), ("provider", text), ("profiles", _list(text)), ("updated_at", _option(time)))
+
+
+def _without_time(read: Reader) -> Dict[str, Any]:
+    """An order of schema version 1, as it is read now."""
+    return {**imported_order_1(read), "updated_at": None}
+
+
 source_form = _variant("palyra", "env", "pass", "json")
 
 KINDS: Dict[int, Tuple[str, List[Field]]] = {
@@ -271,6 +279,9 @@ ADDED: Dict[int, List[str]] = {
     102: ["took_ms", "scopes_lost"],
 }
 
+# Fields that schema version 1 encodes otherwise.
+CHANGED: Dict[int, Dict[str, Callable[[Reader], Any]]] = {108: {"orders": _list(_without_time)}}
+
 
 def origin(read: Reader) -> Dict[str, Any]:
     """Where a command came from."""
@@ -296,6 +307,7 @@ def decode(kind: int, schema: int, body: bytes) -> Tuple[Dict[str, Any], Dict[st
     read = Reader(body)
     who = caller(read)
     absent = ADDED.get(kind, []) if schema == 1 else []
-    event = {name: None if name in absent else field(read) for name, field in KINDS[kind][1]}
+    changed = CHANGED.get(kind, {}) if schema == 1 else {}
+    event = {name: None if name in absent else changed.get(name, field)(read) for name, field in KINDS[kind][1]}
     read.done()
     return who, event

@@ -32,7 +32,10 @@ pub fn bring(profiles: Option<&str>, runtime: Option<&str>) -> Brought {
         let lines = headers(text, "[[profile_orders]]");
         for (at, order) in document.profile_orders.iter().enumerate() {
             match read_order(order) {
-                Ok((scope, provider, profiles)) => brought.orders.push(ImportedOrder { scope, provider, profiles }),
+                Ok((scope, provider, profiles)) => {
+                    let updated_at = Some(Timestamp::from_millis(order.updated_at_unix_ms));
+                    brought.orders.push(ImportedOrder { scope, provider, profiles, updated_at });
+                }
                 Err(what) => {
                     let line = lines.get(at).copied().unwrap_or(1);
                     brought.problems.push(Problem { file: RUNTIME_FILE, line, what });

@@ -7,10 +7,12 @@
 
 mod auth;
 mod identity;
+mod import;
 mod system;
 mod vault;
 
 pub use auth::RefreshSucceeded;
 pub use identity::DeviceRevoked;
+pub use import::{CredentialsImported, ImportedOrder};
 pub use system::SpoolDropped;
 pub use vault::SecretPut;

@@ -82,11 +82,9 @@ impl Found {
     /// # Errors
     /// [`StoreError`] where they can no longer be read.
     pub fn bytes(&self, sources: &[Source<'_>]) -> Result<Vec<u8>, StoreError> {
-        self.bytes_with(sources, &mut None)
-    }
-
-    fn bytes_with(&self, sources: &[Source<'_>], opened: &mut Option<Opened>) -> Result<Vec<u8>, StoreError> {
-        read_extents(sources, &self.extents, opened)
+        let mut bytes = Vec::new();
+        read_extents(sources, &self.extents, &mut None, &mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -195,8 +193,8 @@ fn read_extents(
     sources: &[Source<'_>],
     extents: &[Extent],
     opened: &mut Option<Opened>,
-) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::new();
+    into: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     for extent in extents {
         let Some(source) = usize::try_from(extent.source).ok().and_then(|at| sources.get(at)) else { continue };
         if opened.as_ref().is_none_or(|opened| opened.source != extent.source) {
@@ -204,10 +202,10 @@ fn read_extents(
             *opened = Some(Opened { source: extent.source, file, bytes: Vec::new(), from: 0 });
         }
         if let Some(opened) = opened {
-            opened.read(extent, &mut bytes)?;
+            opened.read(extent, into)?;
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Carves arbitrary bytes; for fuzzing. What is found must lie where it is said to lie.

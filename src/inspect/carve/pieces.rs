@@ -62,7 +62,8 @@ impl Search<'_> {
         let have = extents.len() * CHUNK;
         if have >= self.total {
             self.tries = self.tries.checked_sub(1)?;
-            let bytes = read_extents(self.sources, extents, &mut self.opened).ok()?;
+            let mut bytes = Vec::new();
+            read_extents(self.sources, extents, &mut self.opened, &mut bytes).ok()?;
             let frame = Frame::parse(&bytes).ok()?;
             return Some(Found::new(&frame.header, frame.hash, extents.clone()));
         }

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::crypto::Hasher;
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader, SegmentTrailer};
 use crate::store::{StoreError, StoreOp};
 
-use super::{Chain, Found, Run, Source};
+use super::{Chain, Found, Opened, Run, Source, read_extents};
 
 /// A file that was written, below the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,7 +124,19 @@ impl Open {
     }
 }
 
-/// Writes a stretch as closed segments; the very last one stays open, as in a journal.
+/// Frames of a stretch on their way into segments.
+#[derive(Default)]
+struct Batch<'a> {
+    /// Each frame, and where its bytes end.
+    frames: Vec<(&'a Found, usize)>,
+    bytes: Vec<u8>,
+}
+
+/// Frames in a batch.
+const BATCH: usize = 512;
+
+/// Writes a stretch as closed segments; the very last one stays open, as in a journal. While some frames are written,
+/// the next are read.
 fn segments(
     journal: &Path,
     run: &Run,
@@ -131,28 +144,44 @@ fn segments(
     last: bool,
     written: &mut Vec<Written>,
 ) -> Result<(), StoreError> {
-    let mut open: Option<Open> = None;
-    let mut before: Option<&Found> = None;
-    let mut opened = None;
-    for found in run.frames.iter().filter_map(|at| frames.get(*at)) {
-        // A batch never lies in two segments.
-        let full = |open: &Open| open.bytes >= SEGMENT_BYTES_DEFAULT && found.batch.0 == 0;
-        if open.as_ref().is_some_and(full)
-            && let (Some(done), Some(before)) = (open.take(), before)
-        {
-            done.close(before, true, written)?;
+    let read = |numbers: &[usize], opened: &mut Option<Opened>| {
+        let mut batch = Batch::default();
+        for found in numbers.iter().filter_map(|at| frames.get(*at)) {
+            read_extents(sources, &found.extents, opened, &mut batch.bytes)?;
+            batch.frames.push((found, batch.bytes.len()));
         }
-        let bytes = found.bytes_with(sources, &mut opened)?;
-        if open.is_none() {
-            open = Some(Open::begin(journal, found)?);
+        Ok::<_, StoreError>(batch)
+    };
+    std::thread::scope(|scope| {
+        let (send, batches) = mpsc::sync_channel(4);
+        scope.spawn(move || {
+            let mut opened = None;
+            // Nobody takes what follows an error.
+            let _ =
+                run.frames.chunks(BATCH).map(|chunk| read(chunk, &mut opened)).try_for_each(|batch| send.send(batch));
+        });
+        let mut open: Option<Open> = None;
+        let mut before: Option<&Found> = None;
+        for batch in batches {
+            let batch = batch?;
+            let mut begin = 0;
+            for (found, end) in batch.frames {
+                // A batch of events never lies in two segments.
+                let full = |open: &Open| open.bytes >= SEGMENT_BYTES_DEFAULT && found.batch.0 == 0;
+                if open.as_ref().is_some_and(full)
+                    && let (Some(done), Some(before)) = (open.take(), before)
+                {
+                    done.close(before, true, written)?;
+                }
+                let mut segment = open.take().map_or_else(|| Open::begin(journal, found), Ok)?;
+                segment.put(batch.bytes.get(begin..end).unwrap_or_default())?;
+                open = Some(segment);
+                (begin, before) = (end, Some(found));
+            }
         }
-        if let Some(open) = &mut open {
-            open.put(&bytes)?;
+        match (open, before) {
+            (Some(open), Some(before)) => open.close(before, !last, written),
+            _ => Ok(()),
         }
-        before = Some(found);
-    }
-    match (open, before) {
-        (Some(open), Some(before)) => open.close(before, !last, written),
-        _ => Ok(()),
-    }
+    })
 }
