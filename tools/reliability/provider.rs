@@ -11,7 +11,7 @@ use crate::Fault;
 use crate::workload::Dice;
 
 /// Life of the access tokens that it gives, in seconds: due again as soon as they are given.
-const LIFE_S: u64 = 60;
+const LIFE_S: u64 = 2;
 /// Longest request that it reads.
 const REQUEST_MAX: usize = 64 * 1024;
 

@@ -104,7 +104,7 @@ fn once(
 ) -> Result<Vec<String>, Fault> {
     let mut dice = Dice::of(run.seed, round);
     let control = Canary::fresh(&mut dice, "control");
-    let provider = Provider::start(1, dice.number())?;
+    let provider = Provider::start(2, dice.number())?;
     let mut story = Story::new(seat, dice)?;
     story.alone()?;
     let served = Served::start(seat, &["--log", "json"], |command| {

@@ -48,11 +48,6 @@ impl Roster {
         self.all().push((peer, send));
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all().len()
-    }
-
     /// One of them, round and round.
     pub fn pick(&self, number: usize) -> Option<Arc<Peer>> {
         let all = self.all();
@@ -183,7 +178,9 @@ impl Stage<'_> {
         peer.revoked.store(true, Ordering::SeqCst);
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(peer));
         // On its standing connection and on new ones.
-        (0..AFTER).for_each(|_| drop(send.send(Job { kind: Kind::Health, due: Instant::now() })));
+        for _ in 0..AFTER {
+            let _ = send.send(Job { kind: Kind::Health, due: Instant::now() });
+        }
         // At once, beside whatever its task is busy with.
         let silent = Tally::default();
         runtime.block_on(peer.one(&mut None, Job { kind: Kind::Value, due: Instant::now() }, &silent));

@@ -164,6 +164,9 @@ fn prepare(seat: &Seat, devices: u64) -> Result<(LedgerId, Prepared), Fault> {
     let roots = ledger.identity().trust()?.roots().iter().map(|root| root.certificate.clone()).collect();
     let id = ledger.id();
     ledger.close()?;
+    // Without a way in from elsewhere no backup is made.
+    let words = seat.path("words").to_string_lossy().into_owned();
+    seat.ok(&["keys", "add-slot", "recovery", "--out-file", &words], None)?;
     Ok((id, (roots, paired)))
 }
 
@@ -291,7 +294,7 @@ fn leaking(served: &Served) -> Result<bool, Fault> {
 /// The samples of the run with a ramp on them.
 fn swelling(samples: &[Sample]) -> bool {
     let spread = (MEMORY_BOUND * 2.0 / samples.len().max(1) as f64).max(1.0);
-    let ramp: Vec<_> = (0..).zip(samples).map(|(number, sample)| {
+    let ramp = (0_u32..).zip(samples).map(|(number, sample)| {
         (sample.at, sample.rss_kib as f64 / 1024.0 + spread * f64::from(number))
     });
     course(&ramp.collect::<Vec<_>>()).is_some_and(|course| course.grew(MEMORY_BOUND))
@@ -305,8 +308,8 @@ fn overload(
 ) -> Result<(Arc<Shed>, Seen, Vec<Sample>), Fault> {
     let watched = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let pid = served.pid();
-        let watching = scope.spawn(|| watch(pid, &watched));
+        let (pid, watched) = (served.pid(), &watched);
+        let watching = scope.spawn(move || watch(pid, watched));
         let done = flood(runtime, peers, served, time);
         watched.store(true, Ordering::Relaxed);
         let flooded = watching.join().map_err(|_| "the watcher panicked")?;
