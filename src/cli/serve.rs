@@ -89,8 +89,18 @@ fn raise_descriptors() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
+/// Keys and values stay in this process until its end: they belong into no core file, whatever the shell or the
+/// service manager allows, and no other process of this user may look for them. Root may.
+fn keep_to_itself() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Runs `serve`.
 pub fn run(invocation: &Invocation, args: &ServeArgs) -> Result<(), Failure> {
+    keep_to_itself();
     messages(args.log);
     raise_descriptors();
     let ledger = Arc::new(invocation.open(Access::Write)?);

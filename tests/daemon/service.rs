@@ -119,6 +119,31 @@ fn messages_hold_no_secret_even_when_everything_is_said() {
 }
 
 #[test]
+fn nothing_of_its_memory_gets_out() {
+    use std::os::unix::process::ExitStatusExt;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let home = Home::new();
+    // As a shell starts it that allows core files.
+    let before = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: before.maximum, maximum: before.maximum }).unwrap();
+    let mut daemon = Daemon::start(&home, &[]);
+    setrlimit(Resource::Core, before).unwrap();
+    let pid = daemon.child.id();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert!(core.split_whitespace().take(2).eq(["0", "0"]), "{core}");
+    if !rustix::process::geteuid().is_root() {
+        for file in ["environ", "mem"] {
+            let opened = std::fs::File::open(format!("/proc/{pid}/{file}"));
+            assert_eq!(opened.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied, "{file}");
+        }
+    }
+    daemon.signal(Signal::ABORT);
+    let ended = daemon.child.wait().unwrap();
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
+}
+
+#[test]
 fn every_route_in_the_document_answers() {
     let home = Home::new();
     let daemon = Daemon::start(&home, &["--metrics-listen", "127.0.0.1:0"]);

@@ -9,8 +9,12 @@
 mod child;
 mod faults;
 mod kill;
+mod leaks;
+mod load;
 mod outcome;
 mod power;
+mod provider;
+mod served;
 mod simulate;
 mod supply;
 mod workload;
@@ -105,6 +109,8 @@ const PARTS: &[Entry] = &[
     (Part::Power, "power", 30, power::run),
     (Part::Faults, "faults", 10, faults::run),
     (Part::Simulate, "simulate", 15, simulate::run),
+    (Part::Leaks, "leaks", 5, leaks::run),
+    (Part::Load, "load", 15, load::run),
     (Part::Supply, "supply", 1, supply::run),
 ];
 
