@@ -10,9 +10,11 @@ mod child;
 mod faults;
 mod kill;
 mod outcome;
+mod plant;
 mod power;
 mod simulate;
 mod supply;
+mod tamper;
 mod workload;
 
 use std::fmt::Write as _;
@@ -105,6 +107,8 @@ const PARTS: &[Entry] = &[
     (Part::Power, "power", 30, power::run),
     (Part::Faults, "faults", 10, faults::run),
     (Part::Simulate, "simulate", 15, simulate::run),
+    (Part::Tamper, "tamper", 6, tamper::run),
+    (Part::Plant, "plant", 12, plant::run),
     (Part::Supply, "supply", 1, supply::run),
 ];
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use real::{Orders, Small, limited, small};
+pub use sweep::planted;
 
 use crate::outcome::{Outcome, Table};
 use crate::workload::Dice;
