@@ -8,6 +8,7 @@
 
 mod child;
 mod faults;
+mod fuzz;
 mod kill;
 mod outcome;
 mod plant;
@@ -108,6 +109,7 @@ const PARTS: &[Entry] = &[
     (Part::Faults, "faults", 10, faults::run),
     (Part::Simulate, "simulate", 15, simulate::run),
     (Part::Tamper, "tamper", 6, tamper::run),
+    (Part::Fuzz, "fuzz", 10, fuzz::run),
     (Part::Plant, "plant", 12, plant::run),
     (Part::Supply, "supply", 1, supply::run),
 ];

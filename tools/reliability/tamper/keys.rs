@@ -17,7 +17,7 @@ pub const CLASSES: &[Class] = &[
     Class { name: "the keys rolled back, the log kept", needs: [N, N, W], make: rolled_back },
     Class { name: "the keys of another ledger", needs: [W, W, W], make: foreign },
     Class { name: "a bit of one copy's slot flipped", needs: [T, T, T], make: one_copy },
-    Class { name: "a bit of one copy's header flipped", needs: [N, N, N], make: one_header },
+    Class { name: "a bit of one copy's header flipped", needs: [T, T, T], make: one_header },
     Class { name: "bits flipped in both copies of a slot", needs: [W, W, W], make: both_copies },
     Class { name: "two slots swapped", needs: [W, W, W], make: swapped },
     Class { name: "the key of another secret under a check that fits", needs: [N, N, W], make: another },
