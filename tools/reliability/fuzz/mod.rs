@@ -65,6 +65,7 @@ struct Fuzzed {
 /// What stood in the way of running them.
 pub fn run(run: &Run) -> Result<Outcome, Fault> {
     let begun = Instant::now();
+    stats::check()?;
     let names = targets()?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in &names {
@@ -229,8 +230,17 @@ fn keep(run: &Run, name: &str, here: &Path) -> Result<Vec<String>, Fault> {
 }
 
 fn table(done: &[Fuzzed], sums: &Sums) -> Table {
-    let header =
-        ["target", "executions", "a second", "edges", "features", "inputs", "sanitizer", "executions in all runs"];
+    let header = [
+        "target",
+        "executions",
+        "a second",
+        "edges",
+        "of",
+        "features",
+        "inputs",
+        "sanitizer",
+        "executions in all runs",
+    ];
     let mut table = Table::new("Targets", &header);
     for Fuzzed { target, told, seconds, .. } in done {
         let rate = told.executions as f64 / seconds.max(0.001);
@@ -239,6 +249,7 @@ fn table(done: &[Fuzzed], sums: &Sums) -> Table {
             told.executions.to_string(),
             format!("{rate:.0}"),
             told.edges.to_string(),
+            told.all_edges.to_string(),
             told.features.to_string(),
             told.inputs.to_string(),
             target.sanitizer.name().to_owned(),

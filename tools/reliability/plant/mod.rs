@@ -20,6 +20,8 @@ struct Planted {
     how: String,
     suite: &'static str,
     seen: Option<String>,
+    /// Whether time was over before the suite had looked at everything.
+    cut_short: bool,
 }
 
 /// The faults of one suite; nothing where it cannot be run here.
@@ -51,10 +53,11 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
             not_tried.push(format!("The faults of {}: it cannot be run on this machine.", suite.name));
             continue;
         };
-        for Planted { what, how, suite, seen } in planted {
+        for Planted { what, how, suite, seen, cut_short } in planted {
             count += 1;
             if seen.is_none() {
-                failures.push(format!("--seed {}: {suite} is blind: \"{what}\" was planted and not seen", run.seed));
+                let so_far = if cut_short { " in the time that it had: give more" } else { "" };
+                failures.push(format!("--seed {}, {suite}: \"{what}\" was planted and not seen{so_far}", run.seed));
             }
             let seen = seen.unwrap_or_else(|| "NOT SEEN".to_owned());
             table.row(&[what, how, suite.to_owned(), shortened(&seen)]);
@@ -94,6 +97,7 @@ fn in_ledgers(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
         how: planted.how.to_owned(),
         suite: "tamper",
         seen: planted.seen,
+        cut_short: false,
     };
     Ok(Some(tamper::plants(run.seed)?.into_iter().map(of).collect()))
 }
@@ -104,6 +108,7 @@ fn in_the_key_table(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault
         how: how.to_owned(),
         suite: "verify, as after every kill, cut and fault",
         seen,
+        cut_short: false,
     };
     Ok(Some(shred::plants(run.seed)?.into_iter().map(|(words, seen)| one(words, seen)).collect()))
 }
@@ -112,7 +117,7 @@ fn around_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Faul
     let one = |planted: Result<(&str, Option<String>), Fault>| {
         let (what, seen) = planted?;
         let how = "around the simulated ledger: in its disk, random source, clients and doors".to_owned();
-        Ok(Planted { what: what.to_owned(), how, suite: "simulate", seen })
+        Ok(Planted { what: what.to_owned(), how, suite: "simulate", seen, cut_short: false })
     };
     simulate::plants(run.seed).map(one).collect::<Result<Vec<_>, Fault>>().map(Some)
 }
@@ -124,6 +129,7 @@ fn under_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault
         how: "the storage trait: syncing a file does nothing".to_owned(),
         suite: "faults",
         seen,
+        cut_short: false,
     }]))
 }
 
@@ -134,6 +140,7 @@ fn in_a_child(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
         how: "the child says that an operation is done before it does it".to_owned(),
         suite: "kill",
         seen,
+        cut_short: false,
     }]))
 }
 
@@ -144,6 +151,7 @@ fn in_recordings(run: &Run, begun: Instant) -> Result<Option<Vec<Planted>>, Faul
         what: planted.what.to_owned(),
         how: "in the recorded system calls".to_owned(),
         suite: "power",
+        cut_short: planted.cut_short,
         seen: planted.seen.map(|seen| format!("state {}: {seen}", planted.states)),
     };
     Ok(power::planted(run, left)?.map(|all| all.into_iter().map(of).collect()))

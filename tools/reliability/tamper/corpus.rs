@@ -21,9 +21,9 @@ use crate::workload::{Dice, LANES, Lane, Op, World, act, choose, settings};
 
 const HOME: &str = "/home";
 /// Small, so that a journal of some hundred kilobytes has a dozen segments.
-const SEGMENT_BYTES: u64 = 12 * 1024;
+const SEGMENT_BYTES: u64 = 8 * 1024;
 /// Operations before each of the two earlier states, and behind them.
-const OPERATIONS: usize = 32;
+const OPERATIONS: usize = 24;
 
 /// A key slot of a secret version, as the log speaks of it.
 #[derive(Debug, Clone, Copy)]
@@ -154,8 +154,12 @@ impl Maker {
             // Secrets more often than the rest: a pairing costs as much as a hundred of them.
             let lane = if self.dice.once_in(2) { Lane::Vault(self.dice.small(3)) } else { self.any_lane() };
             let op = choose(&self.world, lane, &mut self.dice);
-            // So does a value of 30,000 bytes, each time that it is examined.
-            let large = matches!(op, Op::Put { nonce, .. } if nonce % 32 == 0) && !self.dice.once_in(8);
+            // So does a value of some thousand bytes, each time that it is examined.
+            let large = match op {
+                Op::Put { nonce, .. } | Op::Login { nonce, .. } | Op::Renewed { nonce, .. } => nonce % 32 < 4,
+                _ => false,
+            };
+            let large = large && !self.dice.once_in(8);
             let rare = large || matches!(op, Op::Pair { .. }) && !self.dice.once_in(2);
             if !rare && !matches!(op, Op::Backup { .. }) {
                 return (lane, op);
