@@ -140,8 +140,10 @@ fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize, beside: impl F
             |range: &&Range<usize>| buffer.get(range.start..range.end).is_some_and(|bytes| Frame::parse(bytes).is_ok());
         ranges.iter().filter(is_whole).map(|range| range.start).collect()
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    if threads == 1 || bytes < SHARED_MIN {
+    // How many cores there are is asked of the system, by reading files: not for each small window.
+    let threads =
+        if bytes < SHARED_MIN { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(8) };
+    if threads == 1 {
         beside();
         return whole(ranges);
     }
