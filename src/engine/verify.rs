@@ -131,8 +131,8 @@ impl Core {
                 }
             }
             for (target, record) in versions.drain(..) {
-                match table.table.status(record.slot) {
-                    Ok(status) => check_slot(report, &target, &record, &status),
+                match table.table.copies(record.slot) {
+                    Ok(copies) => check_slot(report, &target, &record, copies),
                     Err(error) => {
                         let what =
                             format!("key slot {} of version {} of {target}: {error}", record.slot, record.version);
@@ -217,25 +217,23 @@ impl Compare<'_> {
     }
 }
 
-fn check_slot(report: &mut Report, target: &str, record: &VersionRecord, status: &SlotStatus) {
+/// A key is there if one copy of the table has it, and destroyed only if both say so.
+fn check_slot(report: &mut Report, target: &str, record: &VersionRecord, copies: [SlotStatus; 2]) {
     let place = format!("key slot {} of version {} of {target}", record.slot, record.version);
-    match (record.shredded, status) {
-        (None, SlotStatus::Present) | (Some(_), SlotStatus::Shredded { .. }) => {}
-        (None, SlotStatus::Shredded { seq }) => {
-            let what = format!("{place} is overwritten, by event {seq} as the slot says, but no event shredded it");
-            report.add(FindingCode::KeyMissing, Some(record.seq), what);
-        }
-        (None, SlotStatus::Empty | SlotStatus::Damaged) => {
-            report.add(
-                FindingCode::KeyMissing,
-                Some(record.seq),
-                format!("{place} is missing or damaged and no event shredded it"),
-            );
-        }
-        (Some(seq), SlotStatus::Present | SlotStatus::Empty | SlotStatus::Damaged) => {
-            let what =
-                format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it");
-            report.add(FindingCode::ShredIncomplete, Some(seq), what);
-        }
-    }
+    let shredded = copies.iter().filter(|copy| matches!(copy, SlotStatus::Shredded { .. })).count();
+    let Some(seq) = record.shredded else {
+        let by = copies.iter().find_map(|copy| if let SlotStatus::Shredded { seq } = copy { Some(seq) } else { None });
+        let what = match by {
+            Some(seq) => format!("{place} is overwritten, by event {seq} as the slot says, but no event shredded it"),
+            None if copies.contains(&SlotStatus::Present) => return,
+            None => format!("{place} is missing or damaged and no event shredded it"),
+        };
+        return report.add(FindingCode::KeyMissing, Some(record.seq), what);
+    };
+    let what = match shredded {
+        2 => return,
+        1 => format!("{place} was shredded by event {seq} but is overwritten in one copy of the key table alone"),
+        _ => format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it"),
+    };
+    report.add(FindingCode::ShredIncomplete, Some(seq), what);
 }

@@ -11,6 +11,7 @@ use crate::log::Frame;
 use crate::store::Medium;
 
 use super::Keys;
+use super::key_files::damaged_header;
 
 /// Findings beyond which only the first are kept: a wrong key gives one for every event.
 const FINDINGS_MAX: usize = 1000;
@@ -119,7 +120,10 @@ impl<'a> Bodies<'a> {
             self.push(Finding::new(FindingCode::KeyringDiffers, Some(seq), what));
         }
         match self.keys.table(medium, dir) {
-            Ok(table) => self.slots(&table),
+            Ok(table) => {
+                damaged_header(&table).into_iter().for_each(|finding| self.push(finding));
+                self.slots(&table);
+            }
             Err(error) => {
                 let what = format!("the key table cannot be read: {error}");
                 self.push(Finding::new(FindingCode::KeyMissing, None, what));

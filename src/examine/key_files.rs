@@ -42,9 +42,15 @@ pub fn key_files(medium: &dyn Medium, dir: &Path, ledger_id: Option<LedgerId>) -
     }
 }
 
+/// What is to be said of a table of which one header is damaged.
+pub(super) fn damaged_header(table: &KeyTable) -> Option<Finding> {
+    let what = "the header of one copy of the key table is damaged; the other holds".to_owned();
+    table.has_damaged_header().then(|| Finding::new(FindingCode::KeySlotRepairable, None, what))
+}
+
 /// Both copies of a slot are never written at once: a crash damages one at most.
 fn slots(table: &KeyTable) -> Vec<Finding> {
-    let mut found = Vec::new();
+    let mut found: Vec<Finding> = damaged_header(table).into_iter().collect();
     let surveyed = table.survey(&mut |slot, copies, alike| {
         let code = match copies {
             [SlotStatus::Damaged, SlotStatus::Damaged] => FindingCode::KeySlotDamaged,

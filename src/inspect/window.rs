@@ -220,8 +220,10 @@ fn hash_all(buffer: &[u8], ranges: &[Range<usize>], bytes: usize, beside: impl F
         let is_whole = |range: &&Range<usize>| buffer.get(range.start..range.end).is_some_and(Frame::hash_matches);
         ranges.iter().filter(is_whole).map(|range| range.start).collect()
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    if threads == 1 || bytes < SHARED_MIN {
+    // How many cores there are is asked of the system, by reading files: not for each small window.
+    let threads =
+        if bytes < SHARED_MIN { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(8) };
+    if threads == 1 {
         beside();
         return whole(ranges);
     }

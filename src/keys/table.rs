@@ -33,6 +33,8 @@ use super::unlocked::Kek;
 pub const TABLE_SLOT_LEN: usize = SLOT_LEN;
 /// Slots that a rotation moves at a time.
 const CHUNK: u64 = 8192;
+/// Slots below which a second thread costs more than it saves.
+const SHARED_MIN: u64 = 1024;
 
 /// What a slot holds, without its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct KeyTable {
     len: AtomicU64,
     /// Shred events below this are carried out in both copies.
     shredded_below: AtomicU64,
+    /// One copy's header was damaged when it was opened.
+    damaged_header: bool,
     /// Slots of which one copy was found damaged.
     suspects: Mutex<BTreeSet<u64>>,
     writer: Mutex<Writer>,
@@ -80,6 +84,15 @@ impl std::fmt::Debug for KeyTable {
 /// The names of a generation's two files.
 pub(super) fn file_names(generation: u32) -> [String; 2] {
     [format!("table-{generation}.a"), format!("table-{generation}.b")]
+}
+
+const fn status(stored: &Stored) -> SlotStatus {
+    match stored {
+        Stored::Shredded { seq } => SlotStatus::Shredded { seq: *seq },
+        Stored::Present { .. } => SlotStatus::Present,
+        Stored::Empty => SlotStatus::Empty,
+        Stored::Damaged => SlotStatus::Damaged,
+    }
 }
 
 fn create_copy(medium: &dyn Medium, path: &Path, header: &TableHeader) -> Result<Box<dyn MediumFile>, StoreError> {
@@ -118,6 +131,7 @@ impl KeyTable {
             generation: header.generation,
             len: AtomicU64::new(len),
             shredded_below: AtomicU64::new(header.shredded_below),
+            damaged_header: false,
             suspects: Mutex::default(),
             writer: Mutex::new(if writable { Writer::Ready } else { Writer::ReadOnly }),
         }
@@ -161,7 +175,8 @@ impl KeyTable {
         let least = whole.iter().map(|header| header.shredded_below).min().unwrap_or(0);
         // One header torn: what that copy carried out is unknown, so everything is carried out again.
         let shredded_below = if whole.len() == 2 { least } else { 0 };
-        Ok(Self::new(copies, TableHeader { shredded_below, ..*newest }, len, writable))
+        let damaged_header = whole.len() < 2;
+        Ok(Self { damaged_header, ..Self::new(copies, TableHeader { shredded_below, ..*newest }, len, writable) })
     }
 
     fn writer(&self) -> Result<MutexGuard<'_, Writer>, KeysError> {
@@ -270,25 +285,22 @@ impl KeyTable {
     /// # Errors
     /// [`KeysError::Store`].
     pub fn survey(&self, visit: &mut dyn FnMut(u64, [SlotStatus; 2], bool)) -> Result<(), KeysError> {
-        let status = |stored: &Stored| match stored {
-            Stored::Shredded { seq } => SlotStatus::Shredded { seq: *seq },
-            Stored::Present { .. } => SlotStatus::Present,
-            Stored::Empty => SlotStatus::Empty,
-            Stored::Damaged => SlotStatus::Damaged,
-        };
         let mut from = 0;
         while from < self.len() {
             let count = CHUNK.min(self.len() - from);
             let (one, other) = (self.raw_many(0, from, count)?, self.raw_many(1, from, count)?);
-            let middle = count / 2;
-            let half = usize::try_from(middle).unwrap_or(0) * SLOT_LEN;
-            let (one, other) = (one.split_at(half), other.split_at(half));
-            let (first, second) = std::thread::scope(|scope| {
-                // A check of every slot: on two cores where there are two.
-                let second = scope.spawn(|| self.both(from + middle, one.1, other.1));
-                let first = self.both(from, one.0, other.0);
-                (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            });
+            let (first, second) = if count < SHARED_MIN {
+                (self.both(from, &one, &other), Vec::new())
+            } else {
+                let middle = count / 2;
+                let half = usize::try_from(middle).unwrap_or(0) * SLOT_LEN;
+                let (one, other) = (one.split_at(half), other.split_at(half));
+                std::thread::scope(|scope| {
+                    let second = scope.spawn(|| self.both(from + middle, one.1, other.1));
+                    let first = self.both(from, one.0, other.0);
+                    (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                })
+            };
             for (slot, (one, other)) in (from..).zip(first.iter().chain(&second)) {
                 visit(slot, [status(one), status(other)], one == other);
             }
@@ -333,18 +345,31 @@ impl KeyTable {
         Ok(bytes)
     }
 
+    /// What each copy of a slot holds.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`].
+    pub fn copies(&self, slot: u64) -> Result<[SlotStatus; 2], KeysError> {
+        Ok([status(&self.read_copy(0, slot)?), status(&self.read_copy(1, slot)?)])
+    }
+
     /// What a slot holds, from both copies; shredded in one is shredded.
     ///
     /// # Errors
     /// [`KeysError::Store`].
     pub fn status(&self, slot: u64) -> Result<SlotStatus, KeysError> {
-        let copies = [self.read_copy(0, slot)?, self.read_copy(1, slot)?];
-        Ok(match copies {
-            [Stored::Shredded { seq }, _] | [_, Stored::Shredded { seq }] => SlotStatus::Shredded { seq },
-            [Stored::Present { .. }, _] | [_, Stored::Present { .. }] => SlotStatus::Present,
-            [Stored::Empty, Stored::Empty] => SlotStatus::Empty,
+        Ok(match self.copies(slot)? {
+            [shredded @ SlotStatus::Shredded { .. }, _] | [_, shredded @ SlotStatus::Shredded { .. }] => shredded,
+            [SlotStatus::Present, _] | [_, SlotStatus::Present] => SlotStatus::Present,
+            [SlotStatus::Empty, SlotStatus::Empty] => SlotStatus::Empty,
             _ => SlotStatus::Damaged,
         })
+    }
+
+    /// Whether one copy's header is damaged, and the other's is not.
+    #[must_use]
+    pub const fn has_damaged_header(&self) -> bool {
+        self.damaged_header
     }
 
     /// Overwrites slots, each with the event that says so, in both copies, durably.

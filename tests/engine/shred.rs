@@ -1,7 +1,7 @@
 //! Shredding leaves no trace of the key slot in any file, and the version unreadable for good.
 
 use palyra_ledger::event::vault::Versions;
-use palyra_ledger::{GetOptions, Ledger, Scope, VerifyOptions};
+use palyra_ledger::{FindingCode, GetOptions, Ledger, Scope, VerifyOptions};
 
 use super::common::{contains, files_below, init_real, name, put, real};
 
@@ -65,6 +65,30 @@ fn a_restored_old_key_table_is_noticed_and_the_shred_carried_out_again() {
     let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
     assert!(report.ok, "{:?}", report.findings);
     assert!(slot_bytes(&home, 0).starts_with(b"SHREDDED"));
+}
+
+#[test]
+fn a_key_that_is_destroyed_in_one_copy_alone_is_a_finding() {
+    for left in ["table-1.a", "table-1.b"] {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let path = home.join("keys").join(left);
+        let ledger = init_real(&home);
+        put(&ledger, "doomed", "two");
+        let before = std::fs::read(&path).unwrap();
+        ledger.vault(Scope::global()).shred(&name("doomed"), Versions::All, None).unwrap();
+        ledger.close().unwrap();
+        drop(ledger);
+        // The header says that it was carried out, and one copy still has the key.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[HEADER..HEADER + SLOT].copy_from_slice(&before[HEADER..HEADER + SLOT]);
+        std::fs::write(&path, bytes).unwrap();
+        let ledger = Ledger::open(real(&home)).unwrap();
+        let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
+        let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [FindingCode::ShredIncomplete], "{left}");
+        assert!(!report.ok);
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use palyra_ledger::Ledger;
 use palyra_ledger::crypto::{Hash, labels};
+use palyra_ledger::inspect::FindingCode;
 use palyra_ledger::testing::{ManualClock, SimDisk};
 
-use super::log::{checkpoint_of, config, go_on, ledger, verdicts};
+use super::log::{Level, checkpoint_of, config, examined, go_on, keys_of, ledger, verdicts};
 
 const HEADER: usize = 128;
 const SLOT: usize = 80;
@@ -70,6 +71,16 @@ fn one_damaged_copy_of_a_slot_is_a_remark_and_two_are_damage() {
     bytes[slot(1)][5] ^= 1;
     one.put(&path, &bytes).unwrap();
     assert_eq!(verdicts(&one, &disk), ["INTACT-UNANCHORED", "INTACT-ANCHORED", "INTACT-UNANCHORED"]);
+    let header = disk.snapshot();
+    let (path, mut bytes) = table(&header, 'b');
+    bytes[20] ^= 1;
+    header.put(&path, &bytes).unwrap();
+    assert_eq!(verdicts(&header, &disk), ["INTACT-UNANCHORED", "INTACT-ANCHORED", "INTACT-UNANCHORED"]);
+    let keys = keys_of(&disk);
+    for level in [Level::NoKey, Level::AllKeys(&keys)] {
+        let codes: Vec<_> = examined(&header, level).walked.report.findings.iter().map(|one| one.code).collect();
+        assert_eq!(codes, [FindingCode::KeySlotRepairable], "{level:?}");
+    }
     let both = change(&disk, |bytes| bytes[slot(1)][5] ^= 1);
     assert_eq!(verdicts(&both, &disk), ["DAMAGED(files)", "DAMAGED(files)", "DAMAGED(2)"]);
 }

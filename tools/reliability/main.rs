@@ -8,15 +8,18 @@
 
 mod child;
 mod faults;
+mod fuzz;
 mod kill;
 mod leaks;
 mod load;
 mod outcome;
+mod plant;
 mod power;
 mod provider;
 mod served;
 mod simulate;
 mod supply;
+mod tamper;
 mod workload;
 
 use std::fmt::Write as _;
@@ -111,6 +114,9 @@ const PARTS: &[Entry] = &[
     (Part::Simulate, "simulate", 15, simulate::run),
     (Part::Leaks, "leaks", 5, leaks::run),
     (Part::Load, "load", 15, load::run),
+    (Part::Tamper, "tamper", 6, tamper::run),
+    (Part::Fuzz, "fuzz", 10, fuzz::run),
+    (Part::Plant, "plant", 12, plant::run),
     (Part::Supply, "supply", 1, supply::run),
 ];
 

@@ -80,7 +80,7 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Children that say that something is done before they do it: after how many kills the check sees it.
-fn planted(run: &Run) -> Result<Option<u64>, Fault> {
+pub fn planted(run: &Run) -> Result<Option<u64>, Fault> {
     let mut home = Home::new(run, u64::MAX, true)?;
     for kill in 1..=PLANTED_KILLS {
         if home.kill().is_err() {

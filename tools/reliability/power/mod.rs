@@ -21,8 +21,9 @@ mod subject;
 mod sweep;
 mod trace;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+pub use plant::Planted;
 pub use record::child;
 
 use crate::outcome::{Outcome, Table};
@@ -32,6 +33,10 @@ use sweep::{Left, Sweep, Tally};
 
 /// States that are tried of each peer at most.
 const PEER_STATES: u64 = 2_000;
+/// Hundredths of the budget that planted faults may take.
+const PLANTS_SHARE: u32 = 15;
+/// Time that every planted fault together needs at the least.
+pub const PLANTS_LEAST: Duration = Duration::from_secs(45);
 
 const WHAT: &str = "The system calls of real runs are recorded with strace, the acknowledgements among them. At every point \
     of a recording the disks are rebuilt that a power cut could leave: data is durable by fsync or fdatasync of that \
@@ -68,7 +73,7 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         outcome.failures = tally.failures;
         return Ok(outcome);
     }
-    plants(run, &mut sweep, &mut outcome)?;
+    plants(run, &mut sweep, begun, &mut outcome)?;
     peers(run, &mut sweep, begun, &mut outcome)?;
     ledgers(run, &mut sweep, begun, &mut outcome)?;
     outcome.seconds = begun.elapsed().as_secs_f64();
@@ -83,17 +88,36 @@ fn left(run: &Run, begun: Instant, hundredths: u32) -> Left {
     }
 }
 
-fn plants(run: &Run, sweep: &mut Sweep, outcome: &mut Outcome) -> Result<(), Fault> {
+fn plants(run: &Run, sweep: &mut Sweep, begun: Instant, outcome: &mut Outcome) -> Result<(), Fault> {
     let mut table = Table::new("Faults planted in recordings", &["fault", "states", "seen as"]);
-    for planted in plant::all(run.seed, sweep)? {
-        if planted.seen.is_none() {
-            outcome.failures.push(format!("the planted fault \"{}\" was not seen", planted.what));
-        }
-        let seen = planted.seen.unwrap_or_else(|| "NOT SEEN".to_owned());
+    for planted in plant::all(run.seed, sweep, &left(run, begun, PLANTS_SHARE))? {
+        let seen = match planted.seen {
+            Some(seen) => seen,
+            None if planted.cut_short => {
+                outcome.not_tried.push(format!(
+                    "The planted fault \"{}\" to its end: time was short. `tools/lab plant` does.",
+                    planted.what
+                ));
+                "no time was left".to_owned()
+            }
+            None => {
+                outcome.failures.push(format!("the planted fault \"{}\" was not seen", planted.what));
+                "NOT SEEN".to_owned()
+            }
+        };
         table.row(&[planted.what.to_owned(), planted.states.to_string(), seen]);
     }
     outcome.tables.push(table);
     Ok(())
+}
+
+/// Every fault that is planted in recordings, for the part that plants; nothing where there is no recorder.
+pub fn planted(run: &Run, budget: Duration) -> Result<Option<Vec<Planted>>, Fault> {
+    if !record::recorder() {
+        return Ok(None);
+    }
+    let left = Left::until(Instant::now() + budget);
+    plant::all(run.seed, &mut Sweep::new(run)?, &left).map(Some)
 }
 
 fn peers(run: &Run, sweep: &mut Sweep, begun: Instant, outcome: &mut Outcome) -> Result<(), Fault> {
@@ -120,7 +144,7 @@ fn each_peer(
 ) -> Result<Vec<String>, Fault> {
     let mut not_tried = Vec::new();
     for (subject, share) in peers::SUBJECTS.iter().zip(1_u32..) {
-        let mut left = left(run, begun, 30 * share / u32::try_from(count)?);
+        let mut left = left(run, begun, PLANTS_SHARE + 25 * share / u32::try_from(count)?);
         left.bound(run.count.map_or(PEER_STATES, |states| states / 20));
         let recording = sweep.recording(subject, run.seed)?;
         let tally = sweep.try_all(subject, &recording, run.seed, &mut left)?;

@@ -30,9 +30,11 @@ impl Left {
         Self { until: None, states: Some(count), first: false }
     }
 
-    /// Until a state is not as it should be.
-    pub const fn first_failure() -> Self {
-        Self { until: None, states: None, first: true }
+    /// And only until a state is not as it should be.
+    #[must_use]
+    pub const fn first_failure(mut self) -> Self {
+        self.first = true;
+        self
     }
 
     /// Until then.
@@ -227,7 +229,10 @@ impl Sweep {
             tally.failures.sort();
             let kept = self.kept.join(format!("{}-{seed}-{}", subject.name, self.number));
             recording.keep(subject, seed, &kept)?;
-            let again = format!("; again: {AGAIN}={} tools/lab power", kept.display());
+            // From where it is run, so that it reads the same on every machine.
+            let here = std::env::current_dir()?;
+            let shown = kept.strip_prefix(here).unwrap_or(&kept);
+            let again = format!("; again: {AGAIN}={} tools/lab power", shown.display());
             tally.failures.iter_mut().for_each(|failure| failure.push_str(&again));
         }
         Ok(tally)

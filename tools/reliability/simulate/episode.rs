@@ -1,6 +1,6 @@
 //! One episode: a fresh ledger, its disk and clock, and the model that it is held against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use palyra_ledger::identity::DeviceState;
@@ -11,7 +11,9 @@ use palyra_ledger::{
 };
 
 use super::Figures;
+use super::nonces::Nonces;
 use super::pairing::Pairer;
+pub use super::planted::Planted;
 use super::refresh::{Provider, Refresher};
 use crate::Fault;
 use crate::workload::{self, Dice, Disk, Lane, Op, World, find, settings, verify};
@@ -23,35 +25,6 @@ pub struct Failure {
     pub step: u64,
     /// What was found.
     pub what: String,
-}
-
-/// What is planted, to show that it is seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::enum_variant_names, reason = "each is something that is left out")]
-pub enum Planted {
-    /// The disk says that it synced.
-    NoSync,
-    /// A refresher sends its token without a look at its lease.
-    NoLease,
-    /// The client of a compare-and-set does not say what it saw.
-    NoCompare,
-    /// A revocation is acknowledged and never asked for.
-    NoRevocation,
-}
-
-impl Planted {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::NoSync, Self::NoLease, Self::NoCompare, Self::NoRevocation];
-
-    /// In words.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoSync => "a disk that says that it synced a file",
-            Self::NoLease => "a refresher that sends its token after its lease",
-            Self::NoCompare => "a compare-and-set that does not compare",
-            Self::NoRevocation => "a revocation that is acknowledged and not done",
-        }
-    }
 }
 
 /// A certificate that was issued at some time.
@@ -82,7 +55,12 @@ pub struct Episode {
     /// Clients that saw so many versions and will write over the last.
     pub seen: Vec<Option<(Lane, u8, usize)>>,
     pub planted: Option<Planted>,
+    /// A disk of earlier, for who is to be shown an old copy.
+    pub earlier: Option<SimDisk>,
+    /// Certificates that were accepted once, for a door that does not ask again.
+    pub accepted: BTreeSet<Serial>,
     pub wound: Option<Wound>,
+    nonces: Nonces,
     ledger: Option<Ledger>,
     medium: FaultMedium<Disk>,
     disk: SimDisk,
@@ -118,7 +96,10 @@ impl Episode {
             issued: Vec::new(),
             seen: vec![None; 4],
             planted,
+            earlier: None,
+            accepted: BTreeSet::new(),
             wound: None,
+            nonces: Nonces::default(),
             ledger: None,
             medium,
             disk,
@@ -142,9 +123,10 @@ impl Episode {
 
     fn config(&mut self) -> Config {
         self.openings += 1;
+        let openings = if self.planted == Some(Planted::SameRandom) { 0 } else { self.openings };
         Config::new("/home")
             .medium(Arc::new(self.medium.clone()))
-            .random(Arc::new(SeededRandom::new(self.seed ^ self.openings << 32)))
+            .random(Arc::new(SeededRandom::new(self.seed ^ openings << 32)))
             .clock(Arc::new(self.clock.clone()))
             .without_background()
             .argon_cost(ArgonCost::for_tests())
@@ -315,6 +297,7 @@ impl Episode {
         }
         let image = if self.dice.once_in(2) { self.image() } else { self.disk.crash_all() };
         self.leave()?;
+        let image = self.shown(image);
         if reader {
             self.medium = FaultMedium::new(Disk { inner: image.clone(), lies: false });
             let config = self.config().read_only();
@@ -325,6 +308,16 @@ impl Episode {
         }
         self.open(image)?;
         self.settle(BTreeMap::new())
+    }
+
+    /// The disk that is opened: this one, or an earlier one where that is planted.
+    fn shown(&mut self, image: SimDisk) -> SimDisk {
+        if self.planted != Some(Planted::OldCopy) {
+            return image;
+        }
+        let earlier = self.earlier.take();
+        self.earlier = Some(image.snapshot());
+        earlier.unwrap_or(image)
     }
 
     fn image(&mut self) -> SimDisk {
@@ -339,6 +332,8 @@ impl Episode {
 
     /// The process is gone, with all it had in memory.
     fn leave(&mut self) -> Step {
+        let new = self.nonces.observe(&self.disk.crash_all())?;
+        *self.figures.entry("nonces compared with all before").or_default() += new;
         let violations = self.medium.violations();
         if !violations.is_empty() {
             return Err(format!("went on after a failed sync: {violations:?}"));
@@ -459,7 +454,14 @@ impl Episode {
         let chosen = self.issued.iter().cycle().skip(usize::try_from(first).unwrap_or(0));
         for known in chosen.take(most.min(self.issued.len())) {
             let Issued { device, serial, fingerprint, not_after, generation, revoked } = known;
-            let accepted = trust.check(workload::device_id(*device), *serial, fingerprint);
+            let accepted = match self.planted {
+                Some(Planted::NoLook) => Ok(()),
+                Some(Planted::Resumed) if self.accepted.contains(serial) => Ok(()),
+                _ => trust.check(workload::device_id(*device), *serial, fingerprint),
+            };
+            if accepted.is_ok() && self.planted == Some(Planted::Resumed) {
+                self.accepted.insert(*serial);
+            }
             if *revoked && accepted.is_ok() {
                 return Err(format!("device {device} was revoked, and certificate {serial} of it is accepted"));
             }

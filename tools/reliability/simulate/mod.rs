@@ -5,7 +5,9 @@
 //! follows from its seed. The episode of a run's own seed comes first and is run twice: both must leave the same trace.
 
 mod episode;
+mod nonces;
 mod pairing;
+mod planted;
 mod refresh;
 mod steps;
 
@@ -117,23 +119,33 @@ fn twins(run: &Run) -> Result<Vec<String>, Fault> {
 fn planted(run: &Run, failures: &mut Vec<String>) -> Result<Table, Fault> {
     let mut table = Table::new("Planted faults", &["planted", "seen by", "in step"]);
     for fault in Planted::ALL {
-        let mut seen = None;
-        for number in 0..PLANTED_EPISODES {
-            let mut episode = Episode::new(episode_seed(!run.seed, number), Some(fault))?;
-            if let Err(failure) = episode.run(OPERATIONS) {
-                seen = Some(failure);
-                break;
-            }
-        }
-        match seen {
-            Some(Failure { step, what }) => {
-                let what: String = what.chars().filter(|c| *c != '|').take(120).collect();
-                table.row(&[fault.name().to_owned(), what, step.to_string()]);
-            }
+        match plant(run.seed, fault)? {
+            Some(Failure { step, what }) => table.row(&[fault.name().to_owned(), what, step.to_string()]),
             None => failures.push(format!("the model is blind: {} was planted and not seen", fault.name())),
         }
     }
     Ok(table)
+}
+
+/// Plants one fault, until it is seen.
+fn plant(seed: u64, fault: Planted) -> Result<Option<Failure>, Fault> {
+    for number in 0..PLANTED_EPISODES {
+        let mut episode = Episode::new(episode_seed(!seed, number), Some(fault))?;
+        if let Err(Failure { step, what }) = episode.run(OPERATIONS) {
+            let what = what.chars().filter(|c| *c != '|').take(120).collect();
+            return Ok(Some(Failure { step, what }));
+        }
+    }
+    Ok(None)
+}
+
+/// Every fault that is planted around the simulated ledger, and what was seen of it.
+pub fn plants(seed: u64) -> impl Iterator<Item = Result<(&'static str, Option<String>), Fault>> {
+    let one = move |fault: Planted| {
+        let seen = plant(seed, fault)?;
+        Ok((fault.name(), seen.map(|Failure { step, what }| format!("step {step}: {what}"))))
+    };
+    Planted::ALL.into_iter().map(one)
 }
 
 fn outcome(run: &Run, done: u64, begun: Instant, failures: Vec<String>, tables: Vec<Table>) -> Outcome {
@@ -146,7 +158,8 @@ fn outcome(run: &Run, done: u64, begun: Instant, failures: Vec<String>, tables: 
                compare-and-set is refused; a certificate of a device that was revoked is never accepted; two \
                refreshes never hold one lease, and a token is sent again only where the ledger says that an answer \
                was lost; after every cut the state is that before the operation under way or that after it; the state \
-               root equals the fold of the log, live and replayed."
+               root equals the fold of the log, live and replayed; no nonce is used twice under one key, not even in a \
+               history that a power cut took back."
             .to_owned(),
         command: format!("tools/lab simulate --count {done} --seed {}", run.seed),
         tried: (done, "simulated operations".to_owned()),

@@ -59,8 +59,12 @@ impl Episode {
             (Planted::NoLease, 0..2) => self.time(),
             (Planted::NoLease, 2) => self.credential(),
             (Planted::NoLease, _) => self.refresh(),
-            (Planted::NoRevocation, 0..4) => self.pair(),
-            (Planted::NoRevocation, _) => self.device(),
+            (Planted::NoRevocation | Planted::NoLook | Planted::Resumed, 0..4) => self.pair(),
+            (Planted::NoRevocation | Planted::NoLook | Planted::Resumed, _) => self.device(),
+            (Planted::NoScope, 0..4) => self.read(),
+            (Planted::OldCopy, 0) => self.restart(false).map(|()| "restart".to_owned()),
+            (Planted::SameRandom, 0) => self.crash(None).map(|()| "power cut".to_owned()),
+            (Planted::NoScope | Planted::OldCopy | Planted::SameRandom, _) => self.write(),
         }
     }
 
@@ -84,7 +88,12 @@ impl Episode {
         let known = self.world.secret(lane, name).map_or_else(Vec::new, |secret| secret.versions.clone());
         let version = self.dice.once_in(2).then(|| 1 + self.dice.below(known.len() as u64 + 1));
         let version = version.and_then(|version| u32::try_from(version).ok());
-        let (scope, name_of) = (scope(lane).map_err(said)?, secret_name(name).map_err(said)?);
+        // Where that is planted, the same name of the next scope is read.
+        let read_in = match lane {
+            Lane::Vault(at) if self.planted == Some(Planted::NoScope) => Lane::Vault((at + 1) % 3),
+            lane => lane,
+        };
+        let (scope, name_of) = (scope(read_in).map_err(said)?, secret_name(name).map_err(said)?);
         let options = version.map_or_else(GetOptions::current, GetOptions::version);
         let Some(read) = self.look(|ledger| ledger.vault(scope).get_with(&name_of, options))? else {
             return Ok("reading met a fault".to_owned());
