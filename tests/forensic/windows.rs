@@ -21,7 +21,9 @@ fn large(dir: &Path) -> PathBuf {
     for number in 0..640_u32 {
         // Lengths that do not divide the window.
         let value = vec![b'v'; 30_011 + number as usize % 977];
-        vault.put(&format!("s{number}").parse().unwrap(), &SecretBytes::from(value), PutOptions::new()).unwrap();
+        vault
+            .put(&format!("s{number}").parse().unwrap(), &SecretBytes::from(value.as_slice()), PutOptions::new())
+            .unwrap();
     }
     ledger.close().unwrap();
     home
