@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::base::ScopePrefix;
 use crate::crypto::labels;
-use crate::inspect::{self, FindingCode, LogMarks, Report};
+use crate::inspect::{self, Finding, FindingCode, LogMarks, Report};
 use crate::keys::SlotStatus;
 use crate::log::Frame;
 use crate::store::{SledWitness, Witness};
@@ -190,12 +190,30 @@ impl Core {
                 format!("the sled copy differs from the journal from event {first} to event {last}"),
             );
         }
-        if let Some((first, last)) = holds {
+        if let Some((first, last)) = holds.filter(|(first, _)| self.ends_before(*first)) {
+            // The head is durable before sled gets what it covers: both are older than what sled holds.
+            let what = format!(
+                "the journal ends before event {first}, but the sled copy holds events to {last}: its end was cut off, or an older copy was put back. Write nothing to it: `palyra-forensic carve` finds these events in {}",
+                dir.display()
+            );
+            let cut = Finding::new(FindingCode::Truncated, Some(first), what);
+            report.push(Finding { through: Some(last), ..cut });
+        } else if let Some((first, last)) = holds {
             let what = format!(
                 "the sled copy holds whole frames for events {first} to {last}, which the journal lacks: `doctor --repair` restores them"
             );
             report.add(FindingCode::WitnessHolds, Some(first), what);
         }
+    }
+}
+
+impl Core {
+    /// Whether the journal's files end before an event: another process may have written since they were opened.
+    fn ends_before(&self, seq: u64) -> bool {
+        let known = self.journal.last().map_or(0, |last| last.seq);
+        seq > known
+            && inspect::verify_files(&*self.medium, &self.layout.home, None)
+                .is_ok_and(|report| report.head.is_none_or(|head| head.seq < seq))
     }
 }
 

@@ -4,6 +4,8 @@
 //! rolled back; one with other events holds another history. The ledger's own file of checkpoints lies with the
 //! log and can be cut off with it: what it says against the log counts, what it says for it does not anchor it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
@@ -65,6 +67,9 @@ pub struct Coverage {
     /// The range of events that no anchor vouches for, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanchored: Option<(u64, u64)>,
+    /// The events before the first that was there to be read: a single segment of several was examined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<(u64, u64)>,
 }
 
 /// Gathers, as a walk shows frames, what anchors are compared with.
@@ -75,6 +80,9 @@ pub(super) struct Comparison<'a> {
     marks: Option<LogMarks>,
     /// One segment of several: the end is elsewhere.
     piece: bool,
+    first: Option<u64>,
+    /// Events that begin a branch, as keys told.
+    branches: BTreeSet<u64>,
     last_plain: Option<u64>,
     /// Records of checkpoints that no key opened: the last two.
     unopened: [Option<u64>; 2],
@@ -84,11 +92,13 @@ impl<'a> Comparison<'a> {
     pub(super) fn new(anchors: &'a [Anchor], piece: bool) -> Self {
         let sizes = anchors.iter().map(|anchor| anchor.signed.checkpoint().size);
         let marks = (!anchors.is_empty()).then(|| LogMarks::new(sizes));
-        Self { anchors, marks, piece, last_plain: None, unopened: [None; 2] }
+        Self { anchors, marks, piece, first: None, branches: BTreeSet::new(), last_plain: None, unopened: [None; 2] }
     }
 
     pub(super) fn visit(&mut self, frame: &Frame<'_>, seen: Seen) {
         let header = &frame.header;
+        self.first.get_or_insert(header.seq);
+        self.branches.extend(seen.branch.map(|_| header.seq));
         if !seen.records_checkpoint {
             // Without a key the header's word alone says what an event is.
             if header.kind == CHECKPOINT && !seen.opened {
@@ -114,9 +124,12 @@ impl<'a> Comparison<'a> {
         // A checkpoint cannot cover the event that records it: that one alone may stand behind it unopened.
         let [before, last] = self.unopened;
         let below = |seq: Option<u64>| seq.is_none_or(|seq| seq < covered);
-        coverage.covers_all =
-            covered > 0 && below(self.last_plain) && below(before) && last.is_none_or(|last| last <= covered);
-        coverage.unanchored = (covered < end && !coverage.covers_all).then(|| (covered, end - 1));
+        coverage.unread =
+            self.first.filter(|_| self.piece).and_then(|first| first.checked_sub(1)).map(|last| (0, last));
+        let vouched = covered > 0 && below(self.last_plain) && below(before) && last.is_none_or(|last| last <= covered);
+        coverage.covers_all = vouched && coverage.unread.is_none();
+        let first = self.first.unwrap_or(0);
+        coverage.unanchored = (covered < end && !vouched).then(|| (covered.max(first), end - 1));
         coverage
     }
 
@@ -155,7 +168,10 @@ impl<'a> Comparison<'a> {
                 report.push(Finding::new(FindingCode::AnchorOtherBranch, Some(end), what));
             }
             Some(Fit::Superseded { since }) => {
-                let what = format!("checkpoint {size} of {source} is of a branch that was given up at event {since}");
+                let told =
+                    if self.branches.contains(&since) { "" } else { ", as its header alone says: only keys can tell" };
+                let what =
+                    format!("checkpoint {size} of {source} is of a branch that was given up at event {since}{told}");
                 report.push(Finding::new(FindingCode::AnchorSuperseded, Some(since), what));
             }
         }

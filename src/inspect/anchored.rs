@@ -154,6 +154,10 @@ impl LogMarks {
 
     /// The events behind the first `size` that need an anchor.
     fn behind(&self, size: u64) -> Option<(u64, u64)> {
+        if size == 0 {
+            // Nothing outside covers anything: what records checkpoints is as unknown there as the rest.
+            return self.events.checked_sub(1).map(|last| (0, last));
+        }
         let first = self.needs.range(size..).map(|(_, seq)| *seq).find(|seq| *seq >= size)?;
         self.last_needed.map(|last| (first, last))
     }

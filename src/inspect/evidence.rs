@@ -130,7 +130,9 @@ impl Evidence {
 
     fn open_file(&self, path: &Path) -> io::Result<File> {
         if let Some(stream) = &self.stream {
-            return stream.try_clone();
+            // Nothing else came with it.
+            let is_it = path == Path::new(STDIN);
+            return if is_it { stream.try_clone() } else { Err(io::ErrorKind::NotFound.into()) };
         }
         self.no_link_above(path, false)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -384,11 +386,17 @@ impl Medium for Evidence {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, StoreError> {
+        if self.stream.is_some() {
+            return Err(StoreError::new(StoreOp::Folder, path, io::ErrorKind::NotFound.into()));
+        }
         self.no_link_above(path, true).map_err(|source| StoreError::new(StoreOp::Folder, path, source))?;
         RealMedium.list(&self.place(path)).map_err(|error| StoreError::new(StoreOp::Folder, path, error.source))
     }
 
     fn exists(&self, path: &Path) -> Result<bool, StoreError> {
+        if self.stream.is_some() {
+            return Ok(path == Path::new(STDIN));
+        }
         RealMedium.exists(&self.place(path))
     }
 

@@ -433,7 +433,8 @@ fn an_endpoint_that_never_ends_or_never_answers_is_left_in_time() {
             "endless-chunks",
             Box::new(|wire, read| {
                 read(wire);
-                endless(wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"4\r\nzzzz\r\n");
+                let chunk = format!("40\r\n{}\r\n", "z".repeat(64));
+                endless(wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk.as_bytes());
             }),
             MALFORMED,
         ),

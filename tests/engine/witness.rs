@@ -98,6 +98,32 @@ fn an_older_copy_catches_up() {
     settle(&home);
 }
 
+/// sled is never ahead of the head: where it is, journal and head are an older copy that was put back.
+#[test]
+fn a_copy_that_holds_more_than_the_journal_shows_a_rollback() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    filled(&home);
+    let old = dir.path().join("old");
+    let status = std::process::Command::new("cp").arg("-a").arg(&home).arg(&old).status().unwrap();
+    assert!(status.success());
+    let ledger = Ledger::open(real(&home)).unwrap();
+    let first = ledger.log().head().unwrap().seq + 1;
+    put(&ledger, "late", "x");
+    put(&ledger, "later", "y");
+    let last = ledger.log().head().unwrap().seq;
+    ledger.close().unwrap();
+    drop(ledger);
+    std::fs::remove_dir_all(old.join("sled")).unwrap();
+    copy(&home.join("sled"), &old.join("sled"));
+    let ledger = Ledger::open(real(&old).read_only()).unwrap();
+    let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.code, finding.seq)).collect();
+    assert_eq!(found, [(FindingCode::Truncated, Some(first))], "{:?}", report.findings);
+    assert!(!report.ok && report.findings[0].through.is_some_and(|through| through >= last));
+    ledger.close().unwrap();
+}
+
 fn copy(from: &Path, to: &Path) {
     for (path, bytes) in files_below(from) {
         let target = to.join(path.strip_prefix(from).unwrap());

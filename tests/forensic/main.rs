@@ -8,6 +8,7 @@ mod carving;
 mod forged;
 mod keys;
 mod log;
+mod parts;
 mod reading;
 mod report;
 mod speed;

@@ -139,7 +139,7 @@ impl Case {
         let named = |name: &String| segment::parse_file_name(name).map(|first| (first, folder.join(name)));
         let mut segments: Vec<(u64, PathBuf)> = self.evidence.list(folder)?.iter().filter_map(named).collect();
         segments.sort_unstable();
-        Ok(Course { segments, part: true, ..Course::default() })
+        Ok(Course { segments, folder: folder.to_owned(), ..Course::default() })
     }
 
     /// Bytes of the log.

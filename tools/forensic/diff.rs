@@ -132,7 +132,7 @@ pub fn run(global: &Global, out: &Output, args: &DiffArgs) -> Result<ExitCode, F
     one.close(out)?;
     other.close(out)?;
     let verdict = verdict(&sides, &difference);
-    print(out, (sides.0.id, sides.1.id), &difference, verdict)?;
+    print(out, &sides, &difference, verdict)?;
     Ok(verdict.1)
 }
 
@@ -163,9 +163,9 @@ fn verdict((one, other): &(Side, Side), difference: &Difference) -> (&'static st
         // Other bytes than events may still differ, or be the same damage twice.
         if one.whole && other.whole { ("SAME", ExitCode::Ok) } else { ("SAME-BUT-DAMAGED", ExitCode::Integrity) }
     } else if difference.only_one.is_empty() {
-        ("OTHER-HAS-MORE", ExitCode::Truncated)
+        ("OTHER-HAS-MORE", if one.whole { ExitCode::Truncated } else { ExitCode::Integrity })
     } else if difference.only_other.is_empty() {
-        ("ONE-HAS-MORE", ExitCode::Truncated)
+        ("ONE-HAS-MORE", if other.whole { ExitCode::Truncated } else { ExitCode::Integrity })
     } else {
         ("EACH-LACKS-SOME", ExitCode::Integrity)
     }
@@ -173,7 +173,7 @@ fn verdict((one, other): &(Side, Side), difference: &Difference) -> (&'static st
 
 fn print(
     out: &Output,
-    ids: (Option<LedgerId>, Option<LedgerId>),
+    (one, other): &(Side, Side),
     difference: &Difference,
     (word, code): (&str, ExitCode),
 ) -> Result<(), Failure> {
@@ -183,8 +183,9 @@ fn print(
     if out.is_json() {
         return out.json(&json!({
             "result": word, "exit_code": code.number(),
-            "one": ids.0, "other": ids.1,
-            "common_events": difference.common,
+            "one": one.id, "other": other.id,
+            "one_whole": one.whole, "other_whole": other.whole,
+            "common_events": difference.common, "same_events": difference.same,
             "last_common": difference.last_common.map(|(seq, hash)| json!({"seq": seq, "hash": hash})),
             "parts_at": difference.differing.first().map(|(from, _)| from),
             "differing": ranges(&difference.differing),
@@ -192,8 +193,16 @@ fn print(
         }));
     }
     out.line(word)?;
+    for (side, which) in [(one, "first"), (other, "second")] {
+        if !side.whole {
+            out.line(&format!("the {which} copy is damaged in itself: `palyra-forensic verify` says where"))?;
+        }
+    }
+    if difference.same > difference.common {
+        out.line(&format!("{} events are the same in both", difference.same))?;
+    }
     if let Some((seq, hash)) = difference.last_common {
-        out.line(&format!("{} events in common, the last is {seq} {hash}", difference.common))?;
+        out.line(&format!("{} events in common before they part, the last is {seq} {hash}", difference.common))?;
     }
     let named = [
         ("different", &difference.differing),

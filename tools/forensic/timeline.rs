@@ -38,7 +38,7 @@ pub struct FilterArgs {
     /// Last event
     #[arg(long, value_name = "SEQ", default_value_t = u64::MAX, hide_default_value = true)]
     through: u64,
-    /// Not before this time (RFC 3339, or milliseconds since 1970)
+    /// Not before this time (RFC 3339, a date in UTC, or milliseconds since 1970; no age: that would depend on now)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
     /// Not after this time
@@ -68,6 +68,12 @@ impl FilterArgs {
 }
 
 fn moment(text: &str) -> Result<Timestamp, palyra_ledger::TimeError> {
+    // The beginning of a day in UTC.
+    if let Ok(day) = text.parse::<jiff::civil::Date>()
+        && text.len() == "2026-01-31".len()
+    {
+        return Timestamp::parse(&format!("{day}T00:00:00Z"), Timestamp::from_millis(0), false);
+    }
     // An age would depend on when the tool runs: whatever is relative to now falls before 1970 and is refused.
     Timestamp::parse(text, Timestamp::from_millis(0), false)
 }

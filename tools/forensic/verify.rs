@@ -125,7 +125,8 @@ pub fn examine(case: &Case, known: &Known, keys: &KeyArgs, look: Look<'_>) -> Re
         anchors: &known.anchors,
         public_key: known.public_key.as_ref(),
         keys: opened.as_ref(),
-        keys_from: Some((from, dir.as_path())),
+        // What lies beside a single file is not the evidence.
+        keys_from: (elsewhere.is_some() || case.evidence.single().is_none()).then_some((from, dir.as_path())),
         live: case.is_live(),
     };
     let mut assessment = check(case, &asked, look)?;
@@ -243,6 +244,7 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
             "anchored_events": coverage.anchored_events,
             "signed_events": coverage.signed_events,
             "unanchored": coverage.unanchored.map(|(from, through)| json!({"from": from, "through": through})),
+            "unread": coverage.unread.map(|(from, through)| json!({"from": from, "through": through})),
             "findings": report.findings,
             "unlisted": report.unlisted,
         }));
@@ -267,14 +269,27 @@ fn print(out: &Output, assessment: &Assessment, verdict: &Verdict, level: &str) 
     if let Some(head) = report.head {
         out.line(&format!("last event {} {}", head.seq, head.hash))?;
     }
+    if let Some((from, through)) = coverage.unread {
+        out.line(&format!("not read: events {from} to {through}, which stand in other segments"))?;
+    }
+    let begin = coverage.unread.map_or(0, |(_, through)| through.saturating_add(1));
     match coverage.unanchored {
-        Some((from, through)) if coverage.anchored_events > 0 => out
-            .line(&format!("anchored: events 0 to {}; unanchored: events {from} to {through}", from.saturating_sub(1))),
-        Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
-        None if report.head.is_some_and(|head| head.seq >= coverage.anchored_events) => out.line(&format!(
-            "anchored: events 0 to {}, and behind them the record of the checkpoint",
-            coverage.anchored_events.saturating_sub(1)
+        Some((from, through)) if coverage.anchored_events > begin => out.line(&format!(
+            "anchored: events {begin} to {}; unanchored: events {from} to {through}",
+            from.saturating_sub(1)
         )),
+        Some((from, through)) => out.line(&format!("unanchored: events {from} to {through}")),
+        None if report.head.is_some_and(|head| head.seq >= coverage.anchored_events) => {
+            let behind = match level {
+                "keys" => "the record of the checkpoint",
+                _ => "one that is, by its header alone, the record of the checkpoint: only keys can tell",
+            };
+            let last = coverage.anchored_events.saturating_sub(1);
+            out.line(&format!("anchored: events {begin} to {last}, and behind them {behind}"))
+        }
+        None if coverage.anchored_events > 0 && begin > 0 => {
+            out.line(&format!("anchored: every event from {begin} on"))
+        }
         None if coverage.anchored_events > 0 => out.line("anchored: every event"),
         None => Ok(()),
     }

@@ -66,6 +66,8 @@ pub struct Builder {
     last: Option<u64>,
     bytes: usize,
     too_much: bool,
+    /// Something chosen lies behind damage, and the way to it is broken.
+    broken: bool,
     /// Root over everything that the newer checkpoint covers.
     whole: crate::checkpoint::Frontier,
 }
@@ -98,6 +100,7 @@ impl Builder {
             last: None,
             bytes: 0,
             too_much: false,
+            broken: false,
             whole: crate::checkpoint::Frontier::default(),
         })
     }
@@ -118,6 +121,8 @@ impl Builder {
         // Behind the checkpoint an event needs no unbroken way; before it, nothing else can be proven.
         if chosen && in_order && (in_place || seq >= self.covered()) {
             own = self.choose(frame, key);
+        } else if chosen && in_order {
+            self.broken = true;
         }
         if !in_place {
             return;
@@ -182,6 +187,9 @@ impl Builder {
         let ledger_id = self.ledger_id.filter(|_| !self.records.is_empty());
         if self.too_much {
             return Err(BuildError::TooMuch);
+        }
+        if self.broken {
+            return Err(BuildError::Short { events: self.next, size: self.covered() });
         }
         let ledger_id = ledger_id.ok_or(BuildError::Nothing)?;
         if let Some(signed) = self.checkpoint.take() {

@@ -249,8 +249,8 @@ fn description(facts: &Facts, map: &Map, missing: &[Range]) -> String {
         let _ = write!(text, " Missing or damaged: {}{more}.", named.join("; "));
     }
     let _ = match log.anchored_events {
-        0 => write!(text, " No event is anchored."),
-        some => write!(text, " Anchored: the first {}.", count(some, "event")),
+        some if some > map.first => write!(text, " Anchored: events {}.", range(map.first, some - 1)),
+        _ => write!(text, " No event is anchored."),
     };
     let _ = write!(text, " {}.", count(log.checkpoints.total, "checkpoint"));
     text

@@ -130,6 +130,9 @@ pub struct LogFacts {
     pub anchored_events: u64,
     /// Events that no anchor vouches for.
     pub unanchored: Option<Range>,
+    /// Events before the first that was read, where a single segment of several was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Range>,
     /// The anchors that were given.
     pub anchors: Vec<AnchorRow>,
     /// Events that record a checkpoint.

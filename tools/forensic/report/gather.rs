@@ -166,6 +166,7 @@ fn log(sources: &Sources<'_>, tally: Tally) -> LogFacts {
         present: Capped::new(present.collect(), ROWS_MAX),
         anchored_events: coverage.anchored_events,
         unanchored: coverage.unanchored.map(|(from, through)| Range { from, through }),
+        unread: coverage.unread.map(|(from, through)| Range { from, through }),
         anchors: sources.anchors.iter().map(anchor_row).collect(),
         checkpoints: Capped::new(tally.checkpoints, ROWS_MAX),
         segments: Capped::new(segments, ROWS_MAX),

@@ -136,11 +136,16 @@ fn hash(hash: Option<Hash>) -> String {
 }
 
 fn anchored(facts: &Facts) -> String {
+    let begin = facts.log.unread.as_ref().map_or(0, |unread| unread.through.saturating_add(1));
     match (facts.log.anchored_events, facts.log.unanchored) {
+        (covered, None) if begin > 0 && covered > begin => {
+            format!("every event from {} on; those before it were not read", number(begin))
+        }
+        (covered, _) if begin > 0 && covered <= begin => "no event that was read".to_owned(),
         (0, _) => "no event: nothing kept elsewhere vouches for this log".to_owned(),
         (_, None) => "every event".to_owned(),
         (covered, Some(open)) => {
-            format!("events {}; not events {}", range(0, covered - 1), range(open.from, open.through))
+            format!("events {}; not events {}", range(begin, covered - 1), range(open.from, open.through))
         }
     }
 }
