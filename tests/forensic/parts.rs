@@ -67,7 +67,8 @@ fn a_journal_without_its_beginning_is_damaged_and_never_anchored() {
 fn a_single_segment_says_which_events_were_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let (home, note) = scene(dir.path(), "home");
-    let last = segments(&home).pop().unwrap();
+    // The last segment holds the record of the checkpoint alone; the one before it what the checkpoint ends with.
+    let last = segments(&home).into_iter().rev().nth(1).unwrap();
     let found = run(&["verify", text(&last), "--anchor", text(&note)], 17);
     assert_eq!(found["verdict"], "INTACT-UNANCHORED");
     assert_eq!(found["unread"], serde_json::json!({"from": 0, "through": first_of(&last) - 1}));
@@ -117,7 +118,7 @@ fn a_damaged_copy_is_not_merely_shorter() {
     assert_eq!((&found["one_whole"], &found["other_whole"]), (&true.into(), &false.into()));
     assert!(found["same_events"].as_u64() > found["common_events"].as_u64(), "{found}");
     // What stands behind the damage is there, and cannot be proven.
-    let last = first_of(segments(&home).last().unwrap());
+    let last = first_of(segments(&home).last().unwrap()) - 1;
     let bundle = dir.path().join("bundle");
     let refused = run(&["bundle", "create", text(&copy), "--select", &last.to_string(), "-o", text(&bundle)], 15);
     assert!(refused.to_string().contains("whole only up to event"), "{refused}");
