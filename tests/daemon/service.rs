@@ -120,8 +120,8 @@ fn messages_hold_no_secret_even_when_everything_is_said() {
 
 #[test]
 fn nothing_of_its_memory_gets_out() {
-    use std::os::unix::process::ExitStatusExt;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::os::unix::process::ExitStatusExt;
     let home = Home::new();
     // As a shell starts it that allows core files.
     let before = getrlimit(Resource::Core);

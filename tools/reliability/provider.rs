@@ -141,8 +141,7 @@ impl Shared {
                 }
                 return ("400 Bad Request", r#"{"error":"invalid_grant"}"#.to_owned());
             };
-            let (access, refresh) =
-                (token(&mut books.dice, "access", grant), token(&mut books.dice, "refresh", grant));
+            let (access, refresh) = (token(&mut books.dice, "access", grant), token(&mut books.dice, "refresh", grant));
             if let Some(good) = books.good.get_mut(grant) {
                 good.clone_from(&refresh);
             }

@@ -125,7 +125,8 @@ fn once(
     }
     let search = Search::new(story.canaries.clone());
     let controls = Search::new(vec![control.clone()]);
-    let mut found: Vec<String> = search.blind().into_iter().map(|form| format!("the search is blind: {form}")).collect();
+    let mut found: Vec<String> =
+        search.blind().into_iter().map(|form| format!("the search is blind: {form}")).collect();
     if dumps::may_read(served.pid()) {
         let remains = memory::search(served.pid(), &search)?;
         let kept = memory::search(served.pid(), &controls)?.found.iter().any(|count| *count > 0);
@@ -254,7 +255,10 @@ fn outcome(
         ("MiB of outputs", mib(figures.said_bytes)),
         ("files left behind", figures.files.to_string()),
         ("MiB of files, with the messages of a daemon that traces everything", mib(figures.file_bytes)),
-        ("KiB over the pairing listener, the one socket that is not encrypted", (figures.socket_bytes / 1024).to_string()),
+        (
+            "KiB over the pairing listener, the one socket that is not encrypted",
+            (figures.socket_bytes / 1024).to_string(),
+        ),
         ("mappings of idle daemons", figures.mappings.to_string()),
         ("MiB of them", mib(figures.memory_bytes)),
     ];
@@ -268,7 +272,8 @@ fn outcome(
     for (what, count) in &figures.memory {
         memory.row(&[what.clone(), count.to_string()]);
     }
-    let header = ["comparison", "measurements", "t (below 10)", "median ns, nothing right", "all but the last byte right"];
+    let header =
+        ["comparison", "measurements", "t (below 10)", "median ns, nothing right", "all but the last byte right"];
     let mut clock = Table::new("Comparisons by the clock (Welch's t, the largest of four croppings)", &header);
     for one in timed {
         clock.row(&[

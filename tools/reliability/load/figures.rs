@@ -141,7 +141,8 @@ pub fn course(points: &[(f64, f64)]) -> Option<Course> {
     let fifth = values.len() / 5;
     let part = |from: usize| median(values.get(from..from + fifth).unwrap_or_default());
     let count = points.len() as f64;
-    let (at, of) = points.iter().fold((0.0, 0.0), |(at, of), (second, value)| (at + second / count, of + value / count));
+    let (at, of) =
+        points.iter().fold((0.0, 0.0), |(at, of), (second, value)| (at + second / count, of + value / count));
     let (above, below) = points.iter().fold((0.0, 0.0), |(above, below), (second, value)| {
         (above + (second - at) * (value - of), below + (second - at) * (second - at))
     });

@@ -294,9 +294,9 @@ fn leaking(served: &Served) -> Result<bool, Fault> {
 /// The samples of the run with a ramp on them.
 fn swelling(samples: &[Sample]) -> bool {
     let spread = (MEMORY_BOUND * 2.0 / samples.len().max(1) as f64).max(1.0);
-    let ramp = (0_u32..).zip(samples).map(|(number, sample)| {
-        (sample.at, sample.rss_kib as f64 / 1024.0 + spread * f64::from(number))
-    });
+    let ramp = (0_u32..)
+        .zip(samples)
+        .map(|(number, sample)| (sample.at, sample.rss_kib as f64 / 1024.0 + spread * f64::from(number)));
     course(&ramp.collect::<Vec<_>>()).is_some_and(|course| course.grew(MEMORY_BOUND))
 }
 
@@ -335,7 +335,12 @@ fn calm(runtime: &Runtime, peers: &[Arc<Peer>], tally: &Tally) -> Option<(f64, f
             }
         }
         let faults = silent.take_faults();
-        let mut all: Vec<u32> = silent.kinds().into_iter().filter(|kind| kind.contains("/v1/")).flat_map(|kind| silent.sorted(kind)).collect();
+        let mut all: Vec<u32> = silent
+            .kinds()
+            .into_iter()
+            .filter(|kind| kind.contains("/v1/"))
+            .flat_map(|kind| silent.sorted(kind))
+            .collect();
         all.sort_unstable();
         let p99 = f64::from(quantile(&all, 990)) / 1000.0;
         if faults.is_empty() && all.len() >= 24 && p99 <= bound {

@@ -147,7 +147,13 @@ impl Paired {
         files.write_roots(roots)?;
         files.write_identity(&self.certificate, &self.key)?;
         let name = self.id.to_string();
-        files.write_note(&DeviceNote { device: self.id, kind: ClientKind::Node, name, ledger, address: at.to_string() })?;
+        files.write_note(&DeviceNote {
+            device: self.id,
+            kind: ClientKind::Node,
+            name,
+            ledger,
+            address: at.to_string(),
+        })?;
         Peer::new(files, at, 1)
     }
 }

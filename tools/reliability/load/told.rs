@@ -186,7 +186,8 @@ impl Results {
             not_tried.push(format!("2,000 requests a second: a development build is asked {RATE}."));
         }
         if self.samples.iter().all(|sample| sample.descriptors.is_none()) {
-            not_tried.push("Descriptors: this user may not count those of the daemon, which is not dumpable.".to_owned());
+            not_tried
+                .push("Descriptors: this user may not count those of the daemon, which is not dumpable.".to_owned());
         }
         let steady = self.steady.as_secs();
         Outcome {
