@@ -79,6 +79,9 @@ pub const REFRESH_WINDOW_MS: u64 = 300_000;
 pub const REFRESH_LEASE_MS: u64 = 60_000;
 /// How long the token endpoint may take altogether, in milliseconds.
 pub const TOKEN_REQUEST_MS: u64 = 30_000;
+/// How long a connection to a token endpoint is kept for another request, in milliseconds: its buffers hold what was
+/// said on it, and a round of refreshes follows at once or not at all.
+pub const TOKEN_IDLE_MS: u64 = 1_000;
 /// Longest answer of a token endpoint in bytes.
 pub const TOKEN_ANSWER_MAX: usize = 64 * 1024;
 /// Longest life of a token that is believed, in seconds: ten years.

@@ -193,6 +193,7 @@ impl TokenClient {
             .referer(false)
             .connect_timeout(Duration::from_millis(limit_ms / 2))
             .timeout(Duration::from_millis(limit_ms))
+            .pool_idle_timeout(Duration::from_millis(limits::TOKEN_IDLE_MS))
             .dns_resolver(Arc::new(Guard { lookup, proxy: proxy_host(settings), allowed: Arc::clone(&allowed) }));
         builder = match &settings.proxy {
             Some(proxy) => {

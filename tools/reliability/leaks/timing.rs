@@ -144,7 +144,9 @@ pub fn run(seed: u64, pairings: usize) -> Result<Vec<Timed>, Fault> {
     })?);
     let mut buffer = message;
     let tag = opener.seal_uncommitted(&nonce, b"aad", &mut buffer);
-    all.push(measure("Poly1305 tags (`Opener::open_uncommitted`)", count, &tag, &mut dice, |guess| {
+    // Some 30 us each in a development build.
+    let fewer = if cfg!(debug_assertions) { count / 10 } else { count };
+    all.push(measure("Poly1305 tags (`Opener::open_uncommitted`)", fewer, &tag, &mut dice, |guess| {
         let guess: &[u8; 16] = guess.try_into()?;
         Ok(opener.open_uncommitted(&nonce, b"aad", &mut buffer, guess).is_ok())
     })?);

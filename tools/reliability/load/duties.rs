@@ -255,8 +255,8 @@ impl Stage<'_> {
             let id = format!("p-{}", number % PROFILES);
             let begun = Instant::now();
             let output = self.seat.run(&["auth", "refresh", "--profile", &id, "--force"], None)?;
-            // 12: the daemon is at it.
-            if output.status.success() || output.status.code() == Some(12) {
+            // 19: the daemon is at it.
+            if output.status.success() || output.status.code() == Some(19) {
                 self.tally.took("auth refresh (command)", begun.elapsed());
                 return Ok(());
             }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Seconds from which on a line through a figure says something.
+const LINE_S: f64 = 240.0;
 /// Failures after which no more are kept.
 const FAULTS_MAX: usize = 20;
 
@@ -122,8 +124,8 @@ pub struct Course {
     pub end: f64,
     /// Most.
     pub most: f64,
-    /// What a straight line through it gains in an hour.
-    pub an_hour: f64,
+    /// What a straight line through it gains in an hour; none of a few minutes, which say nothing of hours.
+    pub an_hour: Option<f64>,
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -151,7 +153,7 @@ pub fn course(points: &[(f64, f64)]) -> Option<Course> {
         middle: part((values.len() - fifth) / 2),
         end: part(values.len() - fifth),
         most: values.iter().copied().fold(0.0, f64::max),
-        an_hour: if below > 0.0 { above / below * 3600.0 } else { 0.0 },
+        an_hour: (points.last()?.0 >= LINE_S && below > 0.0).then(|| above / below * 3600.0),
     })
 }
 
@@ -163,7 +165,9 @@ impl Course {
 
     /// Cells of a row.
     pub fn cells(&self) -> Vec<String> {
-        [self.start, self.middle, self.end, self.most, self.an_hour].map(|value| format!("{value:.1}")).to_vec()
+        let mut cells = [self.start, self.middle, self.end, self.most].map(|value| format!("{value:.1}")).to_vec();
+        cells.push(self.an_hour.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")));
+        cells
     }
 }
 

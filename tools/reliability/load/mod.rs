@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use palyra_ledger::{Config, Ledger, LedgerId, NewSlot, Settings};
+use palyra_ledger::{Config, Ledger, LedgerId, NewSlot, Settings, limits};
 use tokio::runtime::Runtime;
 
 use crate::outcome::Outcome;
@@ -26,13 +26,17 @@ use flood::{Seen, Shed, flood};
 use peers::{Job, Kind, Peer, pair};
 
 /// Requests a second that are due, of a program that was built to be used; a development build gets fewer.
-const RATE: u64 = if cfg!(debug_assertions) { 300 } else { 2_000 };
+const RATE: u64 = if cfg!(debug_assertions) { 200 } else { 2_000 };
 /// From how long on the load has all its devices.
 const LONG: Duration = Duration::from_mins(10);
 /// Devices of a long load, and of a short one.
 const DEVICES: (u64, u64) = (256, 24);
-/// What memory may gain after the warm-up, in MiB: caches and tables of the state that fill up to their bounds.
-const MEMORY_BOUND: f64 = 48.0;
+/// What memory may gain after the warm-up, in MiB: what caches and tables of the state hold at their bounds.
+const MEMORY_BOUND: f64 =
+    (limits::MEMTABLE_BYTES_MAX + limits::INDEX_CACHE_BYTES) as f64 / MIB + limits::SLED_CACHE_BYTES as f64 / MIB;
+/// What it may gain in the second half of a long load, in MiB: by then most of them are full.
+const LATE_BOUND: f64 = 32.0;
+const MIB: f64 = 1_048_576.0;
 /// What descriptors may gain after the warm-up.
 const DESCRIPTORS_BOUND: f64 = 24.0;
 /// What memory may gain while it is overloaded, in MiB: some 2,000 connections with their buffers.
