@@ -110,5 +110,5 @@ fn a_key_that_vanished_without_a_shred_event_is_a_finding() {
     assert!(matches!(read, palyra_ledger::Error::KeyMissing { .. }), "{read}");
     let report = ledger.verify(VerifyOptions { state: true, witness: false }).unwrap();
     assert!(!report.ok);
-    assert_eq!(report.findings[0].code, palyra_ledger::FindingCode::KeyMissing);
+    assert_eq!(report.findings[0].code, FindingCode::KeyMissing);
 }
