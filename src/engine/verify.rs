@@ -250,7 +250,10 @@ fn check_slot(report: &mut Report, target: &str, record: &VersionRecord, copies:
     };
     let what = match shredded {
         2 => return,
-        1 => format!("{place} was shredded by event {seq} but is overwritten in one copy of the key table alone"),
+        1 => format!(
+            "{place} was shredded by event {seq} but is overwritten in one copy of the key table alone; \
+             `palyra-ledger keys rotate --root` writes the table anew without it"
+        ),
         _ => format!("{place} was shredded by event {seq} but is not overwritten; opening for writing does it"),
     };
     report.add(FindingCode::ShredIncomplete, Some(seq), what);

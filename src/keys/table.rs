@@ -493,7 +493,12 @@ impl KeyTable {
         let mut bytes = Vec::with_capacity(count * SLOT_LEN);
         for (slot, nonce) in slots.zip(nonces.chunks_exact(NONCE_LEN)) {
             let Some(nonce) = nonce.first_chunk() else { continue };
-            match self.slot_key(old, slot) {
+            let key = match (self.slot_key(old, slot), self.read_copy(1, slot)) {
+                // What one copy says was destroyed is not carried over from the other.
+                (Ok(_), Ok(Stored::Shredded { seq })) => Err(SlotError::Shredded { seq }),
+                (key, _) => key,
+            };
+            match key {
                 Ok(key) => {
                     bytes.extend_from_slice(&next.place(slot).wrap(new, self.ledger_id, nonce, &key));
                     *carried += 1;

@@ -107,6 +107,24 @@ fn one_damaged_copy_is_mended_from_the_other_and_two_are_said() {
 }
 
 #[test]
+fn a_slot_that_one_copy_says_was_shredded_is_not_carried_over_from_the_other() {
+    for left in ["table-1.a", "table-1.b"] {
+        let (disk, kek) = (disk(), kek());
+        let (table, keys) = made(&disk, &kek, 3);
+        let before = disk.contents(&dir().join(left)).unwrap();
+        table.shred(&[(1, 77)]).unwrap();
+        let file = disk.open(&dir().join(left), OpenMode::ReadWrite).unwrap();
+        file.write_at(128 + 80, &before[128 + 80..128 + 160]).unwrap();
+        let table = open(&disk);
+        assert!(table.copies(1).unwrap().contains(&SlotStatus::Present), "{left}");
+        assert_eq!(table.rewrap((&disk, dir()), (&kek, &kek), &SeededRandom::new(1), 2, 3).unwrap(), 2, "{left}");
+        let next = KeyTable::open(&disk, dir(), ledger(), 2, true).unwrap();
+        assert_eq!(next.copies(1).unwrap(), [SlotStatus::Shredded { seq: 77 }; 2], "{left}");
+        assert_eq!(next.slot_key(&kek, 2).unwrap().expose(), keys[2].1.expose());
+    }
+}
+
+#[test]
 fn a_slot_moved_to_another_place_does_not_open() {
     let (disk, kek) = (disk(), kek());
     made(&disk, &kek, 2);

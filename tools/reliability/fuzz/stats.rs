@@ -1,4 +1,4 @@
-//! What libFuzzer says at its end, and the sums over all runs.
+//! What `libFuzzer` says at its end, and the sums over all runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -251,7 +251,9 @@ fn work(subject: &Subject, root: PathBuf, receive: &Mutex<Receiver<State>>, tall
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.count(&verdict, made);
         if verdict != Verdict::Good && tally.failures.len() < TOLD {
-            tally.failures.push(format!("{}, {}: {verdict:?}", subject.name, state.cut));
+            // Where it was laid out says nothing.
+            let verdict = format!("{verdict:?}").replace(&format!("{}/", stage.root.display()), "");
+            tally.failures.push(format!("{}, {}: {verdict}", subject.name, state.cut));
         }
     }
 }

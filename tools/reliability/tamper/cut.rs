@@ -1,5 +1,7 @@
 //! Ends cut off, older states put back, head files, and checkpoints that vouch for what they should not.
 
+#![allow(clippy::unnecessary_wraps, reason = "a class may find no place, and has the type of all")]
+
 use palyra_ledger::checkpoint::split_notes;
 
 use super::class::{Case, Class, N, T, W, below, between, flip, head, notes, random};

@@ -1,6 +1,8 @@
 //! What somebody does who can write every file and make every hash, and has no key: hashes downstream, segment headers,
 //! trailers and the head file are made to fit.
 
+#![allow(clippy::unnecessary_wraps, reason = "a class may find no place, and has the type of all")]
+
 use palyra_ledger::log::frame::HEADER_LEN;
 
 use super::class::{Case, Class, N, T, W, below, between, flip, head, notes};

@@ -132,10 +132,7 @@ impl State {
             }
             None => None,
         };
-        let course = match Course::of_home(files, Path::new("")) {
-            Ok(course) => course,
-            Err(_) => return Self::default(),
-        };
+        let Ok(course) = Course::of_home(files, Path::new("")) else { return Self::default() };
         let public: Option<&VerifierKey> = (level == Level::Public).then_some(&corpus.public);
         let mut anchors = Vec::new();
         if level == Level::Public {

@@ -1,5 +1,7 @@
 //! The folder of keys: the ring, key files, and slots of the key table.
 
+#![allow(clippy::unnecessary_wraps, reason = "a class may find no place, and has the type of all")]
+
 use std::path::{Path, PathBuf};
 
 use palyra_ledger::crypto::{Hash, labels};
