@@ -166,6 +166,43 @@ fn the_story_of_a_lost_machine() {
 }
 
 #[test]
+fn a_backup_is_never_replaced_by_its_own_increment() {
+    let place = Place::new();
+    place.words();
+    place.ok("home", &["backup", "create", "full.plb"]);
+    place.set("global/token", b"value");
+    let before = std::fs::read(place.path("full.plb")).unwrap();
+    std::fs::hard_link(place.path("full.plb"), place.path("again.plb")).unwrap();
+    std::os::unix::fs::symlink("full.plb", place.path("link.plb")).unwrap();
+    let mut daemon = place.serve();
+    for served in [true, false] {
+        for (file, after) in [
+            ("full.plb", "full.plb"),
+            ("./full.plb", "full.plb"),
+            ("again.plb", "full.plb"),
+            ("link.plb", "full.plb"),
+            ("full.plb", "link.plb"),
+            ("none.plb", "none.plb"),
+        ] {
+            for more in [&[][..], &["--force"]] {
+                let words = [&["backup", "create", file, "--after", after], more].concat();
+                let refused = place.run("home", &words);
+                let said = String::from_utf8_lossy(&refused.stderr);
+                assert_eq!(refused.status.code(), Some(2), "{words:?}: {said}");
+                assert!(said.contains("name another file"), "{said}");
+            }
+        }
+        if served {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+    assert_eq!(std::fs::read(place.path("full.plb")).unwrap(), before);
+    assert_eq!(place.entries(), ["again.plb", "full.plb", "home", "link.plb"]);
+    assert!(std::fs::symlink_metadata(place.path("link.plb")).unwrap().is_symlink());
+}
+
+#[test]
 fn the_same_beside_a_daemon() {
     let place = Place::new();
     let words = place.words();
