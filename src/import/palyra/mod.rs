@@ -112,14 +112,19 @@ fn credentials(root: &Path, places: &Places, folder: &mut Folder, gathered: &mut
     }
     let [profiles, runtime] = texts;
     let brought = bring(profiles.as_deref(), runtime.as_deref());
+    let item = format!("file {PROFILES_FILE}");
+    // Where it is there and does not read, a line says so already.
+    if !brought.orphans.is_empty() && !gathered.lines.iter().any(|line| line.item == item) {
+        let names: Vec<String> = brought.orphans.iter().take(4).map(ToString::to_string).collect();
+        let more = if brought.orphans.len() > names.len() { " and others" } else { "" };
+        let what = format!("it is not there, but the runtime state names {}{more}", names.join(", "));
+        gathered.lines.push(Line::new(item, Verdict::Damaged, what));
+    }
     gathered.profiles = brought.profiles;
     gathered.orders = brought.orders;
-    for problem in brought.problems {
-        gathered.lines.push(Line::new(
-            format!("file {}:{}", problem.file, problem.line),
-            Verdict::Damaged,
-            problem.what,
-        ));
+    let problems = brought.problems.into_iter().map(|problem| (problem, Verdict::Damaged));
+    for (problem, verdict) in problems.chain(brought.strays.into_iter().map(|stray| (stray, Verdict::Skipped))) {
+        gathered.lines.push(Line::new(format!("file {}:{}", problem.file, problem.line), verdict, problem.what));
     }
 }
 
