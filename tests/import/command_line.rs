@@ -247,3 +247,22 @@ fn a_source_that_holds_nothing_and_one_that_cannot_be_read_say_so() {
     let (_, error) = home.run(&["import", "json", &file, "--skip-damaged"], 2);
     assert!(error.contains("cannot be read"), "{error}");
 }
+
+#[test]
+fn without_gpg_nothing_of_a_password_store_is_imported() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("store")).unwrap();
+    std::fs::write(home.path("store/a.gpg"), "x").unwrap();
+    std::fs::create_dir(home.path("nothing")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
+    command.env_clear().env("PATH", home.path("nothing")).env("PALYRA_LEDGER_HOME", home.path("home"));
+    let output = command
+        .args(["import", "pass", "--scope", "global", "--skip-damaged"])
+        .arg(home.path("store"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("there is no program gpg") && said.contains("the source cannot be read"), "{said}");
+}
+

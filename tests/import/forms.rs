@@ -72,6 +72,17 @@ fn a_password_store_is_read_file_by_file() {
     assert!(whole.secrets.iter().any(|one| one.value.expose() == b"hunter2\nuser: me\n"));
 }
 
+#[test]
+fn a_password_store_of_which_nothing_opens_is_not_left_behind_as_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.gpg"), "x").unwrap();
+    std::fs::write(dir.path().join("b.gpg"), "y").unwrap();
+    let mut nothing = |_: &Path| Err("there is no program gpg".to_owned());
+    let gathered = read_pass(dir.path(), &Scope::global(), Part::Whole, &mut nothing, &|_, _| {});
+    let done = import(&ledger(), &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
+    assert!(done.stopped && done.unreadable, "{:?}", done.lines);
+}
+
 /// The document of everything, as `export` writes it.
 fn exported(ledger: &Ledger) -> ExportDoc {
     let exports = ledger.exports();
