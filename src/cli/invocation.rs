@@ -283,6 +283,10 @@ impl Invocation {
             failure.hint =
                 format!("put the key file back, name it with --key-file, or open another slot: {}", slots.join(", "));
         }
+        if failure.code == ExitCode::InUse && super::remote::is_served(self) {
+            "a daemon serves this ledger, and this command wants it for itself: stop the daemon for that time"
+                .clone_into(&mut failure.hint);
+        }
         failure
     }
 

@@ -266,3 +266,27 @@ fn without_gpg_nothing_of_a_password_store_is_imported() {
     assert!(said.contains("there is no program gpg") && said.contains("the source cannot be read"), "{said}");
 }
 
+#[test]
+fn beside_a_daemon_the_hint_is_to_stop_it() {
+    use std::io::BufRead as _;
+    let home = Home::new();
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_palyra-ledger"))
+        .env_clear()
+        .env("PALYRA_LEDGER_HOME", home.path("home"))
+        .args(["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    std::fs::write(home.path("a.env"), "A=1\n").unwrap();
+    let (file, out) = (home.path("a.env"), home.path("out.json"));
+    let import = ["--lock-wait", "0", "import", "env", file.to_str().unwrap(), "--scope", "global"];
+    let export = ["--lock-wait", "0", "export", "--reveal-everything", "--out", out.to_str().unwrap()];
+    let said = [home.run(&import, 19).1, home.run(&export, 19).1];
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    for said in said {
+        assert!(said.contains("stop the daemon for that time"), "{said}");
+    }
+}
