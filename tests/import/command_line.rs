@@ -267,6 +267,24 @@ fn without_gpg_nothing_of_a_password_store_is_imported() {
 }
 
 #[test]
+fn a_folder_that_may_not_be_read_is_no_empty_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: permissions do not bind root");
+        return;
+    }
+    let home = Home::new();
+    for (mode, code) in [(0o000, 13), (0o400, 2)] {
+        let store = home.path(&format!("store{mode}"));
+        std::fs::create_dir(&store).unwrap();
+        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (out, error) = home.run(&["import", "palyra", store.to_str().unwrap()], code);
+        assert!((out + &error).contains("ermission denied"), "{mode:o}");
+        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
 fn beside_a_daemon_the_hint_is_to_stop_it() {
     use std::io::BufRead as _;
     let home = Home::new();

@@ -213,6 +213,16 @@ fn profiles_that_were_not_copied_are_missed() {
     assert!(!import(&ledger, &stray, DEFAULT).stopped);
 }
 
+#[test]
+fn a_store_that_may_not_be_looked_at_is_not_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    // A loop of links stands for whatever the system refuses: also to whom permissions do not bind.
+    std::os::unix::fs::symlink("identity", dir.path().join("identity")).unwrap();
+    let gathered = gather(dir.path());
+    assert!(gathered.unreadable);
+    assert!(gathered.lines[0].what.contains("folder identity cannot be looked at"), "{:?}", gathered.lines);
+}
+
 fn hex(name: &str) -> String {
     crate::hex(name.as_bytes())
 }

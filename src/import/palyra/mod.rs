@@ -48,8 +48,7 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     let mut gathered = Gathered::new(SourceForm::Palyra, root.display().to_string());
     gathered.whole = true;
     let mut folder = Folder::new(root);
-    if !root.join("identity").is_dir() && !root.join("vault").is_dir() {
-        let what = "there is neither an identity folder nor a vault folder in it: this is no store of that layout";
+    if let Err(what) = must_be_store(root) {
         gathered.lines.push(Line::new(format!("folder {}", root.display()), Verdict::Damaged, what));
         gathered.unreadable = true;
         return gathered;
@@ -63,6 +62,22 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     let parts: Vec<&[u8]> = elsewhere.iter().map(Vec::as_slice).collect();
     gathered.digest = folder.digest(&parts);
     gathered
+}
+
+/// One of its folders is enough: the other may never have been made.
+fn must_be_store(root: &Path) -> Result<(), String> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let mut found = false;
+    for name in ["identity", "vault"] {
+        match std::fs::metadata(root.join(name)) {
+            Ok(facts) => found |= facts.is_dir(),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
+            // Whether it is there cannot be known.
+            Err(error) => return Err(format!("its folder {name} cannot be looked at: {error}")),
+        }
+    }
+    let nothing = "there is neither an identity folder nor a vault folder in it: this is no store of that layout";
+    if found { Ok(()) } else { Err(nothing.to_owned()) }
 }
 
 fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
