@@ -83,6 +83,19 @@ fn a_password_store_of_which_nothing_opens_is_not_left_behind_as_damaged() {
     assert!(done.stopped && done.unreadable, "{:?}", done.lines);
 }
 
+#[test]
+fn profiles_of_the_first_schema_version_are_read_by_a_type_of_their_own() {
+    use palyra_ledger::event::{import, v1};
+    let found = super::gather(&super::fixture());
+    let frozen = |one: import::ImportedProfile| {
+        let import::ImportedProfile { profile, expires_at, usage, origin } = one;
+        v1::ImportedProfile { profile, expires_at, usage, origin }
+    };
+    let profiles: Vec<v1::ImportedProfile> = found.profiles.iter().cloned().map(frozen).collect();
+    let old = v1::CredentialsImported { profiles, orders: Vec::new() };
+    assert_eq!(import::CredentialsImported::from(old).profiles, found.profiles);
+}
+
 /// The document of everything, as `export` writes it.
 fn exported(ledger: &Ledger) -> ExportDoc {
     let exports = ledger.exports();
