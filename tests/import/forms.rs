@@ -84,6 +84,23 @@ fn a_password_store_of_which_nothing_opens_is_not_left_behind_as_damaged() {
 }
 
 #[test]
+fn versions_are_counted_anew_and_a_line_says_so() {
+    let first = ledger();
+    let vault = first.vault(Scope::global());
+    for value in ["1", "2", "3"] {
+        vault.put(&"a".parse().unwrap(), &SecretBytes::from(value.as_bytes()), PutOptions::new()).unwrap();
+    }
+    vault.shred(&"a".parse().unwrap(), Versions::One(1), None).unwrap();
+    let bytes = serde_json::to_vec(&exported(&first)).unwrap();
+    let second = ledger();
+    let done = import(&second, &read_json(&bytes, "export.json"), DEFAULT);
+    assert_eq!(verdict_of(&done.lines, "version numbers of global/a"), Verdict::Skipped);
+    assert!(!done.stopped);
+    let info = second.vault(Scope::global()).get(&"a".parse().unwrap()).unwrap().info;
+    assert_eq!(info.version, 2);
+}
+
+#[test]
 fn profiles_of_the_first_schema_version_are_read_by_a_type_of_their_own() {
     use palyra_ledger::event::{import, v1};
     let found = super::gather(&super::fixture());

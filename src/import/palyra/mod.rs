@@ -87,7 +87,7 @@ fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
             let key = Key::from_slice(&bytes);
             if key.is_none() {
                 let what = format!(
-                    "it has {} bytes and not 32: one of Windows is wrapped by DPAPI and opens only there",
+                    "it has {} bytes and not 32; one of Windows is wrapped by DPAPI, which is read on no system",
                     bytes.len()
                 );
                 wrong(what);
