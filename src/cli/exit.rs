@@ -396,9 +396,10 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::NoSlotFor { .. } => {
             (ExitCode::DecryptFailed, "open another slot: with a passphrase, recovery words, or a key file")
         }
-        KeysError::NeedsKeyFile { .. } => {
-            (ExitCode::Locked, "leave --passphrase-file away, or name the passphrase slot with --slot ID")
-        }
+        KeysError::NeedsKeyFile { .. } => (
+            ExitCode::Locked,
+            "leave --passphrase-file and --recovery-stdin away, or name a slot that they open with --slot ID",
+        ),
         KeysError::NeedsKeystore { .. } => {
             (ExitCode::Locked, "leave --passphrase-file and --key-file away, or name another slot with --slot ID")
         }
@@ -424,8 +425,9 @@ fn keys(error: &KeysError) -> (ExitCode, String) {
         KeysError::TooManyEpochs => (ExitCode::Usage, "start a new ledger"),
         KeysError::LastSlot { .. } => (ExitCode::Denied, "add another slot first: `palyra-ledger keys add-slot`"),
         KeysError::PinnedSlot { .. } => (ExitCode::Usage, "add --pin ID"),
-        KeysError::SlotNeedsCredential { .. } => {
-            (ExitCode::Locked, "give its passphrase with --slot-passphrase-file ID=FILE, or drop it with --drop ID")
+        KeysError::SlotNeedsCredential { what, .. } => {
+            let hint = format!("give its {what} with --slot-passphrase-file ID=FILE, or drop it with --drop ID");
+            return (ExitCode::Locked, hint);
         }
         KeysError::Slot { .. } => (ExitCode::DecryptFailed, REPAIR),
         KeysError::TableDead => (ExitCode::Io, REOPEN),

@@ -132,7 +132,7 @@ fn gather(
 
 fn must_be_folder(dir: &Path) -> Result<(), Failure> {
     match std::fs::metadata(dir) {
-        Ok(found) if found.is_dir() => Ok(()),
+        Ok(found) if found.is_dir() => std::fs::read_dir(dir).map(drop).map_err(|error| unreadable(dir, &error)),
         Ok(_) => Err(Failure::usage(format!("{} is no folder", dir.display()), "name the store's folder")),
         Err(error) => Err(unreadable(dir, &error)),
     }

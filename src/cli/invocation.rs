@@ -269,21 +269,37 @@ impl Invocation {
             Opening::Ledger(error) => error,
         };
         let needs_file = matches!(error, Error::Keys(KeysError::NeedsKeyFile { .. }));
+        let lacks_file = matches!(&error, Error::Keys(KeysError::Store(error)) if error.is_not_found());
         let mut failure = Failure::from(error);
+        let slots = if needs_file || lacks_file { self.slots_of_people() } else { Vec::new() };
         if needs_file {
-            let slots: Vec<String> = self
-                .slots_unopened()
-                .iter()
-                .filter(|slot| slot.kind() == SlotKind::Passphrase)
-                .map(|slot| format!("{} ({})", slot.id(), slot.label()))
-                .collect();
             failure.hint = if slots.is_empty() {
-                "no slot is opened by a passphrase: leave --passphrase-file away".to_owned()
+                "no slot is opened by a passphrase or by words: leave --passphrase-file and --recovery-stdin away"
+                    .to_owned()
             } else {
-                format!("name the passphrase slot with --slot ID: {}", slots.join(", "))
+                format!("leave what was given and --slot away, or open another slot: {}", slots.join(", "))
             };
+        } else if !slots.is_empty() {
+            failure.hint =
+                format!("put the key file back, name it with --key-file, or open another slot: {}", slots.join(", "));
+        }
+        if failure.code == ExitCode::InUse && super::remote::is_served(self) {
+            "a daemon serves this ledger, and this command wants it for itself: stop the daemon for that time"
+                .clone_into(&mut failure.hint);
         }
         failure
+    }
+
+    /// The slots that a passphrase or words open, and by which flag.
+    fn slots_of_people(&self) -> Vec<String> {
+        let slots = self.slots_unopened();
+        let flag = |slot: &KeySlot| match slot.kind() {
+            SlotKind::Passphrase => Some("--passphrase-file FILE"),
+            SlotKind::Recovery => Some("--recovery-stdin"),
+            SlotKind::File | SlotKind::OsKeystore => None,
+        };
+        let named = |slot: &KeySlot| flag(slot).map(|flag| format!("{} ({}) with {flag}", slot.id(), slot.label()));
+        slots.iter().filter_map(named).collect()
     }
 
     /// The key slots as the key ring names them in the clear; none where it does not read.

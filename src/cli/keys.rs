@@ -263,10 +263,12 @@ fn carried_over(
             (Some((_, file)), _) => invocation.first_line(file)?,
             (None, Some(used)) if id == opened => used,
             (None, _) if invocation.seat.is_terminal() => {
-                let what = if slot.kind() == SlotKind::Recovery { "recovery words" } else { "passphrase" };
-                invocation.prompt(&format!("{what} of key slot {id} ({}): ", slot.label()))?
+                invocation.prompt(&format!("{} of key slot {id} ({}): ", slot.kind().known(), slot.label()))?
             }
-            (None, _) => return Err(crate::engine::Error::from(KeysError::SlotNeedsCredential { slot: id }).into()),
+            (None, _) => {
+                let needs = KeysError::SlotNeedsCredential { slot: id, what: slot.kind().known() };
+                return Err(crate::engine::Error::from(needs).into());
+            }
         };
         found.push((id, passphrase));
     }

@@ -116,8 +116,14 @@ pub fn read_json(bytes: &[u8], origin: &str) -> Gathered {
             gathered.lines.push(Line::new(format!("secret {shown}"), Verdict::Damaged, what));
             continue;
         }
+        let moved = renumbered(&secret);
         match read_secret(secret) {
-            Ok(versions) => gathered.secrets.extend(versions),
+            Ok(versions) => {
+                gathered.secrets.extend(versions);
+                gathered
+                    .lines
+                    .extend(moved.map(|what| Line::new(format!("version numbers of {shown}"), Verdict::Skipped, what)));
+            }
             Err((verdict, what)) => gathered.lines.push(Line::new(format!("secret {shown}"), verdict, what)),
         }
     }
@@ -130,6 +136,12 @@ pub fn read_json(bytes: &[u8], origin: &str) -> Gathered {
     gathered.orders = document.orders;
     gathered.digest = names_digest(&gathered);
     gathered
+}
+
+/// That numbers of versions change: those before or between were shredded, and versions are counted from 1 here.
+fn renumbered(secret: &SecretDoc) -> Option<String> {
+    let (old, new) = secret.versions.iter().map(|one| one.version).zip(1..).find(|(old, new)| old != new)?;
+    Some(format!("version {old} there is version {new} of what is imported, and those behind it follow"))
 }
 
 fn read_secret(secret: SecretDoc) -> Result<Vec<FoundSecret>, (Verdict, String)> {

@@ -39,6 +39,7 @@ pub fn read_pass(
     // The folder itself: nothing below it was seen.
     gathered.unreadable = std::fs::read_dir(root).is_err();
     files.sort();
+    let (mut tried, mut opened) = (0_u64, 0_u64);
     let of = files.len() as u64;
     for (done, file) in (0..).zip(files) {
         progress(done, of);
@@ -53,14 +54,18 @@ pub fn read_pass(
                 continue;
             }
         };
+        tried += 1;
         match decrypt(&root.join(&file)) {
             Ok(value) => {
+                opened += 1;
                 let path = SecretPath { scope: scope.clone(), name };
                 gathered.secrets.push(FoundSecret::bare(path, chosen(value, part)));
             }
             Err(what) => gathered.lines.push(Line::new(item, Verdict::Damaged, what)),
         }
     }
+    // Without gpg, or without its key: leaving every file behind is no import.
+    gathered.unreadable |= tried > 0 && opened == 0;
     gathered.digest = names_digest(&gathered);
     gathered
 }

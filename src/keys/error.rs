@@ -57,8 +57,8 @@ pub enum KeysError {
         /// The slot.
         slot: SlotId,
     },
-    /// The slot is opened by a key file and a passphrase was given.
-    #[error("key slot {slot} is opened by a key file, not by a passphrase")]
+    /// The slot is opened by a key file, and a passphrase or recovery words were given.
+    #[error("key slot {slot} is opened by a key file, not by a passphrase or by words")]
     NeedsKeyFile {
         /// The slot.
         slot: SlotId,
@@ -171,11 +171,13 @@ pub enum KeysError {
         /// The slot.
         slot: SlotId,
     },
-    /// A rotation must be told what becomes of this passphrase slot.
-    #[error("key slot {slot} needs its passphrase to be carried over, or must be dropped by name")]
+    /// A rotation must be told what becomes of this slot.
+    #[error("key slot {slot} needs its {what} to be carried over, or must be dropped by name")]
     SlotNeedsCredential {
         /// The slot.
         slot: SlotId,
+        /// What opens it: a passphrase or recovery words.
+        what: &'static str,
     },
     /// Argon2id refused its parameters or had no memory.
     #[error("Argon2id failed: {0}")]

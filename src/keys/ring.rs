@@ -192,7 +192,8 @@ impl KeyRing {
         reader.0.is_empty().then_some(Self { clear, sealed })
     }
 
-    /// Opens the ring through one slot: the given one, or the pinned one. There is no trying of others.
+    /// Opens the ring through one slot: the given one, or the pinned one. What a person knows (a passphrase, recovery
+    /// words) is tried on every slot of its kind where none is given, on the pinned one first.
     ///
     /// # Errors
     /// [`KeysError`] where the slot does not open or the ring was altered.
@@ -218,9 +219,20 @@ impl KeyRing {
         slot: Option<SlotId>,
         credential: &Credential,
     ) -> Result<Unlocked, KeysError> {
-        let slot = self.clear.slot(slot.unwrap_or(self.clear.pinned))?;
-        let root = slot.open((medium, keys_dir), keystore, &self.clear.place(), credential)?;
-        self.open_sealed(slot.id, root)
+        let open = |slot: &KeySlot| {
+            let root = slot.open((medium, keys_dir), keystore, &self.clear.place(), credential)?;
+            self.open_sealed(slot.id, root)
+        };
+        let pinned = self.clear.pinned;
+        let kind = match credential {
+            Credential::Passphrase(_) if slot.is_none() => SlotKind::Passphrase,
+            Credential::Recovery(_) if slot.is_none() => SlotKind::Recovery,
+            _ => return open(self.clear.slot(slot.unwrap_or(pinned))?),
+        };
+        let mut fitting: Vec<&KeySlot> = self.slots().iter().filter(|slot| slot.kind() == kind).collect();
+        fitting.sort_by_key(|slot| slot.id != pinned);
+        let Some((first, others)) = fitting.split_first() else { return open(self.clear.slot(pinned)?) };
+        open(first).or_else(|error| others.iter().find_map(|slot| open(slot).ok()).ok_or(error))
     }
 
     /// Where the keystore holds the keys of this ring's slots, as accounts.

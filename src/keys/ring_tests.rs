@@ -4,8 +4,9 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::base::{LedgerId, OsRandom, Random, SecretBytes, SlotId, Timestamp, limits};
+use crate::keys::RecoveryWords;
 use crate::store::{Medium, RealMedium};
-use crate::testing::{SimDisk, for_every_cut};
+use crate::testing::{SeededRandom, SimDisk, for_every_cut};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
 const COST: ArgonCost = ArgonCost::for_tests();
@@ -91,13 +92,34 @@ fn every_slot_opens_alone() {
 }
 
 #[test]
+fn what_a_person_knows_is_tried_on_every_slot_of_its_kind() {
+    let mut home = Home::new(&NewSlot::file("machine"));
+    let words = RecoveryWords::generate(&SeededRandom::new(7)).unwrap();
+    let by_words = || Credential::Recovery(words.text());
+    assert!(matches!(home.unlock(None, &by_words()), Err(KeysError::NeedsKeyFile { .. })), "there is no such slot");
+    let other = RecoveryWords::generate(&SeededRandom::new(8)).unwrap();
+    let first = home.add(&NewSlot::recovery("another drawer", &other));
+    assert!(matches!(home.unlock(None, &by_words()), Err(KeysError::WrongRecovery { slot }) if slot == first));
+    let drawer = home.add(&NewSlot::recovery("drawer", &words));
+    home.add(&NewSlot::passphrase("safe", phrase("correct horse")));
+    let other = home.add(&NewSlot::passphrase("other", phrase("battery staple")));
+    assert_eq!(home.unlock(None, &by_words()).unwrap().slot(), drawer);
+    assert_eq!(home.unlock(None, &by_phrase("battery staple")).unwrap().slot(), other);
+    assert!(matches!(home.unlock(None, &by_phrase("battery stapel")), Err(KeysError::WrongPassphrase { .. })));
+    // A slot that is named is the only one that is tried.
+    assert!(matches!(home.unlock(Some(first), &by_words()), Err(KeysError::WrongRecovery { .. })));
+}
+
+#[test]
 fn nothing_else_opens_a_slot() {
     let mut home = Home::new(&NewSlot::file("machine"));
     let safe = home.add(&NewSlot::passphrase("safe", phrase("correct horse")));
     let wrong = home.unlock(Some(safe), &by_phrase("correct horsf"));
     assert!(matches!(wrong, Err(KeysError::WrongPassphrase { slot }) if slot == safe));
     assert!(matches!(home.unlock(Some(safe), &Credential::None), Err(KeysError::NeedsPassphrase { .. })));
-    assert!(matches!(home.unlock(None, &by_phrase("correct horse")), Err(KeysError::NeedsKeyFile { .. })));
+    let machine = home.ring.pinned();
+    let taken = home.unlock(Some(machine), &by_phrase("correct horse"));
+    assert!(matches!(taken, Err(KeysError::NeedsKeyFile { slot }) if slot == machine));
     let missing = SlotId::from_bytes([0; 4]);
     assert!(matches!(home.unlock(Some(missing), &Credential::None), Err(KeysError::NoSuchSlot { .. })));
     let long = by_phrase(&"x".repeat(limits::PASSPHRASE_MAX + 1));

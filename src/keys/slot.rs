@@ -52,6 +52,14 @@ impl SlotKind {
             Self::Recovery => "recovery",
         }
     }
+
+    /// What a person opens such a slot with: "passphrase" or "recovery words".
+    pub(crate) const fn known(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery words",
+            Self::File | Self::Passphrase | Self::OsKeystore => "passphrase",
+        }
+    }
 }
 
 /// Cost of Argon2id.
@@ -304,7 +312,7 @@ impl KeySlot {
             }
             (Method::Recovery, Credential::Recovery(words)) => (RecoveryWords::parse(words)?.slot_key(self.id), None),
             (Method::Passphrase { .. } | Method::Recovery, _) => {
-                return Err(KeysError::SlotNeedsCredential { slot: self.id });
+                return Err(KeysError::SlotNeedsCredential { slot: self.id, what: self.kind().known() });
             }
         };
         let sealed = seal_sealed(&Opener::wrapping(&slot_key), &random.array()?, &self.aad(place), root.expose());

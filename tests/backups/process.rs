@@ -166,6 +166,83 @@ fn the_story_of_a_lost_machine() {
 }
 
 #[test]
+fn a_backup_is_never_replaced_by_its_own_increment() {
+    let place = Place::new();
+    place.words();
+    place.ok("home", &["backup", "create", "full.plb"]);
+    place.set("global/token", b"value");
+    let before = std::fs::read(place.path("full.plb")).unwrap();
+    std::fs::hard_link(place.path("full.plb"), place.path("again.plb")).unwrap();
+    std::os::unix::fs::symlink("full.plb", place.path("link.plb")).unwrap();
+    let mut daemon = place.serve();
+    for served in [true, false] {
+        for (file, after) in [
+            ("full.plb", "full.plb"),
+            ("./full.plb", "full.plb"),
+            ("again.plb", "full.plb"),
+            ("link.plb", "full.plb"),
+            ("full.plb", "link.plb"),
+            ("none.plb", "none.plb"),
+        ] {
+            for more in [&[][..], &["--force"]] {
+                let words = [&["backup", "create", file, "--after", after], more].concat();
+                let refused = place.run("home", &words);
+                let said = String::from_utf8_lossy(&refused.stderr);
+                assert_eq!(refused.status.code(), Some(2), "{words:?}: {said}");
+                assert!(said.contains("name another file"), "{said}");
+            }
+        }
+        if served {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+    assert_eq!(std::fs::read(place.path("full.plb")).unwrap(), before);
+    assert_eq!(place.entries(), ["again.plb", "full.plb", "home", "link.plb"]);
+    assert!(std::fs::symlink_metadata(place.path("link.plb")).unwrap().is_symlink());
+}
+
+fn remove_key_file(home: &Path) {
+    for entry in std::fs::read_dir(home.join("keys")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "key") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn recovery_words_open_a_home_whose_key_file_is_gone() {
+    let place = Place::new();
+    let other = place.words();
+    let words = place.words();
+    place.set("global/token", b"value");
+    // A rotation says what each slot needs.
+    let refused = place.run("home", &["keys", "rotate", "--root"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(said.contains("recovery words") && !said.contains("its passphrase"), "{said}");
+    remove_key_file(&place.path("home"));
+    let locked = place.run("home", &["secrets", "list"]);
+    let said = String::from_utf8_lossy(&locked.stderr);
+    assert_eq!(locked.status.code(), Some(4));
+    assert!(said.contains("put the key file back") && said.contains("--recovery-stdin"), "{said}");
+    for words in [&words, &other] {
+        let listed = place.with_input("home", &["--recovery-stdin", "secrets", "list"], words);
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        assert!(String::from_utf8_lossy(&listed.stdout).contains("global/token"));
+    }
+    std::fs::write(place.path("phrase"), "no phrase of this ledger").unwrap();
+    let wrong = place.run("home", &["--passphrase-file", "phrase", "secrets", "list"]);
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(4));
+    assert!(said.contains("(recovery) with --recovery-stdin"), "{said}");
+    let write = ["--recovery-stdin", "secrets", "set", "global/b", "--file", "phrase"];
+    let written = place.with_input("home", &write, &words);
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+}
+
+#[test]
 fn the_same_beside_a_daemon() {
     let place = Place::new();
     let words = place.words();

@@ -1,8 +1,10 @@
 //! Whatever was done to a ledger: what is restored has the state that was backed up.
 
 use palyra_ledger::event::vault::Versions;
-use palyra_ledger::testing::{ManualClock, SimDisk};
-use palyra_ledger::{BackendKind, Ledger, ReplayPoint, SecretBytes, VerifyOptions};
+use palyra_ledger::import::palyra::{Places, read};
+use palyra_ledger::import::read_env;
+use palyra_ledger::testing::{ManualClock, MemoryKeystore, SimDisk};
+use palyra_ledger::{BackendKind, ImportOptions, Ledger, ReplayPoint, Scope, SecretBytes, VerifyOptions};
 use proptest::prelude::*;
 
 use super::{backup, by_words, check, empty, increment, name, put, restore, simulated, with_words, words};
@@ -15,18 +17,24 @@ enum Step {
     Epoch,
     Root,
     Move(bool),
+    /// Secrets under names that may be there.
+    ImportEnv(usize, u32),
+    /// A whole store: secrets, a CA and its devices, profiles and their order.
+    ImportStore,
     Full,
     Increment,
 }
 
-const NAMES: [&str; 4] = ["a", "b", "team/c", "d"];
+const NAMES: [&str; 5] = ["a", "b", "team/c", "d", "openai_api_key"];
 
 fn step() -> impl Strategy<Value = Step> {
     let at = 0..NAMES.len();
     prop_oneof![
         8 => (at.clone(), prop::collection::vec(any::<u8>(), 1..300)).prop_map(|(at, value)| Step::Put(at, value)),
         2 => at.clone().prop_map(Step::Delete),
-        2 => at.prop_map(Step::Shred),
+        2 => at.clone().prop_map(Step::Shred),
+        2 => (at, any::<u32>()).prop_map(|(at, value)| Step::ImportEnv(at, value)),
+        1 => Just(Step::ImportStore),
         1 => Just(Step::Epoch),
         1 => Just(Step::Root),
         1 => any::<bool>().prop_map(Step::Move),
@@ -38,6 +46,37 @@ fn step() -> impl Strategy<Value = Step> {
 fn slot_with_words(ledger: &Ledger) -> palyra_ledger::SlotId {
     let (slots, _) = ledger.keys().slots();
     slots.iter().find(|slot| slot.kind() == palyra_ledger::SlotKind::Recovery).unwrap().id()
+}
+
+const WHATEVER: ImportOptions =
+    ImportOptions { replace: true, skip_damaged: true, skip_conflicts: true, dry_run: false };
+
+fn import_store(ledger: &Ledger) {
+    let store = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/importer-fixtures/palyra-store");
+    let gathered = read(&store, &Places::default(), &MemoryKeystore::default(), &|_, _| {});
+    let counts = (gathered.secrets.len(), gathered.devices.len(), gathered.profiles.len(), gathered.orders.len());
+    assert_eq!(counts, (7, 3, 3, 1));
+    ledger.imports().run(&gathered, WHATEVER, &|_, _| {}).unwrap();
+}
+
+#[test]
+fn a_backup_of_imported_secrets_outside_the_log_is_good() {
+    let clock = ManualClock::default();
+    for early in [true, false] {
+        let ledger = with_words(simulated(SimDisk::new(), 1, &clock));
+        let move_out = || ledger.backends().migrate(BackendKind::EncryptedFile, &mut |_, _| {}).unwrap();
+        if early {
+            move_out();
+        }
+        import_store(&ledger);
+        if !early {
+            move_out();
+        }
+        let (file, _) = backup(&ledger);
+        let report = check(&simulated(empty(), 3, &clock).credential(by_words()), &[file]);
+        assert!(report.is_ok(), "{:?}", report.checks);
+        assert!(report.checks.iter().any(|check| check.name == "envelopes"));
+    }
 }
 
 fn run(ledger: &Ledger, step: &Step) {
@@ -56,6 +95,15 @@ fn run(ledger: &Ledger, step: &Step) {
             let to = if *out { BackendKind::EncryptedFile } else { BackendKind::Ledger };
             ledger.backends().migrate(to, &mut |_, _| {}).unwrap();
         }
+        Step::ImportEnv(at, value) => {
+            // Names in an env file are plain: that of the secret takes its place.
+            let mut gathered = read_env(format!("A={value}\n").as_bytes(), &Scope::global(), "some.env");
+            for secret in &mut gathered.secrets {
+                secret.path.name = name(NAMES[*at]);
+            }
+            ledger.imports().run(&gathered, WHATEVER, &|_, _| {}).unwrap();
+        }
+        Step::ImportStore => import_store(ledger),
         Step::Full | Step::Increment => {}
     }
 }

@@ -1,4 +1,5 @@
-//! Schema versions: a store of the step before, gone on with. Both versions of four kinds stand in one log.
+//! Schema versions: a store of the step before, gone on with. Version 2 of four kinds stands in one log
+//! with version 1 of two of them.
 
 use palyra_ledger::auth::AnswerNote;
 use palyra_ledger::event::auth::{CredentialSource, LoginFlow, OauthSource, Profile};

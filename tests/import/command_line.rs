@@ -247,3 +247,64 @@ fn a_source_that_holds_nothing_and_one_that_cannot_be_read_say_so() {
     let (_, error) = home.run(&["import", "json", &file, "--skip-damaged"], 2);
     assert!(error.contains("cannot be read"), "{error}");
 }
+
+#[test]
+fn without_gpg_nothing_of_a_password_store_is_imported() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("store")).unwrap();
+    std::fs::write(home.path("store/a.gpg"), "x").unwrap();
+    std::fs::create_dir(home.path("nothing")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-ledger"));
+    command.env_clear().env("PATH", home.path("nothing")).env("PALYRA_LEDGER_HOME", home.path("home"));
+    let output = command
+        .args(["import", "pass", "--scope", "global", "--skip-damaged"])
+        .arg(home.path("store"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("there is no program gpg") && said.contains("the source cannot be read"), "{said}");
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_is_no_empty_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: permissions do not bind root");
+        return;
+    }
+    let home = Home::new();
+    for (mode, code) in [(0o000, 13), (0o400, 2)] {
+        let store = home.path(&format!("store{mode}"));
+        std::fs::create_dir(&store).unwrap();
+        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (out, error) = home.run(&["import", "palyra", store.to_str().unwrap()], code);
+        assert!((out + &error).contains("ermission denied"), "{mode:o}");
+        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn beside_a_daemon_the_hint_is_to_stop_it() {
+    use std::io::BufRead as _;
+    let home = Home::new();
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_palyra-ledger"))
+        .env_clear()
+        .env("PALYRA_LEDGER_HOME", home.path("home"))
+        .args(["--format", "json", "serve", "--listen", "127.0.0.1:0", "--pairing-listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    std::fs::write(home.path("a.env"), "A=1\n").unwrap();
+    let (file, out) = (home.path("a.env"), home.path("out.json"));
+    let import = ["--lock-wait", "0", "import", "env", file.to_str().unwrap(), "--scope", "global"];
+    let export = ["--lock-wait", "0", "export", "--reveal-everything", "--out", out.to_str().unwrap()];
+    let said = [home.run(&import, 19).1, home.run(&export, 19).1];
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    for said in said {
+        assert!(said.contains("stop the daemon for that time"), "{said}");
+    }
+}

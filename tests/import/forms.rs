@@ -72,6 +72,47 @@ fn a_password_store_is_read_file_by_file() {
     assert!(whole.secrets.iter().any(|one| one.value.expose() == b"hunter2\nuser: me\n"));
 }
 
+#[test]
+fn a_password_store_of_which_nothing_opens_is_not_left_behind_as_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.gpg"), "x").unwrap();
+    std::fs::write(dir.path().join("b.gpg"), "y").unwrap();
+    let mut nothing = |_: &Path| Err("there is no program gpg".to_owned());
+    let gathered = read_pass(dir.path(), &Scope::global(), Part::Whole, &mut nothing, &|_, _| {});
+    let done = import(&ledger(), &gathered, ImportOptions { skip_damaged: true, ..DEFAULT });
+    assert!(done.stopped && done.unreadable, "{:?}", done.lines);
+}
+
+#[test]
+fn versions_are_counted_anew_and_a_line_says_so() {
+    let first = ledger();
+    let vault = first.vault(Scope::global());
+    for value in ["1", "2", "3"] {
+        vault.put(&"a".parse().unwrap(), &SecretBytes::from(value.as_bytes()), PutOptions::new()).unwrap();
+    }
+    vault.shred(&"a".parse().unwrap(), Versions::One(1), None).unwrap();
+    let bytes = serde_json::to_vec(&exported(&first)).unwrap();
+    let second = ledger();
+    let done = import(&second, &read_json(&bytes, "export.json"), DEFAULT);
+    assert_eq!(verdict_of(&done.lines, "version numbers of global/a"), Verdict::Skipped);
+    assert!(!done.stopped);
+    let info = second.vault(Scope::global()).get(&"a".parse().unwrap()).unwrap().info;
+    assert_eq!(info.version, 2);
+}
+
+#[test]
+fn profiles_of_the_first_schema_version_are_read_by_a_type_of_their_own() {
+    use palyra_ledger::event::{import, v1};
+    let found = super::gather(&super::fixture());
+    let frozen = |one: import::ImportedProfile| {
+        let import::ImportedProfile { profile, expires_at, usage, origin } = one;
+        v1::ImportedProfile { profile, expires_at, usage, origin }
+    };
+    let profiles: Vec<v1::ImportedProfile> = found.profiles.iter().cloned().map(frozen).collect();
+    let old = v1::CredentialsImported { profiles, orders: Vec::new() };
+    assert_eq!(import::CredentialsImported::from(old).profiles, found.profiles);
+}
+
 /// The document of everything, as `export` writes it.
 fn exported(ledger: &Ledger) -> ExportDoc {
     let exports = ledger.exports();

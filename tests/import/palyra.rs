@@ -172,6 +172,57 @@ fn values_in_a_secret_service_are_read_from_there_and_other_systems_keystores_ar
 /// One damage: what it does to the folder, and the line that must come of it.
 type Damage = (&'static str, fn(&std::path::Path), &'static str, Verdict);
 
+/// A copy of the store that Palyra wrote, changed.
+fn half(change: fn(&std::path::Path)) -> palyra_ledger::import::Gathered {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixture(), dir.path());
+    change(dir.path());
+    gather(dir.path())
+}
+
+#[test]
+fn profiles_that_were_not_copied_are_missed() {
+    let gone = half(|dir| std::fs::remove_file(dir.join("auth_profiles.toml")).unwrap());
+    let line = gone.lines.iter().find(|line| line.item == "file auth_profiles.toml").unwrap();
+    assert_eq!(line.verdict, Verdict::Damaged);
+    assert!(line.what.starts_with("it is not there, but the runtime state names ") && line.what.contains("openai-"));
+    let ledger = ledger();
+    assert!(import(&ledger, &gone, DEFAULT).stopped);
+    // Records alone, without an order.
+    let gone = half(|dir| {
+        std::fs::remove_file(dir.join("auth_profiles.toml")).unwrap();
+        let path = dir.join("auth_profile_runtime_state.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.split("[[profile_orders]]").next().unwrap()).unwrap();
+    });
+    assert_eq!((gone.orders.len(), verdict_of(&gone.lines, "file auth_profiles.toml")), (0, Verdict::Damaged));
+    // A store that never had profiles is whole.
+    let none = half(|dir| {
+        std::fs::remove_file(dir.join("auth_profiles.toml")).unwrap();
+        std::fs::remove_file(dir.join("auth_profile_runtime_state.toml")).unwrap();
+    });
+    assert!(none.lines.is_empty(), "{:?}", none.lines);
+    // What became of a profile that is not there any more is left behind, and said.
+    let stray = half(|dir| {
+        let path = dir.join("auth_profile_runtime_state.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replacen("profile_id = \"openai-spare\"", "profile_id = \"openai-old\"", 1)).unwrap();
+    });
+    assert_eq!(verdict_of(&stray.lines, "file auth_profile_runtime_state.toml:3"), Verdict::Skipped);
+    assert_eq!(stray.lines.len(), 1);
+    assert!(!import(&ledger, &stray, DEFAULT).stopped);
+}
+
+#[test]
+fn a_store_that_may_not_be_looked_at_is_not_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    // A loop of links stands for whatever the system refuses: also to whom permissions do not bind.
+    std::os::unix::fs::symlink("identity", dir.path().join("identity")).unwrap();
+    let gathered = gather(dir.path());
+    assert!(gathered.unreadable);
+    assert!(gathered.lines[0].what.contains("folder identity cannot be looked at"), "{:?}", gathered.lines);
+}
+
 fn hex(name: &str) -> String {
     crate::hex(name.as_bytes())
 }

@@ -1,6 +1,6 @@
 //! Reading the two documents of another store: everything in them comes along, what became of profiles too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::base::{ProfileId, Timestamp};
 use crate::event::auth::UsageNote;
@@ -20,13 +20,18 @@ pub struct Brought {
     pub orders: Vec<ImportedOrder>,
     /// What does not read.
     pub problems: Vec<Problem>,
+    /// What became of profiles that stand nowhere.
+    pub strays: Vec<Problem>,
+    /// The profiles that the runtime state names in records or orders, where there are no profiles at all: half of
+    /// the documents is not there then.
+    pub orphans: BTreeSet<ProfileId>,
 }
 
 /// Reads the documents of another store; either may be missing.
 #[must_use]
 pub fn bring(profiles: Option<&str>, runtime: Option<&str>) -> Brought {
     let mut brought = Brought::default();
-    let mut records: HashMap<String, RecordDoc> = HashMap::new();
+    let mut records: HashMap<String, (usize, RecordDoc)> = HashMap::new();
     let document = runtime.and_then(|text| read_runtime(text, &mut brought.problems).map(|document| (text, document)));
     if let Some((text, document)) = document {
         let lines = headers(text, "[[profile_orders]]");
@@ -42,15 +47,23 @@ pub fn bring(profiles: Option<&str>, runtime: Option<&str>) -> Brought {
                 }
             }
         }
-        records.extend(document.records.into_iter().map(|record| (record.profile_id.clone(), record)));
+        let lines = headers(text, "[[records]]");
+        records.extend(document.records.into_iter().enumerate().map(|(at, record)| {
+            let line = lines.get(at).copied().unwrap_or(1);
+            (record.profile_id.clone(), (line, record))
+        }));
     }
-    if let Some(text) = profiles {
-        read_all(text, &records, &mut brought);
+    match profiles {
+        Some(text) => read_all(text, records, &mut brought),
+        None => {
+            brought.orphans = records.keys().filter_map(|id| id.parse().ok()).collect();
+            brought.orphans.extend(brought.orders.iter().flat_map(|order| order.profiles.iter().cloned()));
+        }
     }
     brought
 }
 
-fn read_all(text: &str, records: &HashMap<String, RecordDoc>, brought: &mut Brought) {
+fn read_all(text: &str, mut records: HashMap<String, (usize, RecordDoc)>, brought: &mut Brought) {
     let Some(document) = parse::<ProfilesDoc>(PROFILES_FILE, text, &mut brought.problems) else { return };
     if !known_version(PROFILES_FILE, text, document.version, &mut brought.problems) {
         return;
@@ -65,19 +78,25 @@ fn read_all(text: &str, records: &HashMap<String, RecordDoc>, brought: &mut Brou
         };
         // How refreshes went there says nothing about those from here.
         entry.credential.refresh_state = None;
-        let usage = records.get(&entry.profile_id);
+        let usage = records.remove(&entry.profile_id).map(|(_, record)| record);
         match read_profile(entry) {
             Ok(profile) if brought.profiles.iter().any(|one| one.profile.id == profile.id) => {
                 let what = "a profile of this id stands before it already".to_owned();
                 brought.problems.push(Problem { file: PROFILES_FILE, line, what });
             }
             Ok(profile) => {
-                let usage = usage.map(|record| note(&profile.id, record));
+                let usage = usage.map(|record| note(&profile.id, &record));
                 brought.profiles.push(ImportedProfile { profile, expires_at, usage, origin });
             }
             Err(what) => brought.problems.push(Problem { file: PROFILES_FILE, line, what }),
         }
     }
+    let stray = |(line, _)| {
+        let what = format!("it is about a profile that does not stand in {PROFILES_FILE}");
+        Problem { file: RUNTIME_FILE, line, what }
+    };
+    brought.strays.extend(records.into_values().map(stray));
+    brought.strays.sort_by_key(|stray| stray.line);
 }
 
 fn note(profile: &ProfileId, record: &RecordDoc) -> UsageNote {

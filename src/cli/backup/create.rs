@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -131,6 +132,12 @@ fn earlier(invocation: &Invocation, path: &Path) -> Result<FileFacts, Failure> {
     Ok(facts)
 }
 
+/// Whether both name one file, under whatever names.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    one == other || place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
+}
+
 /// The ledger at the home, as its key ring names it in the clear.
 fn own_ledger(invocation: &Invocation) -> Option<LedgerId> {
     let home = invocation.home().ok()?;
@@ -144,6 +151,10 @@ pub fn run(invocation: &Invocation, args: &CreateArgs) -> Result<(), Failure> {
         return to_output(invocation, args);
     }
     let path = &args.file;
+    if args.after.as_deref().is_some_and(|earlier| is_same_file(path, earlier)) {
+        let what = format!("{} is the very backup that --after names", path.display());
+        return Err(Failure::usage(what, "name another file: an increment is nothing without the backup before it"));
+    }
     if !args.force && std::fs::symlink_metadata(path).is_ok() {
         let what = format!("{} is there already", path.display());
         return Err(Failure::new(ExitCode::Conflict, what, "name another file, or replace it with --force"));

@@ -368,8 +368,14 @@ impl Sink for Examining<'_> {
         let decoded = decode_frame(frame, self.keys)?;
         let Some((index, _)) = &self.index else { return Ok(()) };
         let seq = decoded.seq;
-        if let Event::SecretPut(put) = &decoded.event {
-            self.named.insert(put.slot, put.envelope_digest);
+        match &decoded.event {
+            Event::SecretPut(put) => {
+                self.named.insert(put.slot, put.envelope_digest);
+            }
+            Event::SecretsImported(event) => {
+                self.named.extend(event.secrets.iter().map(|one| (one.put.slot, one.put.envelope_digest)));
+            }
+            _ => {}
         }
         let delta =
             fold::apply(index, seq, decoded.time, &decoded.event).map_err(|source| Error::Fold { seq, source })?;

@@ -13,6 +13,6 @@ mod vault;
 
 pub use auth::RefreshSucceeded;
 pub use identity::DeviceRevoked;
-pub use import::{CredentialsImported, ImportedOrder};
+pub use import::{CredentialsImported, ImportedOrder, ImportedProfile};
 pub use system::SpoolDropped;
 pub use vault::SecretPut;

@@ -48,8 +48,7 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     let mut gathered = Gathered::new(SourceForm::Palyra, root.display().to_string());
     gathered.whole = true;
     let mut folder = Folder::new(root);
-    if !root.join("identity").is_dir() && !root.join("vault").is_dir() {
-        let what = "there is neither an identity folder nor a vault folder in it: this is no store of that layout";
+    if let Err(what) = must_be_store(root) {
         gathered.lines.push(Line::new(format!("folder {}", root.display()), Verdict::Damaged, what));
         gathered.unreadable = true;
         return gathered;
@@ -65,6 +64,22 @@ pub fn read(root: &Path, places: &Places, keystore: &dyn Keystore, progress: &Pr
     gathered
 }
 
+/// One of its folders is enough: the other may never have been made.
+fn must_be_store(root: &Path) -> Result<(), String> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let mut found = false;
+    for name in ["identity", "vault"] {
+        match std::fs::metadata(root.join(name)) {
+            Ok(facts) => found |= facts.is_dir(),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
+            // Whether it is there cannot be known.
+            Err(error) => return Err(format!("its folder {name} cannot be looked at: {error}")),
+        }
+    }
+    let nothing = "there is neither an identity folder nor a vault folder in it: this is no store of that layout";
+    if found { Ok(()) } else { Err(nothing.to_owned()) }
+}
+
 fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
     let mut wrong = |what: String| gathered.lines.push(Line::new(format!("file {STORE_KEY}"), Verdict::Damaged, what));
     match folder.read(STORE_KEY, limits::CONFIG_BYTES_MAX) {
@@ -72,7 +87,7 @@ fn store_key(folder: &mut Folder, gathered: &mut Gathered) -> Option<Key> {
             let key = Key::from_slice(&bytes);
             if key.is_none() {
                 let what = format!(
-                    "it has {} bytes and not 32: one of Windows is wrapped by DPAPI and opens only there",
+                    "it has {} bytes and not 32; one of Windows is wrapped by DPAPI, which is read on no system",
                     bytes.len()
                 );
                 wrong(what);
@@ -112,14 +127,19 @@ fn credentials(root: &Path, places: &Places, folder: &mut Folder, gathered: &mut
     }
     let [profiles, runtime] = texts;
     let brought = bring(profiles.as_deref(), runtime.as_deref());
+    let item = format!("file {PROFILES_FILE}");
+    // Where it is there and does not read, a line says so already.
+    if !brought.orphans.is_empty() && !gathered.lines.iter().any(|line| line.item == item) {
+        let names: Vec<String> = brought.orphans.iter().take(4).map(ToString::to_string).collect();
+        let more = if brought.orphans.len() > names.len() { " and others" } else { "" };
+        let what = format!("it is not there, but the runtime state names {}{more}", names.join(", "));
+        gathered.lines.push(Line::new(item, Verdict::Damaged, what));
+    }
     gathered.profiles = brought.profiles;
     gathered.orders = brought.orders;
-    for problem in brought.problems {
-        gathered.lines.push(Line::new(
-            format!("file {}:{}", problem.file, problem.line),
-            Verdict::Damaged,
-            problem.what,
-        ));
+    let problems = brought.problems.into_iter().map(|problem| (problem, Verdict::Damaged));
+    for (problem, verdict) in problems.chain(brought.strays.into_iter().map(|stray| (stray, Verdict::Skipped))) {
+        gathered.lines.push(Line::new(format!("file {}:{}", problem.file, problem.line), verdict, problem.what));
     }
 }
 

@@ -183,9 +183,17 @@ impl<'a> Objects<'a> {
                 keystore.probe().map_err(|error| damaged(format!("its values are in the Secret Service: {error}")))?;
                 Place::Keystore(keystore)
             }
-            other => {
+            BackendKind::LinuxSecretService => {
                 let what = format!(
-                    "its values are in `{other}`, which this system has not: run the import where that store was used"
+                    "its values are in `{kind}`, which this system has not: run the import where that store was used"
+                );
+                return Err((Verdict::Unfit, what));
+            }
+            // `ledger` was never a place of that program's.
+            BackendKind::Ledger | BackendKind::MacosKeychain | BackendKind::WindowsDpapi => {
+                let what = format!(
+                    "its values are in `{kind}`, which is read on no system: bring them in an env file (`import env`), \
+                     and the rest with --skip-damaged"
                 );
                 return Err((Verdict::Unfit, what));
             }
