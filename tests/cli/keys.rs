@@ -45,9 +45,11 @@ fn slots_are_added_pinned_and_removed() {
     let first = slots["slots"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(slots["slots"].as_array().unwrap().len(), 2);
     // A passphrase does not open a key file's slot: the hint names the one that it may open.
-    let error = home.error(&["--passphrase-file", &file, "log", "head"], 4);
+    let error = home.error(&["--passphrase-file", &file, "--slot", &first, "log", "head"], 4);
     assert!(error["hint"].as_str().unwrap().contains(id), "{error}");
     home.ok(&["--passphrase-file", &file, "--slot", id, "log", "head"]);
+    // Without a slot it is tried on those of its kind.
+    home.ok(&["--passphrase-file", &file, "log", "head"]);
     home.error(&["keys", "remove-slot", &first], 2);
     let words = ["--passphrase-file", &file, "--slot", id, "keys", "remove-slot", &first];
     assert_eq!(home.json(&words), json!({"removed": first, "pinned": id}));
