@@ -36,8 +36,8 @@ const PLANTS: &[Plant] = &[
     ("the journal is synced while it is being written", "vault", raced),
     ("one write of the journal is lost", "vault", |r| {
         let writes: Vec<usize> = numbers(r, |call| call.name == "pwrite64" && of(call, "/journal/"));
-        let middle = writes.get(writes.len() / 2).copied();
-        middle.and_then(|at| r.trace.calls.get_mut(at)).map_or(0, |call| {
+        let one = writes.get(writes.len() / 4).copied();
+        one.and_then(|at| r.trace.calls.get_mut(at)).map_or(0, |call| {
             call.result = -1;
             1
         })
@@ -153,13 +153,13 @@ fn undo(recording: &mut Recording, is: impl Fn(&Call) -> bool) -> usize {
     each(recording, is, |call| call.result = -1)
 }
 
-/// A byte in the middle of one write of the journal is another one. What is compared with the recorded program's own
+/// A byte of one write of the journal is another one. What is compared with the recorded program's own
 /// result is not affected: that was done before.
 fn altered(recording: &mut Recording) -> usize {
     let writes =
         numbers(recording, |call| call.name == "pwrite64" && of(call, "/journal/") && call.bytes(1).len() > 200);
-    let middle = writes.get(writes.len() / 2).copied();
-    let Some(call) = middle.and_then(|at| recording.trace.calls.get_mut(at)) else { return 0 };
+    let one = writes.get(writes.len() / 4).copied();
+    let Some(call) = one.and_then(|at| recording.trace.calls.get_mut(at)) else { return 0 };
     let Some(text) = call.args.get_mut(1) else { return 0 };
     // Every byte is shown as `\xNN`, in quotes: one of the sealed body.
     let at = 1 + 4 * 190;

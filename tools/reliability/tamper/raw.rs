@@ -275,7 +275,9 @@ fn segment_foreign(corpus: &Corpus, dice: &mut Dice) -> Option<Case> {
     let (number, segment) = segment(corpus, dice, |_| true)?;
     let mut files = corpus.files.clone();
     files.put(segment.path(), corpus.other.bytes(&other).to_vec());
-    Some(Case::new(files, vec![Spot::event(first(corpus, number)).or_file(segment.path())]))
+    // The first segment says whose the log is: then it is the next one that is foreign.
+    let (from, through) = (first(corpus, number), if number == 0 { segment.frames.len() } else { 0 });
+    Some(Case::new(files, vec![Spot::events(from, from + through).or_file(segment.path())]))
 }
 
 fn segment_twice(corpus: &Corpus, dice: &mut Dice) -> Option<Case> {
