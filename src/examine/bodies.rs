@@ -121,7 +121,9 @@ impl<'a> Bodies<'a> {
         }
         match self.keys.table(medium, dir) {
             Ok(table) => {
-                damaged_header(&table).into_iter().for_each(|finding| self.push(finding));
+                if let Some(finding) = damaged_header(&table) {
+                    self.push(finding);
+                }
                 self.slots(&table);
             }
             Err(error) => {
