@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{Fault, Run};
 
 /// How long a daemon may take to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with a home and whatever stands beside it.
 #[derive(Debug, Clone)]

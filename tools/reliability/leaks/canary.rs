@@ -62,10 +62,11 @@ impl Canary {
         });
         let listed = format!("{bytes:?}");
         let percent = bytes.iter().fold(String::new(), |mut out, byte| {
-            let _ = match byte.is_ascii_alphanumeric() {
-                true => write!(out, "{}", char::from(*byte)),
-                false => write!(out, "%{byte:02X}"),
-            };
+            if byte.is_ascii_alphanumeric() {
+                out.push(char::from(*byte));
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
             out
         });
         let json = serde_json::to_string(&self.text()).unwrap_or_default();
@@ -148,9 +149,8 @@ impl Search {
     /// Every place of these bytes.
     pub fn look(&self, bytes: &[u8]) -> Vec<Hit> {
         let mut hits = Vec::new();
-        let mut at = 0;
         let mut before = None;
-        for &byte in bytes {
+        for (at, &byte) in bytes.iter().enumerate() {
             if let Some(last) = before {
                 let pair = usize::from(u16::from_le_bytes([last, byte]));
                 if self.first.get(pair).copied().unwrap_or(false) {
@@ -158,7 +158,6 @@ impl Search {
                 }
             }
             before = Some(byte);
-            at += 1;
         }
         hits
     }

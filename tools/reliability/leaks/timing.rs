@@ -46,7 +46,9 @@ impl Guesses {
             let wrong = u8::try_from(1 + dice.below(255)).unwrap_or(1);
             if number % 2 == 0 {
                 // Nothing right, from the first byte on.
-                guess.iter_mut().for_each(|byte| *byte = u8::try_from(dice.below(256)).unwrap_or(0));
+                for byte in &mut guess {
+                    *byte = u8::try_from(dice.below(256)).unwrap_or(0);
+                }
                 guess.iter_mut().zip(right).take(1).for_each(|(byte, right)| *byte = right ^ wrong);
             } else if let Some(last) = guess.last_mut() {
                 *last ^= wrong;

@@ -248,8 +248,8 @@ impl<'a> Story<'a> {
 
     /// Files and programs outside of the vault, by reference.
     fn outside(&mut self) -> Result<(), Fault> {
-        let given = self.seat.path("given");
-        let rules = format!("[resolve]\nfile_dirs = [{given:?}]\nexec_allow = [\"/bin/cat\", \"/usr/bin/cat\"]\n");
+        let given = self.seat.path("given").display().to_string();
+        let rules = format!("[resolve]\nfile_dirs = [\"{given}\"]\nexec_allow = [\"/bin/cat\", \"/usr/bin/cat\"]\n");
         std::fs::write(self.seat.path("home").join("config.toml"), rules)?;
         let canary = Canary::plain(&mut self.dice, "a value of a file that is referred to");
         self.canaries.push(canary.clone());

@@ -7,7 +7,7 @@ mod peers;
 mod told;
 mod wire;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -89,7 +89,9 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     }
     let (first, rest) = peers.split_first().ok_or("no devices")?;
     let mut planted = blind(&runtime, first);
-    rest.iter().for_each(|peer| roster.add(Arc::clone(peer)));
+    for peer in rest {
+        roster.add(Arc::clone(peer));
+    }
     let stage = Stage {
         seat: &seat,
         pairing: served.pairing.to_string(),
@@ -286,7 +288,7 @@ fn leaking(served: &Served) -> Result<bool, Fault> {
     for _ in 0..10 {
         samples.extend(sample(served.pid(), since));
         for _ in 0..8 {
-            held.push(TcpStream::connect_timeout(&SocketAddr::from(served.pairing), Duration::from_secs(5))?);
+            held.push(TcpStream::connect_timeout(&served.pairing, Duration::from_secs(5))?);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -317,7 +319,7 @@ fn overload(
         let done = flood(runtime, peers, served, time);
         watched.store(true, Ordering::Relaxed);
         let flooded = watching.join().map_err(|_| "the watcher panicked")?;
-        let (shed, seen) = done?;
+        let (shed, seen) = done;
         Ok((shed, seen, flooded))
     })
 }
