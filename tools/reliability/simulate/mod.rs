@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::outcome::{Outcome, Table};
+use crate::workload::Dice;
 use crate::{Fault, Run};
 use episode::{Episode, Failure, Planted};
 
@@ -86,9 +87,10 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The seed of an episode; the first has the run's own.
-const fn episode_seed(seed: u64, number: u64) -> u64 {
-    seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// The seed of an episode; the first has the run's own. Drawn: seeds that are a step of the dice apart would give the
+/// same choices, one later.
+fn episode_seed(seed: u64, number: u64) -> u64 {
+    if number == 0 { seed } else { Dice::of(seed, number).number() }
 }
 
 fn reproduced(seed: u64, Failure { step, what }: &Failure) -> String {

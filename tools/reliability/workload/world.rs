@@ -138,6 +138,16 @@ impl World {
                 whole += 1;
                 continue;
             }
+            // A refresh that is durable, and whose token then cannot be read, is recorded as failed.
+            let mut ended = before.clone();
+            if let Some(Op::BeginAgain { profile }) = op
+                && ended.apply(&Op::NotRenewed { profile: *profile }).is_ok()
+                && ended.is(found)
+            {
+                *before = ended;
+                whole += 1;
+                continue;
+            }
             let mut after = before.clone();
             if op.is_some_and(|op| after.apply(op).is_ok() && after.is(found)) {
                 *before = after;
