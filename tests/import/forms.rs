@@ -102,15 +102,16 @@ fn versions_are_counted_anew_and_a_line_says_so() {
 
 #[test]
 fn profiles_of_the_first_schema_version_are_read_by_a_type_of_their_own() {
-    use palyra_ledger::event::{import, v1};
-    let found = super::gather(&super::fixture());
-    let frozen = |one: import::ImportedProfile| {
-        let import::ImportedProfile { profile, expires_at, usage, origin } = one;
+    use palyra_ledger::event::import::{CredentialsImported, ImportedProfile};
+    use palyra_ledger::event::v1;
+    let found = gather(&fixture());
+    let frozen = |one: ImportedProfile| {
+        let ImportedProfile { profile, expires_at, usage, origin } = one;
         v1::ImportedProfile { profile, expires_at, usage, origin }
     };
     let profiles: Vec<v1::ImportedProfile> = found.profiles.iter().cloned().map(frozen).collect();
     let old = v1::CredentialsImported { profiles, orders: Vec::new() };
-    assert_eq!(import::CredentialsImported::from(old).profiles, found.profiles);
+    assert_eq!(CredentialsImported::from(old).profiles, found.profiles);
 }
 
 /// The document of everything, as `export` writes it.

@@ -36,7 +36,7 @@ const PEER_STATES: u64 = 2_000;
 /// Hundredths of the budget that planted faults may take.
 const PLANTS_SHARE: u32 = 15;
 /// Time that every planted fault together needs at the least.
-pub const PLANTS_LEAST: Duration = Duration::from_secs(60);
+pub const PLANTS_LEAST: Duration = Duration::from_mins(1);
 
 const WHAT: &str = "The system calls of real runs are recorded with strace, the acknowledgements among them. At every point \
     of a recording the disks are rebuilt that a power cut could leave: data is durable by fsync or fdatasync of that \

@@ -109,9 +109,9 @@ pub fn all(seed: u64, sweep: &mut Sweep, left: &Left) -> Result<Vec<Planted>, Fa
         share.bound(STATES);
         let tally = sweep.try_all(subject, &planted, seed, &mut share)?;
         left.took(tally.states);
-        let seen = tally.failures.into_iter().next();
-        let cut_short = seen.is_none() && tally.cut_short && tally.states < STATES;
-        found.push(Planted { what, states: tally.states, seen, cut_short });
+        let failure = tally.failures.into_iter().next();
+        let cut_short = failure.is_none() && tally.cut_short && tally.states < STATES;
+        found.push(Planted { what, states: tally.states, seen: failure, cut_short });
     }
     Ok(found)
 }

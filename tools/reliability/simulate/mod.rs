@@ -144,8 +144,8 @@ fn plant(seed: u64, fault: Planted) -> Result<Option<Failure>, Fault> {
 /// Every fault that is planted around the simulated ledger, and what was seen of it.
 pub fn plants(seed: u64) -> impl Iterator<Item = Result<(&'static str, Option<String>), Fault>> {
     let one = move |fault: Planted| {
-        let seen = plant(seed, fault)?;
-        Ok((fault.name(), seen.map(|Failure { step, what }| format!("step {step}: {what}"))))
+        let failed = plant(seed, fault)?;
+        Ok((fault.name(), failed.map(|Failure { step, what }| format!("step {step}: {what}"))))
     };
     Planted::ALL.into_iter().map(one)
 }

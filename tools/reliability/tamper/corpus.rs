@@ -27,6 +27,7 @@ const OPERATIONS: usize = 24;
 
 /// A key slot of a secret version, as the log speaks of it.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_field_names, reason = "the log says slot, too")]
 pub struct Slot {
     /// Its number.
     pub slot: u64,
@@ -107,29 +108,29 @@ impl Maker {
             openings: 0,
             seed,
         };
-        let ledger = Ledger::init(maker.config()?, NewSlot::file("machine"))?;
+        let ledger = Ledger::init(maker.config(), NewSlot::file("machine"))?;
         ledger.identity().authorities()?;
         ledger.close()?;
         maker.disk.settle();
         Ok(maker)
     }
 
-    fn config(&mut self) -> Result<Config, Fault> {
+    fn config(&mut self) -> Config {
         self.openings += 1;
         let mut settings = settings(AuditReads::Batched);
         settings.log.segment_bytes = SEGMENT_BYTES;
-        Ok(Config::new(HOME)
+        Config::new(HOME)
             .medium(Arc::new(self.disk.clone()))
             .random(Arc::new(SeededRandom::new(self.seed ^ self.openings << 32)))
             .clock(Arc::new(self.clock.clone()))
             .without_background()
             .argon_cost(ArgonCost::for_tests())
-            .settings(settings))
+            .settings(settings)
     }
 
     /// Works on in a process of its own: what the dice give, then some operations that are asked for.
     fn work(&mut self, operations: usize, fixed: &[(Lane, Op)]) -> Result<(), Fault> {
-        let ledger = Ledger::open(self.config()?)?;
+        let ledger = Ledger::open(self.config())?;
         for number in 0..operations + fixed.len() {
             let (lane, op) = match number.checked_sub(operations).and_then(|at| fixed.get(at)) {
                 Some(fixed) => fixed.clone(),

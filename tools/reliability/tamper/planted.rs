@@ -118,8 +118,8 @@ pub fn all(seed: u64) -> Result<Vec<Planted>, Fault> {
             bound::versionless,
         ),
     ] {
-        let seen = bound::check(&corpus, &opens).err().map(|fault| fault.to_string());
-        found.push(Planted { what, how, tried: 1, seen });
+        let failed = bound::check(&corpus, &opens).err().map(|fault| fault.to_string());
+        found.push(Planted { what, how, tried: 1, seen: failed });
     }
     Ok(found)
 }
