@@ -177,7 +177,7 @@ pub struct ImportedOrder {
 }
 
 /// Profiles and orders came from another store (schema 2; 1 is
-/// [`v1::CredentialsImported`](crate::event::v1::CredentialsImported)).
+/// [`v1::CredentialsImported`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialsImported {
     /// The profiles.
