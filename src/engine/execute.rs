@@ -178,7 +178,10 @@ impl Core {
         let behind = context.now.as_millis() - observed.as_millis();
         let skewed = behind > limits::CLOCK_SKEW_TOLERANCE_MS;
         if skewed && !queue.skewed {
-            events.push(Event::ClockStepped(ClockStepped { observed, recorded: context.now }));
+            // A batch is sealed under one epoch, and what stands behind the event that begins one is of the next.
+            let begins = events.iter().position(|event| matches!(event, Event::EpochStarted(_)));
+            let stepped = Event::ClockStepped(ClockStepped { observed, recorded: context.now });
+            events.insert(begins.unwrap_or(events.len()), stepped);
         }
         if events.len() > limits::BATCH_EVENTS_MAX {
             return Err(Error::BatchTooLarge { events: events.len() }.into());
