@@ -368,10 +368,27 @@ impl Journal {
         drop(offsets);
         let mut write = self.write_state();
         write.last = scan.last;
-        // The time of an event before this segment is not at hand; the engine reads it if needed.
         write.offset = if end.closed { None } else { Some(end.offset) };
         write.ready = end.ready;
-        Ok(Tail { last: scan.last, torn: end.torn })
+        drop(write);
+        let last = scan.last.map(|last| self.timed(last, &segment)).transpose()?;
+        self.write_state().last = last;
+        Ok(Tail { last, torn: end.torn })
+    }
+
+    /// The last event with its time: where its segment was followed by one without a frame, by a crash behind a roll,
+    /// the time stands in the frame before.
+    fn timed(&self, last: Last, segment: &Segment) -> Result<Last, JournalError> {
+        if last.seq >= segment.first_seq {
+            return Ok(last);
+        }
+        let mut buffer = Vec::new();
+        match self.read(last.seq, &mut buffer) {
+            Ok(()) => Ok(Header::parse(&buffer).map_or(last, |header| Last { time: header.time, ..last })),
+            Err(JournalError::Store(error)) => Err(error.into()),
+            // Damage in a closed segment is told by verification, and is no reason not to open.
+            Err(_) => Ok(last),
+        }
     }
 
     fn write_state(&self) -> MutexGuard<'_, WriteState> {

@@ -228,6 +228,69 @@ fn a_clock_that_steps_back_is_recorded_and_time_never_runs_backwards() {
 }
 
 #[test]
+fn a_clock_that_steps_back_before_a_new_epoch_leaves_a_sound_log() {
+    let clock = ManualClock::default();
+    let disk = disk_with_ledger(&clock);
+    let ledger = Ledger::open(simulated(disk.clone(), 2, &clock)).unwrap();
+    clock.advance(100_000);
+    put(&ledger, "key", "1");
+    clock.set(palyra_ledger::Timestamp::from_millis(1_767_225_600_000));
+    ledger.keys().rotate_epoch().unwrap();
+    put(&ledger, "key", "2");
+    let mut kinds = Vec::new();
+    ledger
+        .log()
+        .read(0, u64::MAX, &mut |entry| {
+            kinds.push(entry.kind_name());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    let last: Vec<&str> = kinds.iter().rev().take(3).map(String::as_str).collect();
+    assert_eq!(last, ["secret_put", "epoch_started", "clock_stepped"]);
+    ledger.close().unwrap();
+    let report = verify_files(&disk, Path::new("/home"), None).unwrap();
+    assert!(report.ok, "{:?}", report.findings);
+}
+
+/// A crash behind a roll leaves a last segment without a frame: the time of the last event stands in the one before.
+#[test]
+fn time_never_runs_backwards_behind_a_crash_after_a_roll() {
+    use palyra_ledger::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentTrailer, digest, file_name};
+    let clock = ManualClock::default();
+    let disk = disk_with_ledger(&clock);
+    let ledger = Ledger::open(simulated(disk.clone(), 2, &clock)).unwrap();
+    clock.advance(100_000);
+    put(&ledger, "key", "1");
+    let (head, ledger_id) = (ledger.log().head().unwrap(), ledger.id());
+    ledger.close().unwrap();
+    drop(ledger);
+    let path = Path::new("/home/journal").join(file_name(0));
+    let mut bytes = disk.contents(&path).unwrap();
+    let mut whole = digest();
+    whole.update(&bytes);
+    let trailer = SegmentTrailer {
+        ledger_id,
+        first_seq: 0,
+        last_seq: head.seq,
+        frames_len: (bytes.len() - SEGMENT_HEADER_LEN) as u64,
+        last_hash: head.hash,
+        digest: whole.finish(),
+    };
+    bytes.extend_from_slice(&trailer.encode());
+    disk.put(&path, &bytes).unwrap();
+    let next = SegmentHeader { ledger_id, first_seq: head.seq + 1, prev: head.hash };
+    disk.put(&Path::new("/home/journal").join(file_name(head.seq + 1)), &next.encode()).unwrap();
+    disk.settle();
+    clock.set(palyra_ledger::Timestamp::from_millis(1_767_225_600_000));
+    let ledger = Ledger::open(simulated(disk.clone(), 3, &clock)).unwrap();
+    put(&ledger, "key", "2");
+    assert!(ledger.log().head().unwrap().time >= head.time);
+    ledger.close().unwrap();
+    let report = verify_files(&disk, Path::new("/home"), None).unwrap();
+    assert!(report.ok, "{:?}", report.findings);
+}
+
+#[test]
 fn i9_verification_needs_no_key() {
     let clock = ManualClock::default();
     let disk = disk_with_ledger(&clock);
