@@ -73,6 +73,11 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// Forgets what was added, and keeps the context.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+
     /// The hash of everything added so far.
     #[must_use]
     pub fn finish(&self) -> Hash {

@@ -1,7 +1,7 @@
 //! What stands outside of a ledger, and the copies in its home, for a verification.
 
 use crate::base::limits;
-use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
+use crate::checkpoint::{Checkpoint, Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
 use crate::inspect::{FindingCode, LogMarks, Outside, Report};
 use crate::store::Medium;
 
@@ -84,7 +84,12 @@ pub fn copies(medium: &dyn Medium, layout: &Layout, by: Option<&VerifierKey>) ->
 impl Copies {
     /// The sizes that they cover.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.notes.iter().flatten().map(|signed| signed.checkpoint().size)
+        self.checkpoints().map(|checkpoint| checkpoint.size)
+    }
+
+    /// What they say.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.notes.iter().flatten().map(SignedCheckpoint::checkpoint)
     }
 
     /// Compares them with the log. Somebody who rewrites the log can leave them out, so that they prove nothing by

@@ -12,7 +12,7 @@ use crate::base::limits::SEGMENT_BYTES_MAX;
 use crate::crypto::Hash;
 use crate::event::Event;
 use crate::event::system::JournalRestored;
-use crate::inspect::{FindingCode, LogMarks, Report, compare_outside, verify_files, verify_files_with};
+use crate::inspect::{FindingCode, LogMarks, Outside, Report, compare_outside, verify_files, verify_files_with};
 use crate::log::frame::{self, Frame};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN, SegmentHeader, SegmentTrailer};
 use crate::store::{Medium, OpenMode, SledWitness, StoreError, StoreOp, Witness};
@@ -233,6 +233,11 @@ fn examine_files(config: &Config, layout: &Layout) -> Result<Report, Error> {
         unknown.observe(header);
     })?;
     unknown.note(&mut report);
+    let own = held.iter().filter_map(|(_, held)| match held {
+        Outside::Holds(signed) => Some(signed.checkpoint()),
+        _ => None,
+    });
+    own.chain(copies.checkpoints()).for_each(|checkpoint| marks.vouch(checkpoint));
     compare_outside(&mut report, &marks, held);
     copies.compare(&mut report, &marks, None);
     Ok(report)

@@ -4,8 +4,6 @@
 //! rolled back; one with other events holds another history. The ledger's own file of checkpoints lies with the
 //! log and can be cut off with it: what it says against the log counts, what it says for it does not anchor it.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use crate::checkpoint::{Fit, NoteError, SignedCheckpoint, VerifierKey, split_notes};
@@ -81,8 +79,6 @@ pub(super) struct Comparison<'a> {
     /// One segment of several: the end is elsewhere.
     piece: bool,
     first: Option<u64>,
-    /// Events that begin a branch, as keys told.
-    branches: BTreeSet<u64>,
     last_plain: Option<u64>,
     /// Records of checkpoints that no key opened: the last two.
     unopened: [Option<u64>; 2],
@@ -92,13 +88,12 @@ impl<'a> Comparison<'a> {
     pub(super) fn new(anchors: &'a [Anchor], piece: bool) -> Self {
         let sizes = anchors.iter().map(|anchor| anchor.signed.checkpoint().size);
         let marks = (!anchors.is_empty()).then(|| LogMarks::new(sizes));
-        Self { anchors, marks, piece, first: None, branches: BTreeSet::new(), last_plain: None, unopened: [None; 2] }
+        Self { anchors, marks, piece, first: None, last_plain: None, unopened: [None; 2] }
     }
 
     pub(super) fn visit(&mut self, frame: &Frame<'_>, seen: Seen) {
         let header = &frame.header;
         self.first.get_or_insert(header.seq);
-        self.branches.extend(seen.branch.map(|_| header.seq));
         if !seen.records_checkpoint {
             // Without a key the header's word alone says what an event is.
             if header.kind == CHECKPOINT && !seen.opened {
@@ -112,9 +107,12 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    pub(super) fn finish(self, report: &mut Report) -> Coverage {
+    pub(super) fn finish(mut self, report: &mut Report) -> Coverage {
         let end = report.head.map_or(0, |head| head.seq.saturating_add(1));
         let mut coverage = Coverage::default();
+        if let Some(marks) = &mut self.marks {
+            self.anchors.iter().for_each(|anchor| marks.vouch(anchor.signed.checkpoint()));
+        }
         if let Some(marks) = &self.marks {
             for anchor in self.anchors {
                 self.compare(anchor, (marks, end), report, &mut coverage);
@@ -141,6 +139,12 @@ impl<'a> Comparison<'a> {
             let what = format!("checkpoint {size} of {source} belongs to ledger {}", checkpoint.ledger_id);
             return report.push(Finding::new(FindingCode::AnchorForeign, None, what));
         }
+        let unproven = marks.unproven_branch(checkpoint).map_or_else(String::new, |from| {
+            format!(
+                "; event {from} begins a branch, as its header alone says: keys can tell, or a later checkpoint of that \
+                 branch"
+            )
+        });
         match marks.fit(checkpoint) {
             // What stands there is damaged: the walk has said so, and nothing can be compared.
             None => {}
@@ -151,7 +155,8 @@ impl<'a> Comparison<'a> {
             // The same end with other events before it is a chain that is broken between: the walk has said where.
             Some(Fit::Forked) if !report.ok && marks.head(size) == Some(checkpoint.head) => {}
             Some(Fit::Forked) => {
-                let what = format!("the first {size} events are not those that {source} names: another history");
+                let what =
+                    format!("the first {size} events are not those that {source} names: another history{unproven}");
                 let forked = Finding::new(FindingCode::AnchorForked, Some(self.parting(marks, end, size)), what);
                 report.push(Finding { through: Some(size - 1), ..forked });
             }
@@ -159,7 +164,7 @@ impl<'a> Comparison<'a> {
             Some(Fit::Lost { .. } | Fit::OtherBranch) if self.piece => {}
             Some(Fit::Lost { first, last }) => {
                 let code = if *kept == Kept::Elsewhere { FindingCode::AnchorLost } else { FindingCode::Truncated };
-                let what = format!("the log ends before event {first}, but {source} knows events to {last}");
+                let what = format!("the log ends before event {first}, but {source} knows events to {last}{unproven}");
                 report.push(Finding { through: Some(last), ..Finding::new(code, Some(first), what) });
             }
             Some(Fit::OtherBranch) => {
@@ -168,10 +173,7 @@ impl<'a> Comparison<'a> {
                 report.push(Finding::new(FindingCode::AnchorOtherBranch, Some(end), what));
             }
             Some(Fit::Superseded { since }) => {
-                let told =
-                    if self.branches.contains(&since) { "" } else { ", as its header alone says: only keys can tell" };
-                let what =
-                    format!("checkpoint {size} of {source} is of a branch that was given up at event {since}{told}");
+                let what = format!("checkpoint {size} of {source} is of a branch that was given up at event {since}");
                 report.push(Finding::new(FindingCode::AnchorSuperseded, Some(since), what));
             }
         }

@@ -1,12 +1,12 @@
 //! The log against checkpoints that were kept outside of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::base::Timestamp;
 use crate::checkpoint::{Branch, Checkpoint, Fit, Frontier, NoteError, Settled, SignedCheckpoint, fit, tree};
-use crate::crypto::Hash;
+use crate::crypto::{Hash, PublicKey};
 use crate::log::frame::Header;
 
 use super::{FindingCode, Report};
@@ -60,9 +60,17 @@ pub enum Outside {
 pub struct LogMarks {
     /// Head and tree root at each size that is asked for.
     marks: BTreeMap<u64, Option<(Hash, Option<Hash>)>>,
+    /// The largest of these sizes that the events so far reach, 0 without one, and the one after it.
+    stretch: (u64, Option<u64>),
+    /// Whether the stretch has an event yet that needs an anchor.
+    needed_here: bool,
     frontier: Frontier,
     events: u64,
     branches: Vec<Branch>,
+    /// Where branches begin that a key opened.
+    told: BTreeSet<u64>,
+    /// The highest branch of the checkpoints that the log holds, by the key that signed them.
+    vouched: Vec<(PublicKey, u32)>,
     settled: Vec<Settled>,
     /// The branches' numbers are known, and not only that there is one.
     numbered: bool,
@@ -75,7 +83,9 @@ impl LogMarks {
     /// For checkpoints of these sizes.
     #[must_use]
     pub fn new(sizes: impl IntoIterator<Item = u64>) -> Self {
-        Self { marks: sizes.into_iter().map(|size| (size, None)).collect(), ..Self::default() }
+        let marks: BTreeMap<u64, _> = sizes.into_iter().map(|size| (size, None)).collect();
+        let next = marks.range(1..).next().map(|(size, _)| *size);
+        Self { marks, stretch: (0, next), ..Self::default() }
     }
 
     /// Takes the next whole frame.
@@ -92,22 +102,38 @@ impl LogMarks {
             self.frontier.push(tree::leaf(hash));
         }
         let size = seq.saturating_add(1);
-        if let Some(mark) = self.marks.get_mut(&size) {
+        // Maps are looked into where a mark lies alone, and not for each of millions of events.
+        if seq < self.stretch.0 || self.stretch.1.is_some_and(|next| seq >= next) {
+            self.move_to(seq);
+        }
+        if self.stretch.1 == Some(size)
+            && let Some(mark) = self.marks.get_mut(&size)
+        {
             *mark = Some((*hash, whole.then(|| self.frontier.root())));
         }
         if header.kind == BRANCH && !self.numbered {
             // Without keys they are counted: numbers that were left out are not seen.
             let counted = self.branches.last().map_or(0, |branch| branch.number).saturating_add(1);
             let number = branch.unwrap_or(counted);
+            self.told.extend(branch.map(|_| seq));
             self.branches.push(Branch { number, from: seq });
         }
         if !OWN.contains(&header.kind) {
             self.last_needed = Some(seq);
-            // The sizes since the last needed event are all behind this one now.
-            let behind = self.marks.range(..=seq).next_back().map_or(0, |(size, _)| *size);
-            self.needs.entry(behind).or_insert(seq);
+            if !self.needed_here {
+                self.needed_here = true;
+                self.needs.entry(self.stretch.0).or_insert(seq);
+            }
         }
         self.events = self.events.max(size);
+    }
+
+    /// To the stretch between two marks in which an event lies.
+    fn move_to(&mut self, seq: u64) {
+        let before = self.marks.range(..=seq).next_back().map_or(0, |(size, _)| *size);
+        let next = self.marks.range(seq.saturating_add(1)..).next().map(|(size, _)| *size);
+        self.stretch = (before, next);
+        self.needed_here = self.needs.contains_key(&before);
     }
 
     /// With branches whose numbers are known from the state.
@@ -140,10 +166,33 @@ impl LogMarks {
         self.marks.get(&size).copied().flatten().and_then(|(_, root)| root)
     }
 
+    /// Takes a checkpoint that may vouch for branches: where the log holds it, its signature says that as many branches
+    /// began before. Without keys anybody can append what looks like the beginning of one.
+    pub fn vouch(&mut self, checkpoint: &Checkpoint) {
+        if checkpoint.branch > 0 && self.fit(checkpoint) == Some(Fit::Holds) {
+            self.vouched.push((checkpoint.key, checkpoint.branch));
+        }
+    }
+
+    /// The branches that count against a checkpoint: those that keys told, those that a checkpoint by the same key
+    /// vouches for, and as many as it knows itself.
+    fn counted(&self, checkpoint: &Checkpoint) -> Vec<Branch> {
+        let by_same = self.vouched.iter().filter(|(key, _)| *key == checkpoint.key);
+        let most = by_same.map(|(_, branch)| *branch).fold(checkpoint.branch, u32::max);
+        let counts = |branch: &&Branch| self.numbered || branch.number <= most || self.told.contains(&branch.from);
+        self.branches.iter().filter(counts).copied().collect()
+    }
+
+    /// Where a branch begins that nothing but a header speaks of, so that it gives up no checkpoint by this key.
+    pub(super) fn unproven_branch(&self, checkpoint: &Checkpoint) -> Option<u64> {
+        let counted = self.counted(checkpoint);
+        self.branches.iter().find(|branch| !counted.contains(branch)).map(|branch| branch.from)
+    }
+
     /// How the log stands to a checkpoint of one of the sizes; nothing where the log is damaged there.
     #[must_use]
     pub fn fit(&self, checkpoint: &Checkpoint) -> Option<Fit> {
-        let found = fit(checkpoint, self.events, &self.branches, |_| self.head(checkpoint.size));
+        let found = fit(checkpoint, self.events, &self.counted(checkpoint), |_| self.head(checkpoint.size));
         let found = found.settled(checkpoint, &self.settled);
         match found {
             Fit::Forked if self.head(checkpoint.size).is_none() => None,

@@ -45,6 +45,12 @@ pub enum What {
     Head,
     /// A signed note: a checkpoint.
     Note,
+    /// A backup.
+    Backup,
+    /// A bundle of evidence.
+    Bundle,
+    /// A file of the projection.
+    IndexFile,
     /// Settings.
     Settings,
     /// A marker file.
@@ -129,6 +135,9 @@ pub fn bytes(front: &[u8]) -> What {
         b"PLKF" => What::KeyFile,
         b"PLKT" => What::KeyTable,
         b"PLHD" => What::Head,
+        b"PLBK" => What::Backup,
+        b"PLBN" => What::Bundle,
+        b"PLIX" | b"PLIM" => What::IndexFile,
         magic if *magic == frame::MAGIC => What::Frame,
         // The first of a head file's two records may be one that was never written.
         [0, 0, 0, 0] if front.get(4096..).is_some_and(|second| second.starts_with(b"PLHD")) => What::Head,

@@ -2,7 +2,7 @@
 //!
 //! The layout is FORMAT.md's; the constants below are derived from it and pinned by a golden test.
 
-use std::sync::OnceLock;
+use std::cell::RefCell;
 
 use crate::base::bytes::{Reader, newer};
 use crate::base::limits::BODY_MAX;
@@ -187,7 +187,11 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`FrameError`] where no whole, undamaged frame begins here.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameError> {
-        let header = Header::parse(bytes)?;
+        Self::parse_from(Header::parse(bytes)?, bytes)
+    }
+
+    /// As [`Frame::parse`], where the header was read.
+    pub(crate) fn parse_from(header: Header, bytes: &'a [u8]) -> Result<Self, FrameError> {
         let needed = header.frame_len();
         let bytes = bytes.get(..needed).ok_or(FrameError::Short { needed })?;
         let (covered, stored) = bytes.split_last_chunk::<HASH_LEN>().ok_or(FrameError::Short { needed })?;
@@ -254,10 +258,13 @@ fn associated_data(mut header: [u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
 }
 
 fn frame_hash(covered: &[u8]) -> Hash {
-    static START: OnceLock<Hasher> = OnceLock::new();
-    let mut hasher = START.get_or_init(|| Hasher::new(labels::FRAME_HASH)).clone();
-    hasher.update(covered);
-    hasher.finish()
+    // A hasher of 2 kB is made and copied more slowly than a short frame is hashed.
+    thread_local!(static HASHER: RefCell<Hasher> = RefCell::new(Hasher::new(labels::FRAME_HASH)));
+    HASHER.with_borrow_mut(|hasher| {
+        hasher.reset();
+        hasher.update(covered);
+        hasher.finish()
+    })
 }
 
 /// What stands where frame 0 names its predecessor: bound to the ledger.

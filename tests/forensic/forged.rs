@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use palyra_ledger::AnchorSettings;
 use palyra_ledger::checkpoint::SignedCheckpoint;
-use palyra_ledger::inspect::{Course, FindingCode};
+use palyra_ledger::inspect::{Anchor, Course, FindingCode};
 use palyra_ledger::log::Frame;
 use palyra_ledger::log::segment::{SegmentHeader, file_name};
 use palyra_ledger::store::Medium;
@@ -262,4 +262,42 @@ fn branches_have_the_numbers_that_their_events_say() {
     let asked = palyra_ledger::examine::Asked { anchors: &kept, keys: Some(&keys), ..Default::default() };
     let found = palyra_ledger::examine::verify(&second, &course, &asked, &mut |_, _| {});
     assert_eq!(found.verdict().to_string(), "INTACT-ANCHORED", "{:?}", found.report().findings);
+
+    // Without keys the new branch is believed by the checkpoint that its signature vouches for, and not by the header.
+    let older = held(&went_on);
+    let (notes, _) = palyra_ledger::checkpoint::split_notes(&older);
+    let old = anchor(&SignedCheckpoint::parse(notes.last().unwrap()).unwrap());
+    let keyless = |disk: &SimDisk, kept: &[Anchor]| {
+        let asked = palyra_ledger::examine::Asked { anchors: kept, ..Default::default() };
+        palyra_ledger::examine::verify(disk, &course, &asked, &mut |_, _| {})
+    };
+    let both = keyless(&second, &[old.clone(), anchor(&signed)]);
+    assert_eq!(both.verdict().to_string(), "INTACT-ANCHORED", "{:?}", both.report().findings);
+    assert!(both.report().findings.iter().any(|finding| finding.code == FindingCode::AnchorSuperseded));
+    let alone = second.snapshot();
+    Medium::remove(&alone, Path::new("/home/checkpoints/notes")).unwrap();
+    let found = keyless(&alone, &[old]);
+    assert!([15, 16].contains(&found.verdict().exit_code()), "{:?}", found.report().findings);
+}
+
+#[test]
+fn a_header_that_claims_a_branch_gives_up_no_end_that_was_cut_off() {
+    let disk = ledger(40, &ManualClock::default(), 8);
+    let whole = frame_bytes(&disk);
+    let (key, signed) = checkpoint_of(&disk, whole.len());
+    for extra in [1, whole.len()] {
+        let mut frames = whole[..6].to_vec();
+        while frames.len() < 6 + extra {
+            let kind = if frames.len() == 6 { 19 } else { 32 };
+            frames.push(forged(&whole[2], frames.last().unwrap(), frames.len() as u64, kind));
+        }
+        let copy = laid_down(&disk, &frames);
+        Medium::remove(&copy, Path::new("/home/head")).unwrap();
+        let found = examined(&copy, Level::PublicKey(&key, &signed));
+        let (verdict, code) =
+            if extra == 1 { ("ROLLED-BACK", FindingCode::AnchorLost) } else { ("FORKED", FindingCode::AnchorForked) };
+        assert_eq!(found.verdict().to_string(), verdict);
+        let finding = found.report().findings.iter().find(|finding| finding.code == code).unwrap();
+        assert!(finding.what.contains("event 6 begins a branch, as its header alone says"), "{}", finding.what);
+    }
 }

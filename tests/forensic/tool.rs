@@ -237,6 +237,39 @@ fn the_same_evidence_reads_the_same_anywhere() {
         assert!(!first.is_empty(), "{one:?}");
         assert_eq!(first, run(two, copy.parent().unwrap(), other), "{one:?}");
     }
+    // And what is written: pages, bundles, carved events with their report. A rebuilt ledger is a new one.
+    let (first, second) = (scene.dir.path().join("first"), scene.dir.path().join("second"));
+    for (home, to, cwd, variables) in
+        [(home.to_str().unwrap(), &first, Path::new("/"), plain), ("home", &second, copy.parent().unwrap(), other)]
+    {
+        std::fs::create_dir(to).unwrap();
+        for words in writing(home, to).iter().filter(|words| words[0] != "rebuild") {
+            run(&words.iter().map(String::as_str).collect::<Vec<_>>(), cwd, variables);
+        }
+    }
+    let (first, second) = (contents(&first), contents(&second));
+    assert!(first.len() >= 5, "{:?}", first.keys());
+    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    for (path, bytes) in &first {
+        assert!(second[path] == *bytes, "{} differs", path.display());
+    }
+}
+
+/// Every file below a folder, by its path there.
+fn contents(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = std::collections::BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.insert(path.strip_prefix(dir).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
 }
 
 #[test]
@@ -282,6 +315,48 @@ fn carved_events_and_keys_make_a_ledger_that_opens() {
     // Nothing is ever overwritten.
     scene.run(&["rebuild", &events, "--keys-dir", keys.to_str().unwrap(), "-o", &new], 12);
     scene.run(&["carve", sled.to_str().unwrap(), "-o", &carved], 12);
+}
+
+#[test]
+fn carving_what_is_not_whole_does_not_end_as_if_it_were() {
+    let scene = Scene::new();
+    let journal = scene.home().join("journal");
+    let segment = journal.join("00000000000000000000.seg");
+    let whole = std::fs::read(&segment).unwrap();
+    let starts: Vec<usize> = (0..whole.len() - 4).filter(|at| whole[*at..].starts_with(b"PLFR")).collect();
+    let carved = |name: &str, bytes: &[u8]| {
+        let path = scene.path(&format!("{name}.img"));
+        std::fs::write(&path, bytes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_palyra-forensic"));
+        command.args(["carve", &path, "-o", &scene.path(name)]).stdin(Stdio::null());
+        let code = command.output().unwrap().status.code();
+        let report = std::fs::read(Path::new(&scene.path(name)).join("report.json")).ok();
+        (code, report.map(|report| serde_json::from_slice::<Value>(&report).unwrap()))
+    };
+    assert_eq!(carved("whole", &whole).0, Some(0));
+    // One event of the middle is gone; then the first; then none is left.
+    let (code, report) = carved("gap", &[&whole[..starts[2]], &whole[starts[3]..]].concat());
+    assert_eq!(
+        (code, &report.unwrap()["ledgers"][0]["gaps"]),
+        (Some(15), &serde_json::json!([{"from": 2, "through": 2}]))
+    );
+    let (code, report) = carved("first", &whole[starts[1]..]);
+    assert_eq!((code, &report.unwrap()["ledgers"][0]["proven_events"]), (Some(15), &serde_json::json!(0)));
+    assert_eq!(carved("nothing", b"no event at all").0, Some(10));
+}
+
+#[test]
+fn backups_and_bundles_are_told_by_their_first_bytes() {
+    let scene = Scene::new();
+    let (words, backup, bundle) = (scene.path("words"), scene.path("all.backup"), scene.path("two.bundle"));
+    scene.ledger(&["keys", "add-slot", "recovery", "--out-file", &words], b"");
+    scene.ledger(&["backup", "create", &backup], b"");
+    scene.run(&["bundle", "create", scene.home().to_str().unwrap(), "--select", "1-2", "-o", &bundle], 0);
+    for (path, what) in [(backup, "backup"), (bundle, "bundle")] {
+        let text = scene.run(&["--format", "json", "inspect", &path], 0);
+        let about: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(about["files"][0]["what"], what, "{text}");
+    }
 }
 
 #[test]

@@ -28,10 +28,15 @@ impl Terminal {
 
     /// Runs with this as its controlling terminal.
     fn start(&self, home: &Home, more: &[&str], script: &str) -> Running {
+        let words = [&["run", "--env", "A=global/a"], more, &["--", "sh", "-c", script]].concat();
+        self.start_words(home, &words)
+    }
+
+    /// Runs any command with this as its controlling terminal.
+    fn start_words(&self, home: &Home, words: &[&str]) -> Running {
         let mut command = Command::new("setsid");
         home.prepare(&mut command);
-        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_palyra-ledger"), "run", "--env", "A=global/a"]);
-        command.args(more).args(["--", "sh", "-c", script]);
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_palyra-ledger")]).args(words);
         let end = || Stdio::from(self.slave.try_clone().unwrap());
         Running(command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap())
     }
@@ -67,6 +72,23 @@ fn a_terminal_stays_one_with_and_without_a_mask() {
         assert!(shown.contains(&format!("\u{1b}[31m{secret}\u{1b}[0m\r\n")), "{mode:?}: {shown:?}");
         assert!(running.status().success());
     }
+}
+
+#[test]
+fn the_log_is_replayed_step_by_step_with_keys_in_both_directions() {
+    let home = Home::new();
+    let mut terminal = Terminal::new();
+    let mut running = terminal.start_words(&home, &["replay", "--follow", "--at", "1"]);
+    let press = |terminal: &mut Terminal, keys: &[u8], wanted: &str| {
+        terminal.master.write_all(keys).unwrap();
+        terminal.until(wanted)
+    };
+    terminal.until("q: leave");
+    press(&mut terminal, b"bb", "this is the first event");
+    let shown = press(&mut terminal, &[b' '; 64], "this is the last event");
+    assert!(shown.contains("global/a") && !shown.contains(CANARY), "{shown:?}");
+    terminal.master.write_all(b"q").unwrap();
+    assert!(running.status().success());
 }
 
 #[test]

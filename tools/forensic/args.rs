@@ -23,7 +23,7 @@ use crate::verify::VerifyArgs;
 #[derive(Debug, Parser)]
 #[command(name = "palyra-forensic", version, propagate_version = false, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 intact and anchored, or done; 17 intact but unanchored; 16 truncated or rolled back; 15 damaged, forked or foreign; 4 a key is needed; 11 a key does not open; 10 nothing found; 18 not readable, or the evidence changed meanwhile; 2 usage. Nothing but 0 of `verify` may be read as clean."
+    after_help = "Exit codes: 0 intact and anchored, or done; 17 intact but unanchored; 16 truncated or rolled back; 15 damaged, forked or foreign; 4 a key is needed; 11 a key does not open; 10 nothing found; 18 not readable, or the evidence changed meanwhile; 2 usage. `carve` gives 15 where what it found is not whole. Nothing but 0 of `verify` may be read as clean."
 )]
 pub struct Cli {
     /// Flags that every command takes.

@@ -61,7 +61,16 @@ pub fn run(global: &Global, out: &Output, args: &CarveArgs) -> Result<ExitCode, 
     } else {
         print(out, &harvest, &chains)?;
     }
-    Ok(if chains.is_empty() { ExitCode::NotFound } else { ExitCode::Ok })
+    let whole = |chain: &Chain| {
+        let end = chain.runs.iter().map(|run| run.last).max().unwrap_or(0).saturating_add(1);
+        chain.proven == end && chain.conflicts.is_empty()
+    };
+    // What was found is written, whatever it is; but an end of 0 must not be read as a whole log.
+    Ok(match chains.as_slice() {
+        [] => ExitCode::NotFound,
+        all if harvest.unreadable.is_empty() && all.iter().all(whole) => ExitCode::Ok,
+        _ => ExitCode::Integrity,
+    })
 }
 
 fn write(

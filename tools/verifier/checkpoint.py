@@ -189,6 +189,8 @@ class Anchors:
         self.notes: Dict[int, List[Tuple[Note, str, bool]]] = {}
         self.tree = Tree()
         self.branches: List[Tuple[int, int]] = []
+        # Where branches begin that keys opened.
+        self.told: Set[int] = set()
         self.held_notes: Set[int] = set()
         self.forked: Set[int] = set()
         self.held = 0
@@ -236,7 +238,10 @@ class Anchors:
         self.tree.add(frame.hash)
         if frame.kind == BRANCH_KIND:
             event = self.read_event(frame) if self.read_event else None
-            self.branches.append((frame.seq, event["branch"] if event else len(self.branches) + 1))
+            last = self.branches[-1][1] if self.branches else 0
+            self.branches.append((frame.seq, event["branch"] if event else last + 1))
+            if event:
+                self.told.add(frame.seq)
         for note, _, outside in self.notes.get(self.tree.size, []):
             if note.head != frame.hash:
                 continue
@@ -283,8 +288,12 @@ class Anchors:
 
     def _compare(self, note: Note, name: str, ledger: Optional[bytes], events: int) -> None:
         what = f"{name}: the checkpoint of {note.size} events"
-        later = min((first for first, number in self.branches if number > note.branch), default=note.size)
-        known = max((number for _, number in self.branches), default=0)
+        # A header alone gives up nothing: keys say so, or a checkpoint of a branch that the log holds.
+        held = (other.branch for notes in self.notes.values() for other, _, _ in notes if id(other) in self.held_notes)
+        most = max(held, default=0)
+        counted = [one for one in self.branches if one[0] in self.told or one[1] <= max(most, note.branch)]
+        later = min((first for first, number in counted if number > note.branch), default=note.size)
+        known = max((number for _, number in counted), default=0)
         if ledger is not None and note.ledger != ledger:
             self.report.damaged("checkpoint", f"{what} is of another ledger")
         elif id(note) in self.held_notes:

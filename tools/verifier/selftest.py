@@ -103,7 +103,12 @@ def _checkpoints(leaves: List[bytes]) -> None:
     _hold(_judge(leaves, None, later) == errors.TRUNCATED, "a history that is not here is told")
     given_up = _note(20, _root(leaves[1:21]), leaves[20])
     _hold(_judge(leaves, 15, other) == errors.DAMAGED, "a head of this log with another root is no other history")
-    _hold(_judge(leaves, 15, given_up) == errors.UNANCHORED, "what a later branch superseded anchors nothing")
+    _hold(_judge(leaves, 15, given_up) == errors.DAMAGED, "a header alone gives up no history")
+    _hold(_judge(leaves[:16], 15, given_up) == errors.TRUNCATED, "a header alone gives up no end that was cut off")
+    newer = _note(18, _root(leaves[:18]), leaves[17], branch=1)
+    _hold(_judge(leaves, 15, given_up, newer) == errors.UNANCHORED, "what a later branch superseded anchors nothing")
+    stranger = _note(18, _root(leaves[1:19]), leaves[18], branch=1)
+    _hold(_judge(leaves, 15, given_up, stranger) == errors.DAMAGED, "a branch that is not here gives up nothing")
     for at in range(len(good)):
         broken = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
         try:

@@ -122,9 +122,8 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
 fn stride(file: &dyn MediumFile, number: u32, begin: u64, len: u64, buffer: &mut Vec<u8>) -> Result<Raw, StoreError> {
     let from = begin.saturating_sub(BEFORE as u64);
     let end = len.min(begin + (STRIDE + AHEAD) as u64);
-    buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);
-    let got = file.read_at(from, buffer)?;
-    buffer.truncate(got);
+    buffer.clear();
+    file.read_more(from, usize::try_from(end - from).unwrap_or(0), buffer)?;
     let skip = usize::try_from(begin - from).unwrap_or(0);
     Ok(search(buffer, number, from, skip, STRIDE))
 }
@@ -150,21 +149,22 @@ fn search(buffer: &[u8], source: u32, from: u64, skip: usize, stride: usize) -> 
             raw.skipped += 1;
             continue;
         }
-        match Frame::parse(bytes) {
+        let (ledger_id, seq, frame_len) = (header.ledger_id, header.seq, header.frame_len());
+        match Frame::parse_from(header, bytes) {
             Ok(frame) => {
-                budget -= header.frame_len();
-                let len = u32::try_from(header.frame_len()).unwrap_or(u32::MAX);
-                raw.frames.push(Found::new(&header, frame.hash, vec![Extent { source, offset, len }]));
+                budget -= frame_len;
+                let len = u32::try_from(frame_len).unwrap_or(u32::MAX);
+                raw.frames.push(Found::new(&frame.header, frame.hash, vec![Extent { source, offset, len }]));
             }
             Err(error) => {
                 if error == FrameError::Hash {
-                    budget -= header.frame_len();
+                    budget -= frame_len;
                 }
                 let begins = at.checked_sub(LEAD).and_then(|lead| buffer.get(lead..at));
-                if begins.is_some_and(|lead| is_lead(lead, header.frame_len())) {
-                    raw.heads.push(HeadPiece { header, source, offset });
+                if begins.is_some_and(|lead| is_lead(lead, frame_len)) {
+                    raw.heads.extend(Header::parse(bytes).map(|header| HeadPiece { header, source, offset }));
                 } else if raw.damaged.len() < CARVE_DAMAGED_MAX {
-                    raw.damaged.push(Damaged { source, offset, ledger_id: header.ledger_id, seq: header.seq });
+                    raw.damaged.push(Damaged { source, offset, ledger_id, seq });
                 } else {
                     raw.damaged_more += 1;
                 }

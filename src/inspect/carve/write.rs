@@ -2,9 +2,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use serde::Serialize;
 
@@ -64,63 +66,79 @@ fn create(path: &Path) -> Result<File, StoreError> {
     made.map_err(|error| StoreError::new(StoreOp::Open, path, error))
 }
 
-/// Bytes that go into a file and its digest at once: small pieces make hashing slow.
-const WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes on their way into a file.
+struct Piece {
+    file: Arc<(PathBuf, File)>,
+    bytes: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Piece {
+    fn write(&self) -> Result<(), StoreError> {
+        let (path, file) = &*self.file;
+        let bytes = self.bytes.get(self.range.clone()).unwrap_or_default();
+        (&mut &*file).write_all(bytes).map_err(|error| StoreError::new(StoreOp::Write, path, error))
+    }
+}
 
 /// One segment under way.
 struct Open {
-    path: PathBuf,
-    file: File,
+    file: Arc<(PathBuf, File)>,
     digest: Hasher,
     header: SegmentHeader,
     bytes: u64,
-    pending: Vec<u8>,
 }
+
+/// Whoever writes is gone, and says why when it is asked.
+struct Gone;
 
 impl Open {
     fn begin(journal: &Path, found: &Found) -> Result<Self, StoreError> {
         let path = journal.join(segment::file_name(found.seq));
         let header = SegmentHeader { ledger_id: found.ledger_id, first_seq: found.seq, prev: found.prev };
         let file = create(&path)?;
-        let mut open = Self { path, file, digest: segment::digest(), header, bytes: 0, pending: Vec::new() };
-        open.put(&header.encode())?;
-        Ok(open)
+        Ok(Self { file: Arc::new((path, file)), digest: segment::digest(), header, bytes: 0 })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.bytes += bytes.len() as u64;
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    fn put(&mut self, bytes: &Arc<Vec<u8>>, range: Range<usize>, writer: &SyncSender<Piece>) -> Result<(), Gone> {
+        self.digest.update(bytes.get(range.clone()).unwrap_or_default());
+        self.bytes += range.len() as u64;
+        self.send(Arc::clone(bytes), range, writer)
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.digest.update(&self.pending);
-        self.write()
+    fn send(&self, bytes: Arc<Vec<u8>>, range: Range<usize>, writer: &SyncSender<Piece>) -> Result<(), Gone> {
+        writer.send(Piece { file: Arc::clone(&self.file), bytes, range }).map_err(|_| Gone)
     }
 
-    fn write(&mut self) -> Result<(), StoreError> {
-        let written = self.file.write_all(&self.pending);
-        self.pending.clear();
-        written.map_err(|error| StoreError::new(StoreOp::Write, &self.path, error))
+    fn put_header(&mut self, writer: &SyncSender<Piece>) -> Result<(), Gone> {
+        let header = self.header.encode().to_vec();
+        let len = header.len();
+        self.put(&Arc::new(header), 0..len, writer)
     }
 
-    fn close(mut self, last: &Found, trailer: bool, written: &mut Vec<Written>) -> Result<(), StoreError> {
-        self.flush()?;
-        if trailer {
-            let trailer = SegmentTrailer {
-                ledger_id: self.header.ledger_id,
-                first_seq: self.header.first_seq,
-                last_seq: last.seq,
-                frames_len: self.bytes - SEGMENT_HEADER_LEN as u64,
-                last_hash: last.hash,
-                digest: self.digest.finish(),
-            };
-            self.pending.extend_from_slice(&trailer.encode());
-            self.write()?;
-        }
+    fn close(
+        self,
+        last: &Found,
+        trailer: bool,
+        written: &mut Vec<Written>,
+        writer: &SyncSender<Piece>,
+    ) -> Result<(), Gone> {
         let name = segment::file_name(self.header.first_seq);
         written.push(Written { path: format!("journal/{name}"), first: self.header.first_seq, last: last.seq });
-        Ok(())
+        if !trailer {
+            return Ok(());
+        }
+        let trailer = SegmentTrailer {
+            ledger_id: self.header.ledger_id,
+            first_seq: self.header.first_seq,
+            last_seq: last.seq,
+            frames_len: self.bytes - SEGMENT_HEADER_LEN as u64,
+            last_hash: last.hash,
+            digest: self.digest.finish(),
+        };
+        let trailer = trailer.encode().to_vec();
+        let len = trailer.len();
+        self.send(Arc::new(trailer), 0..len, writer)
     }
 }
 
@@ -134,9 +152,29 @@ struct Batch<'a> {
 
 /// Frames in a batch.
 const BATCH: usize = 512;
+/// Batches that may wait for the next step.
+const WAITING: usize = 4;
 
-/// Writes a stretch as closed segments; the very last one stays open, as in a journal. While some frames are written,
-/// the next are read.
+/// Why frames did not get into files.
+enum Stopped {
+    Failed(StoreError),
+    Gone,
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Gone> for Stopped {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Writes a stretch as closed segments; the very last one stays open, as in a journal. While some frames are read,
+/// others are put into order, and others yet are written.
 fn segments(
     journal: &Path,
     run: &Run,
@@ -153,35 +191,67 @@ fn segments(
         Ok::<_, StoreError>(batch)
     };
     std::thread::scope(|scope| {
-        let (send, batches) = mpsc::sync_channel(4);
+        let (send, batches) = mpsc::sync_channel(WAITING);
         scope.spawn(move || {
             let mut opened = None;
             // Nobody takes what follows an error.
             let _ =
                 run.frames.chunks(BATCH).map(|chunk| read(chunk, &mut opened)).try_for_each(|batch| send.send(batch));
         });
-        let mut open: Option<Open> = None;
-        let mut before: Option<&Found> = None;
-        for batch in batches {
-            let batch = batch?;
-            let mut begin = 0;
-            for (found, end) in batch.frames {
-                // A batch of events never lies in two segments.
-                let full = |open: &Open| open.bytes >= SEGMENT_BYTES_DEFAULT && found.batch.0 == 0;
-                if open.as_ref().is_some_and(full)
-                    && let (Some(done), Some(before)) = (open.take(), before)
-                {
-                    done.close(before, true, written)?;
-                }
-                let mut segment = open.take().map_or_else(|| Open::begin(journal, found), Ok)?;
-                segment.put(batch.bytes.get(begin..end).unwrap_or_default())?;
-                open = Some(segment);
-                (begin, before) = (end, Some(found));
-            }
-        }
-        match (open, before) {
-            (Some(open), Some(before)) => open.close(before, !last, written),
-            _ => Ok(()),
+        let (writer, pieces) = mpsc::sync_channel::<Piece>(WAITING);
+        let writing = scope.spawn(move || pieces.into_iter().try_for_each(|piece| piece.write()));
+        let ordered = in_order(journal, &batches, last, written, &writer);
+        drop((writer, batches));
+        let done = writing.join().unwrap_or_else(|_| {
+            let error = std::io::Error::other("the thread that writes ended without a word");
+            Err(StoreError::new(StoreOp::Write, journal, error))
+        });
+        match ordered {
+            Err(Stopped::Failed(error)) => Err(error),
+            Ok(()) | Err(Stopped::Gone) => done,
         }
     })
+}
+
+/// Divides what was read into segments.
+fn in_order<'a>(
+    journal: &Path,
+    batches: &Receiver<Result<Batch<'a>, StoreError>>,
+    last: bool,
+    written: &mut Vec<Written>,
+    writer: &SyncSender<Piece>,
+) -> Result<(), Stopped> {
+    let mut open: Option<Open> = None;
+    let mut before: Option<&'a Found> = None;
+    for batch in batches {
+        let Batch { frames, bytes } = batch?;
+        let bytes = Arc::new(bytes);
+        // What is put from one place on goes at once: small pieces make hashing slow.
+        let (mut from, mut through) = (0, 0);
+        for (found, end) in frames {
+            // A batch of events never lies in two segments.
+            let waiting = (through - from) as u64;
+            let full = |open: &Open| open.bytes + waiting >= SEGMENT_BYTES_DEFAULT && found.batch.0 == 0;
+            if open.as_ref().is_some_and(full)
+                && let (Some(mut done), Some(before)) = (open.take(), before)
+            {
+                done.put(&bytes, from..through, writer)?;
+                from = through;
+                done.close(before, true, written, writer)?;
+            }
+            if open.is_none() {
+                let mut begun = Open::begin(journal, found)?;
+                begun.put_header(writer)?;
+                open = Some(begun);
+            }
+            (through, before) = (end, Some(found));
+        }
+        if let Some(open) = &mut open {
+            open.put(&bytes, from..through, writer)?;
+        }
+    }
+    match (open, before) {
+        (Some(open), Some(before)) => Ok(open.close(before, !last, written, writer)?),
+        _ => Ok(()),
+    }
 }
