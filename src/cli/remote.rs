@@ -80,6 +80,8 @@ struct Request {
 enum Asked {
     Done(ExitCode),
     Busy,
+    /// It closed the connection without having read what was asked: nothing was begun.
+    Unread(std::io::Error),
 }
 
 /// The mount namespace of this process: paths mean the same to two processes of one alone.
@@ -140,12 +142,12 @@ pub fn forward(invocation: &Invocation, command: &Command, words: &[OsString]) -
         let socket = connect(&home)?;
         let failure = match ask(&socket, invocation, words, std::io::stdin().as_fd(), std::io::stdout().as_fd()) {
             Ok(Asked::Done(code)) => return Some(code),
-            Ok(Asked::Busy) if Instant::now() < deadline => {
+            Ok(Asked::Busy | Asked::Unread(_)) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
             Ok(Asked::Busy) => busy(),
-            Err(error) => Failure::new(
+            Ok(Asked::Unread(error)) | Err(error) => Failure::new(
                 ExitCode::Io,
                 format!("the daemon that serves this ledger went away: {error}"),
                 "look at the daemon's messages, then run the command again",
@@ -178,7 +180,7 @@ pub fn hand_over(invocation: &Invocation, words: &[&str], input: &[u8]) -> Optio
             Ok(Asked::Done(code)) => return Some(Ok(code)),
             // It has more to do than it takes at once; what is handed over cannot be got again.
             Ok(Asked::Busy) => std::thread::sleep(Duration::from_millis(100)),
-            Err(error) => return Some(Err(error)),
+            Ok(Asked::Unread(error)) | Err(error) => return Some(Err(error)),
         }
     }
 }
@@ -203,13 +205,15 @@ pub fn exchange(
     loop {
         match run(&connect(&home)?) {
             Ok(Asked::Done(code)) => return Some(take_back(&mut printed).map(|printed| (code, printed))),
-            Ok(Asked::Busy) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Ok(Asked::Busy | Asked::Unread(_)) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
             Ok(Asked::Busy) => {
                 let failure = busy();
                 invocation.out.failure(&failure);
                 return Some(Ok((failure.code, Zeroizing::new(Vec::new()))));
             }
-            Err(error) => return Some(Err(error)),
+            Ok(Asked::Unread(error)) | Err(error) => return Some(Err(error)),
         }
     }
 }
@@ -296,8 +300,12 @@ fn send(
     // A daemon that is busy says so without reading this.
     let written = socket.write_all(text);
     let mut code = [0];
+    // A reset says that bytes of ours were left unread (unix(7)): before its first word, those of the request.
+    match socket.read_exact(&mut code) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(Asked::Unread(error)),
+        read => read?,
+    }
     loop {
-        socket.read_exact(&mut code)?;
         match code {
             [BUSY] => return Ok(Asked::Busy),
             [OPEN] => lend(socket, words, name)?,
@@ -307,6 +315,7 @@ fn send(
                 return Ok(Asked::Done(known.copied().unwrap_or(ExitCode::Internal)));
             }
         }
+        socket.read_exact(&mut code)?;
     }
 }
 

@@ -168,6 +168,8 @@ impl Core {
 
     /// Fills the pool if it is empty: called before a put decides, outside the queue's mutex.
     pub(super) fn ready_slots(&self, state: &TableState) -> Result<(), Error> {
+        // Whoever comes after the failure is told of that, and not of what else fails by now.
+        self.alive()?;
         if lock(&state.pool).is_empty() {
             // Puts outran the keeper: fill more at a time, so that fewer syncs are shared by more.
             let step = state.step.load(Ordering::Relaxed);

@@ -115,18 +115,18 @@ async fn run(shared: &Shared, stream: UnixStream, peer: SocketPeer, attend: Atte
 async fn first_bytes(stream: &UnixStream) -> Option<[u8; 4]> {
     let mut first = [0; 4];
     loop {
-        stream.readable().await.ok()?;
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        match rustix::net::recv(stream, &mut first, flags) {
-            Ok((4, _)) => return Some(first),
-            Ok((0, _)) => return None,
+        // The bytes are looked for where the runtime keeps account of what is readable: looking beside it would lose what
+        // comes between a look in vain and its note, and the client would wait for nothing.
+        let look = || {
+            let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+            Ok(rustix::net::recv(stream, &mut first, flags)?.0)
+        };
+        match stream.async_io(tokio::io::Interest::READABLE, look).await {
+            Ok(4) => return Some(first),
+            Ok(0) => return None,
             // Fewer bytes stay readable: look again a little later.
             Ok(_) => tokio::time::sleep(Duration::from_millis(2)).await,
-            Err(rustix::io::Errno::AGAIN) => {
-                let _ = stream.try_io(tokio::io::Interest::READABLE, || {
-                    Err::<(), _>(std::io::Error::from(std::io::ErrorKind::WouldBlock))
-                });
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => return None,
         }
     }

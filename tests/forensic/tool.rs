@@ -218,6 +218,8 @@ fn a_home_that_nobody_may_write_is_read_all_the_same_and_stays_as_it_was() {
 #[test]
 fn the_same_evidence_reads_the_same_anywhere() {
     let scene = Scene::new();
+    // A bundle needs one.
+    scene.ledger(&["log", "checkpoint"], b"");
     let copy = scene.dir.path().join("elsewhere/deep");
     std::fs::create_dir_all(&copy).unwrap();
     let copied = Command::new("cp").arg("-r").arg(scene.home()).arg(&copy).status().unwrap();
@@ -351,6 +353,7 @@ fn backups_and_bundles_are_told_by_their_first_bytes() {
     let (words, backup, bundle) = (scene.path("words"), scene.path("all.backup"), scene.path("two.bundle"));
     scene.ledger(&["keys", "add-slot", "recovery", "--out-file", &words], b"");
     scene.ledger(&["backup", "create", &backup], b"");
+    scene.ledger(&["log", "checkpoint"], b"");
     scene.run(&["bundle", "create", scene.home().to_str().unwrap(), "--select", "1-2", "-o", &bundle], 0);
     for (path, what) in [(backup, "backup"), (bundle, "bundle")] {
         let text = scene.run(&["--format", "json", "inspect", &path], 0);

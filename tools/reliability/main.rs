@@ -23,14 +23,15 @@ mod tamper;
 mod workload;
 
 use std::fmt::Write as _;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use palyra_ledger::{OsRandom, Random};
 
-use crate::outcome::Outcome;
+use crate::outcome::{Kept, Outcome, Stamp};
 
 /// Whatever stopped a part.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +55,7 @@ pub struct Args {
     /// Where homes and results live.
     #[arg(long, default_value = "target/lab")]
     dir: PathBuf,
-    /// Today's date, for RELIABILITY.md.
+    /// Today's date, for RELIABILITY.md: `all` writes it, too, where this is given.
     #[arg(long, required_if_eq("parts", "report"))]
     date: Option<String>,
 }
@@ -128,9 +129,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn run(args: &Args) -> Result<bool, Fault> {
     let results = args.dir.join("results");
     let programs = std::env::current_exe()?.parent().ok_or("this program is in no folder")?.to_owned();
-    let mut clean = true;
-    let asked = |part: Part| args.parts.contains(&Part::All) || args.parts.contains(&part);
-    let wanted: Vec<_> = PARTS.iter().filter(|entry| asked(entry.0)).collect();
+    let mut done = Vec::new();
+    let all = args.parts.contains(&Part::All);
+    let wanted: Vec<_> = PARTS.iter().filter(|entry| all || args.parts.contains(&entry.0)).collect();
     let shares: u32 = wanted.iter().map(|entry| entry.2).sum::<u32>().max(1);
     for (_, name, share, part) in wanted {
         let dir = args.dir.join(name);
@@ -138,6 +139,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
             std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir_all(&dir)?;
+        Kept::forget(&results, name)?;
         let seed = args.seed.map_or_else(seed, Ok)?;
         println!("{name}: seed {seed}");
         let run = Run {
@@ -147,17 +149,48 @@ fn run(args: &Args) -> Result<bool, Fault> {
             dir: std::fs::canonicalize(&dir)?,
             programs: programs.clone(),
         };
-        let outcome = part(&run)?;
+        let kept = Kept { stamp: Stamp::now(seed), outcome: through(name, *part, &run) };
+        let outcome = &kept.outcome;
         println!("{}", outcome.line());
         outcome.failures.iter().for_each(|failure| println!("  {failure}"));
-        clean &= outcome.failures.is_empty();
-        outcome.keep(&results, name)?;
+        outcome.not_tried.iter().for_each(|what| println!("  not tried: {what}"));
+        kept.keep(&results, name)?;
+        done.push((*name, kept));
     }
-    if args.parts.contains(&Part::Report) {
-        let date = args.date.as_deref().ok_or("--date is missing")?;
-        report(&results, Path::new("RELIABILITY.md"), date)?;
+    if done.len() > 1 {
+        println!("\n{}", summary(&done));
+    }
+    let clean = done.iter().all(|(_, kept)| kept.outcome.failures.is_empty());
+    match &args.date {
+        Some(date) if all || args.parts.contains(&Part::Report) => {
+            report(&results, Path::new("RELIABILITY.md"), date)?;
+        }
+        _ => {}
     }
     Ok(clean)
+}
+
+/// Runs a part; one that stops before its end or panics has failed, and the others run all the same.
+fn through(name: &str, part: fn(&Run) -> Result<Outcome, Fault>, run: &Run) -> Outcome {
+    let begun = Instant::now();
+    let done = catch_unwind(|| part(run)).unwrap_or_else(|_| Err("it panicked".into()));
+    done.unwrap_or_else(|fault| {
+        let command = format!("tools/lab {name} --seed {}", run.seed);
+        Outcome::unfinished(name, command, &fault, begun.elapsed().as_secs_f64())
+    })
+}
+
+/// One line for each part.
+fn summary(done: &[(&str, Kept)]) -> String {
+    let mut out =
+        format!("{:10} {:>12} {:28} {:>8} {:>8} {:>11}\n", "part", "tried", "of", "failed", "seconds", "seed");
+    for (name, Kept { stamp, outcome }) in done {
+        let (count, of) = &outcome.tried;
+        let seed = stamp.seed.map_or_else(String::new, |seed| seed.to_string());
+        let (failed, seconds) = (outcome.failures.len(), outcome.seconds);
+        let _ = writeln!(out, "{name:10} {count:>12} {of:28} {failed:>8} {seconds:>8.0} {seed:>11}");
+    }
+    out
 }
 
 fn seed() -> Result<u64, Fault> {
@@ -170,8 +203,8 @@ fn report(results: &Path, to: &Path, date: &str) -> Result<(), Fault> {
     let mut out =
         format!("# How this was tried\n\nWritten on {date} by `tools/lab report`, from the last run of each part.\n");
     for (_, name, _, _) in PARTS {
-        match Outcome::kept(results, name) {
-            Some(outcome) => out.push_str(&outcome.markdown()),
+        match Kept::last(results, name)? {
+            Some(kept) => out.push_str(&kept.markdown()),
             None => {
                 let _ = writeln!(out, "\n## {name}\n\nNot run for this report.");
             }

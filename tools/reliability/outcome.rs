@@ -1,8 +1,10 @@
 //! What a part of the lab found, kept as JSON until RELIABILITY.md is written from the last result of each part.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use palyra_ledger::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
@@ -26,6 +28,69 @@ pub struct Outcome {
     pub tables: Vec<Table>,
     /// What was left out, and why.
     pub not_tried: Vec<String>,
+}
+
+/// When, of what and how a part was run: printed under its result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stamp {
+    /// When it began, in UTC.
+    pub begun: String,
+    /// How the lab was built.
+    pub build: String,
+    /// Which version and commit it was run from.
+    pub version: String,
+    /// Where its random choices began.
+    pub seed: Option<u64>,
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        let unknown = || "unknown".to_owned();
+        Self { begun: unknown(), build: unknown(), version: unknown(), seed: None }
+    }
+}
+
+impl Stamp {
+    /// Of a run that begins now.
+    pub fn now(seed: u64) -> Self {
+        let build = if cfg!(debug_assertions) { "development build" } else { "release build" };
+        Self {
+            begun: SystemClock.now().to_string(),
+            build: build.to_owned(),
+            version: format!("{}, {}", env!("CARGO_PKG_VERSION"), commit()),
+            seed: Some(seed),
+        }
+    }
+
+    fn markdown(&self) -> String {
+        let seed = self.seed.map_or_else(|| "unknown".to_owned(), |seed| seed.to_string());
+        format!("Run on {}: {}, version {}, seed {seed}.\n", self.begun, self.build, self.version)
+    }
+}
+
+/// What this folder is at, when it is run.
+fn commit() -> String {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").args(words).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(head) = git(&["rev-parse", "--short", "HEAD"]) else { return "commit unknown".to_owned() };
+    match git(&["status", "--porcelain", "--untracked-files=no"]) {
+        Some(changed) if changed.is_empty() => format!("commit {head}"),
+        _ => format!("commit {head} and what is not committed"),
+    }
+}
+
+/// A result as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// When, of what and how.
+    #[serde(default)]
+    pub stamp: Stamp,
+    /// What was found.
+    #[serde(flatten)]
+    pub outcome: Outcome,
 }
 
 /// A table of figures: a heading, the names of the columns, the rows.
@@ -62,16 +127,53 @@ impl Table {
     }
 }
 
-impl Outcome {
+impl Kept {
     /// Keeps it as the last result of the part `name`.
     pub fn keep(&self, dir: &Path, name: &str) -> Result<(), Fault> {
         std::fs::create_dir_all(dir)?;
-        Ok(std::fs::write(dir.join(format!("{name}.json")), serde_json::to_vec_pretty(self)?)?)
+        Ok(std::fs::write(path(dir, name), serde_json::to_vec_pretty(self)?)?)
     }
 
-    /// The last result of the part `name`, if it was ever run here.
-    pub fn kept(dir: &Path, name: &str) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(dir.join(format!("{name}.json"))).ok()?).ok()
+    /// The last result of the part `name`, if it was ever run here to its end.
+    pub fn last(dir: &Path, name: &str) -> Result<Option<Self>, Fault> {
+        match std::fs::read(path(dir, name)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(|fault| format!("{name}.json: {fault}"))?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{name}.json: {error}").into()),
+        }
+    }
+
+    /// Removes the last result of the part `name`: a run that does not finish leaves none.
+    pub fn forget(dir: &Path, name: &str) -> Result<(), Fault> {
+        match std::fs::remove_file(path(dir, name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{name}.json: {error}").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its part of RELIABILITY.md.
+    pub fn markdown(&self) -> String {
+        self.outcome.markdown(&self.stamp)
+    }
+}
+
+fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.json"))
+}
+
+impl Outcome {
+    /// Of a part that did not come to its end.
+    pub fn unfinished(name: &str, command: String, fault: &Fault, seconds: f64) -> Self {
+        Self {
+            title: name.to_owned(),
+            what: "It did not come to its end.".to_owned(),
+            command,
+            tried: (0, "cases that are known".to_owned()),
+            seconds,
+            failures: vec![format!("it stopped: {fault}")],
+            tables: Vec::new(),
+            not_tried: Vec::new(),
+        }
     }
 
     /// One line for a terminal.
@@ -84,8 +186,7 @@ impl Outcome {
         format!("{}: {count} {of} in {:.0} s, {verdict}", self.title, self.seconds)
     }
 
-    /// Its part of RELIABILITY.md.
-    pub fn markdown(&self) -> String {
+    fn markdown(&self, stamp: &Stamp) -> String {
         let (count, of) = &self.tried;
         let mut out = format!("\n## {}\n\n{}\n\n", self.title, self.what);
         let _ = writeln!(
@@ -95,6 +196,7 @@ impl Outcome {
             self.failures.len(),
             self.seconds
         );
+        let _ = write!(out, "\n{}", stamp.markdown());
         for table in &self.tables {
             out.push_str(&table.markdown());
         }

@@ -165,22 +165,46 @@ fn built_twice(dir: &Path, table: &mut Table) -> Result<Vec<String>, Fault> {
     Ok(differing)
 }
 
-fn advisories(outcome: &mut Outcome) -> Result<(), Fault> {
-    let installed = Command::new("cargo").args(["audit", "--version"]).output().is_ok_and(|out| out.status.success());
+/// What became of a step that may be left out.
+enum Step {
+    Done(String),
+    Skipped(String),
+}
+
+/// Looks the lock file's packages up; a finding is a failure.
+fn advisories(failures: &mut Vec<String>) -> Result<Step, Fault> {
+    if !Command::new("cargo").args(["audit", "--version"]).output().is_ok_and(|out| out.status.success()) {
+        return Ok(Step::Skipped("cargo-audit is not installed".to_owned()));
+    }
     let db = std::env::var("ADVISORY_DB").unwrap_or_else(|_| "../shared/advisory-db".to_owned());
-    if !installed || !Path::new(&db).join("crates").is_dir() {
-        outcome.not_tried.push("advisories: cargo-audit or a database (ADVISORY_DB) is not there".to_owned());
-        return Ok(());
+    if !Path::new(&db).join("crates").is_dir() {
+        return Ok(Step::Skipped(format!("there is no advisory database at {db} (ADVISORY_DB names one)")));
     }
     let words = ["audit", "--db", &db, "--no-fetch", "--stale", "--deny", "warnings"];
     let status = Command::new("cargo").args(words).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
     if !status.success() {
-        outcome.failures.push(format!("cargo {} ended with {status}", words.join(" ")));
+        failures.push(format!("cargo {} ended with {status}", words.join(" ")));
     }
-    Ok(())
+    Ok(Step::Done("cargo audit, warnings denied".to_owned()))
 }
 
-/// Counts, looks up and compares. The two builds take long: they are made with `--count 2` alone.
+/// Says what became of a step in the table, and where it was left out among what was not tried; that is a failure where
+/// it was asked for.
+fn note(outcome: &mut Outcome, table: &mut Table, what: &str, step: Step, asked: bool) {
+    match step {
+        Step::Done(how) => table.row(&[what.to_owned(), how]),
+        Step::Skipped(why) => {
+            table.row(&[what.to_owned(), format!("SKIPPED: {why}")]);
+            outcome.not_tried.push(format!("SKIPPED, {what}: {why}."));
+            if asked {
+                outcome.failures.push(format!("{what}: asked for and skipped: {why}"));
+            }
+        }
+    }
+}
+
+/// Counts, looks up and compares. The two builds take long: they are made with `--count 2` alone. `--count 1` asks for
+/// the advisories, as does `ADVISORY_DB`, and `--count 2` for both: what is asked for and left out is a failure.
 pub fn run(run: &Run) -> Result<Outcome, Fault> {
     let begin = Instant::now();
     let host = String::from_utf8(Command::new("rustc").arg("-vV").output()?.stdout)?;
@@ -236,15 +260,24 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         outcome.failures.push(format!("{own} places of our own are unsafe"));
     }
     fs::write(run.dir.join("bill.cdx.json"), serde_json::to_vec_pretty(&bill(&packages)?)?)?;
-    advisories(&mut outcome)?;
-    if run.count.is_some_and(|count| count >= 2) {
+    let mut steps = Table::new("Steps that may be left out", &["step", "what became of it"]);
+    let asked = run.count.is_some() || std::env::var_os("ADVISORY_DB").is_some();
+    let step = advisories(&mut outcome.failures)?;
+    note(&mut outcome, &mut steps, "advisories", step, asked);
+    let mut built = None;
+    let twice = run.count.is_some_and(|count| count >= 2);
+    let step = if twice {
         let mut table = Table::new("Built twice, in folders of different names", &["program", "SHA-256", "the other"]);
         let differing = built_twice(&run.dir, &mut table)?;
         outcome.failures.extend(differing);
-        outcome.tables.push(table);
+        built = Some(table);
+        Step::Done("compared".to_owned())
     } else {
-        outcome.not_tried.push("two builds were not compared: --count 2 makes them".to_owned());
-    }
+        Step::Skipped("two release builds take long; `tools/lab supply --count 2` makes and compares them".to_owned())
+    };
+    note(&mut outcome, &mut steps, "building twice", step, twice);
+    outcome.tables.push(steps);
+    outcome.tables.extend(built);
     outcome.seconds = begin.elapsed().as_secs_f64();
     Ok(outcome)
 }

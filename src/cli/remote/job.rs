@@ -65,7 +65,7 @@ impl Job {
             match send(&socket, &self.text, &self.words, (stdin.as_fd(), output.as_fd()), Some(name)) {
                 Ok(Asked::Done(code)) => return Some(Ok(code)),
                 Ok(Asked::Busy) => std::thread::sleep(Duration::from_millis(100)),
-                Err(error) => return Some(Err(error)),
+                Ok(Asked::Unread(error)) | Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use palyra_ledger::{ArgonCost, AuditReads, Config, Error, Ledger, NewSlot, PutOptions, SecretBytes};
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Child, command};
+use crate::child::{Child, Heard, Running, command};
 use crate::outcome::Table;
 use crate::workload::{Dice, LANES, Lane, Op, World, act, choose, find, settings, verify};
 use crate::{Fault, Run};
@@ -24,6 +25,8 @@ const OPERATIONS_MAX: u64 = 2_000;
 /// Size of the small file system, and of the file whose removal makes room.
 const SMALL_MIB: u64 = 24;
 const BALLAST: usize = 8 << 20;
+/// How long a child may take: one that takes longer hangs.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What a child with a limit is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ fn work(ledger: &Ledger, world: &mut World, dice: &mut Dice, scratch: &Path) -> 
             if dead {
                 let vault = ledger.vault("global".parse()?);
                 match vault.put(&"after".parse()?, &SecretBytes::from(b"x".as_slice()), PutOptions::new()) {
-                    Err(Error::Dead { .. }) => {}
+                    Err(error @ Error::Dead { .. }) if error.to_string().contains("open it again") => {}
                     other => say(&Said::Wrong(format!("a dead writer answered {other:?}")))?,
                 }
             }
@@ -181,82 +184,115 @@ fn fill(orders: &Small) -> Result<(), Fault> {
     Ok(ledger.close()?)
 }
 
-/// Runs a child and gives what it said.
-fn heard(mut command: Command) -> Result<Vec<Said>, Fault> {
-    let mut process = command.spawn()?;
-    let out = process.stdout.take().ok_or("no pipe")?;
-    let mut said = Vec::new();
-    for line in BufReader::new(out).lines() {
-        said.push(serde_json::from_str(&line?)?);
+/// What was counted of one kind.
+#[derive(Debug, Default)]
+struct Counted {
+    cases: u64,
+    refused: u64,
+    dead: u64,
+}
+
+/// How many of each kind are wanted, and until when they may take; one of each is made whatever the time is.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    pub limited: u64,
+    pub small: u64,
+    pub until: Option<Instant>,
+}
+
+impl Share {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
-    process.wait()?;
-    Ok(said)
+
+    /// Half of the time that is left.
+    fn half(self) -> Self {
+        let now = Instant::now();
+        Self { until: self.until.map(|until| now + until.saturating_duration_since(now) / 2), ..self }
+    }
 }
 
 /// Both; gives their figures, and how many cases they were.
-pub fn run(run: &Run, failures: &mut Vec<String>, not_tried: &mut Vec<String>) -> Result<(Table, u64), Fault> {
+pub fn run(
+    run: &Run,
+    share: Share,
+    failures: &mut Vec<String>,
+    not_tried: &mut Vec<String>,
+) -> Result<(Table, u64), Fault> {
     let mut table = Table::new(
         "On a real file system",
         &["fault", "cases", "refused with its cause", "writer dead until reopened", "met nothing that mattered"],
     );
-    let wanted = run.count.map_or(40, |count| (count / 20).clamp(2, 40));
-    let (mut cases, mut refused, mut dead, mut passed) = (0, 0, 0, 0);
+    let limited = limits(run, share.half(), failures)?;
+    let small = fill_up(run, share, failures, not_tried)?;
+    let kinds = [
+        ("RLIMIT_FSIZE of 2 KiB to 600 KiB: EFBIG, after a short write".to_owned(), &limited, share.limited),
+        (format!("tmpfs of {SMALL_MIB} MiB that is full: ENOSPC"), &small, share.small),
+    ];
+    for (name, Counted { cases, refused, dead }, wanted) in kinds {
+        table.row(&[
+            name.clone(),
+            cases.to_string(),
+            refused.to_string(),
+            dead.to_string(),
+            (cases - refused).to_string(),
+        ]);
+        if *cases > 0 && *cases < wanted && failures.is_empty() {
+            not_tried.push(format!("{name}: {cases} of {wanted} cases, then the time was over."));
+        }
+    }
+    Ok((table, limited.cases + small.cases))
+}
+
+/// Children with a limit on the size of a file, on one home after the other's.
+fn limits(run: &Run, share: Share, failures: &mut Vec<String>) -> Result<Counted, Fault> {
     let home = run.dir.join("limited");
     Ledger::init(config(&home), NewSlot::file("machine"))?.close()?;
-    let (mut world, mut dice) = (World::new(), Dice::new(run.seed));
-    while cases < wanted {
-        cases += 1;
+    let (mut world, mut dice, mut counted) = (World::new(), Dice::new(run.seed), Counted::default());
+    while counted.cases < share.limited && (counted.cases == 0 || !share.is_over()) {
+        counted.cases += 1;
         let most = if dice.once_in(2) { 80_000 } else { 600_000 };
         let limit = 2_048 + dice.below(most);
         let orders = Orders { home: home.clone(), seed: dice.number(), limit, before: dice.once_in(3) };
-        let said = heard(command(&Child::Limited(orders))?)?;
-        let done = limited_case(&home, &mut world, &said);
-        match done {
+        let heard = Running::start(command(&Child::Limited(orders))?)?.finish(PATIENCE)?;
+        match limited_case(&home, &mut world, heard) {
             Ok((met, died)) => {
-                refused += u64::from(met);
-                passed += u64::from(!met);
-                dead += u64::from(died);
+                counted.refused += u64::from(met);
+                counted.dead += u64::from(died);
             }
             Err(fault) => {
-                failures.push(format!("--seed {}: limit of {limit} bytes, case {cases}: {fault}", run.seed));
+                let case = counted.cases;
+                failures.push(format!("--seed {}: limit of {limit} bytes, case {case}: {fault}", run.seed));
                 break;
             }
         }
     }
-    table.row(&[
-        "RLIMIT_FSIZE of 2 KiB to 600 KiB: EFBIG, after a short write".to_owned(),
-        cases.to_string(),
-        refused.to_string(),
-        dead.to_string(),
-        passed.to_string(),
-    ]);
-    let (full, died) = fill_up(run, wanted / 4 + 1, failures, not_tried)?;
-    if full > 0 {
-        let name = format!("tmpfs of {SMALL_MIB} MiB that is full: ENOSPC");
-        table.row(&[name, full.to_string(), full.to_string(), died.to_string(), "0".to_owned()]);
-    }
-    Ok((table, cases + full))
+    Ok(counted)
 }
 
-fn limited_case(home: &Path, world: &mut World, said: &[Said]) -> Result<(bool, bool), Fault> {
+fn limited_case(home: &Path, world: &mut World, heard: Heard<Said>) -> Result<(bool, bool), Fault> {
     let mut under_way = BTreeMap::new();
-    let (mut met, mut died) = (false, false);
-    for said in said {
+    let (mut met, mut died, mut through) = (false, false, false);
+    for said in heard.said {
         match said {
-            Said::Trying(lane, op) => drop(under_way.insert(*lane, op.clone())),
+            Said::Trying(lane, op) => drop(under_way.insert(lane, op)),
             Said::Done(lane, op) => {
-                under_way.remove(lane);
-                world.apply(*lane, op)?;
+                under_way.remove(&lane);
+                world.apply(lane, &op)?;
             }
             Said::Met { error, dead } => {
                 if !error.contains("File too large") {
                     return Err(format!("the error does not name its cause: {error}").into());
                 }
-                (met, died) = (true, *dead);
+                (met, died) = (true, dead);
             }
-            Said::Through | Said::Well => {}
-            Said::Wrong(what) => return Err(what.clone().into()),
+            Said::Through | Said::Well => through = true,
+            Said::Wrong(what) => return Err(what.into()),
         }
+    }
+    heard.ended?;
+    if !met && !through {
+        return Err("the child ended without a word about it".into());
     }
     let ledger = Ledger::open(config(home)).map_err(|error| format!("opening again: {error}"))?;
     world.settle(&find(&ledger, false)?, &under_way)?;
@@ -265,48 +301,64 @@ fn limited_case(home: &Path, world: &mut World, said: &[Said]) -> Result<(bool, 
     Ok((met, died))
 }
 
-/// Small file systems, mounted in a namespace of their own where this user may.
-fn fill_up(
-    run: &Run,
-    cases: u64,
-    failures: &mut Vec<String>,
-    not_tried: &mut Vec<String>,
-) -> Result<(u64, u64), Fault> {
-    let (mut full, mut dead) = (0, 0);
-    for case in 0..cases {
-        let dir = run.dir.join("small");
-        std::fs::create_dir_all(&dir)?;
+/// A shell in a namespace of its own with a small file system at its first argument, where this user may have that;
+/// then it becomes its second.
+fn with_small(dir: &Path, then: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.arg(format!("mount -t tmpfs -o size={SMALL_MIB}m,mode=700 tmpfs \"$0\" && {then}"));
+    command.arg(dir);
+    command
+}
+
+/// Small file systems.
+fn fill_up(run: &Run, share: Share, failures: &mut Vec<String>, not_tried: &mut Vec<String>) -> Result<Counted, Fault> {
+    let dir = run.dir.join("small");
+    std::fs::create_dir_all(&dir)?;
+    let mut counted = Counted::default();
+    // Whether this user may mount one is asked by itself: a child that says nothing is a failure.
+    let asked = with_small(&dir, "true").stdin(std::process::Stdio::null()).output();
+    if let Some(why) = match asked {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("unshare: {error}")),
+    } {
+        not_tried.push(format!("A small file system of its own: this user may not mount one here ({why})."));
+        return Ok(counted);
+    }
+    while counted.cases < share.small && (counted.cases == 0 || !share.is_over()) {
+        let case = counted.cases;
+        counted.cases += 1;
         let orders = Small { dir: dir.clone(), seed: run.seed.wrapping_add(case) };
         let inner = command(&Child::Small(orders))?;
-        let mut outer = Command::new("unshare");
-        outer.args(["--mount", "sh", "-c"]);
-        outer.arg(format!("mount -t tmpfs -o size={SMALL_MIB}m,mode=700 tmpfs \"$0\" && exec \"$1\""));
-        outer.arg(&dir).arg(inner.get_program());
+        let mut outer = with_small(&dir, "exec \"$1\"");
+        outer.arg(inner.get_program());
         outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        outer.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
-        outer.stderr(std::process::Stdio::null());
-        let said = heard(outer).unwrap_or_default();
-        if said.is_empty() {
-            not_tried.push("A small file system of its own: this user may not mount one here.".to_owned());
-            break;
-        }
-        let fail = |what: &str| format!("--seed {}: tmpfs, case {case}: {what}", run.seed);
-        let mut well = false;
-        for said in &said {
-            match said {
-                Said::Met { error, .. } if !error.contains("No space left on device") => {
-                    failures.push(fail(&format!("the error does not name its cause: {error}")));
-                }
-                Said::Met { dead: true, .. } => dead += 1,
-                Said::Wrong(what) => failures.push(fail(what)),
-                Said::Well => well = true,
-                _ => {}
+        match small_case(Running::start(outer)?.finish(PATIENCE)?) {
+            Ok(died) => {
+                counted.refused += 1;
+                counted.dead += u64::from(died);
             }
+            Err(fault) => failures.push(format!("--seed {}: tmpfs, case {case}: {fault}", run.seed)),
         }
-        if !well && failures.is_empty() {
-            failures.push(fail("the child ended early"));
-        }
-        full += 1;
     }
-    Ok((full, dead))
+    Ok(counted)
+}
+
+/// Whether the writer died when the file system was full.
+fn small_case(heard: Heard<Said>) -> Result<bool, Fault> {
+    let (mut died, mut met, mut well) = (false, false, false);
+    for said in heard.said {
+        match said {
+            Said::Met { error, .. } if !error.contains("No space left on device") => {
+                return Err(format!("the error does not name its cause: {error}").into());
+            }
+            Said::Met { dead, .. } => (met, died) = (true, dead),
+            Said::Wrong(what) => return Err(what.into()),
+            Said::Well => well = true,
+            _ => {}
+        }
+    }
+    heard.ended?;
+    if met && well { Ok(died) } else { Err("the child ended without saying that all is well".into()) }
 }

@@ -8,6 +8,7 @@ use palyra_ledger::store::Medium;
 use palyra_ledger::testing::{Fault as Planned, FaultError, FaultMedium, FaultOp, ManualClock, SeededRandom, SimDisk};
 use palyra_ledger::{ArgonCost, AuditReads, Config, Error, Ledger, NewSlot, PutOptions, SecretBytes};
 
+use super::slow::Slow;
 use crate::Fault;
 use crate::workload::{Dice, Disk, LANES, Lane, Op, World, act, choose, find, settings, verify};
 
@@ -64,6 +65,8 @@ pub struct Tally {
     pub cases: u64,
     pub refused: u64,
     pub dead: u64,
+    /// Operations were refused, the ledger lived, and later ones were done.
+    pub went_on: u64,
     pub passed: u64,
 }
 
@@ -73,8 +76,24 @@ impl Tally {
         self.cases += other.cases;
         self.refused += other.refused;
         self.dead += other.dead;
+        self.went_on += other.went_on;
         self.passed += other.passed;
     }
+}
+
+/// What came of a workload.
+#[derive(Debug, Default)]
+struct Worked {
+    /// What was under way when it ended, and is not settled.
+    under_way: BTreeMap<Lane, Op>,
+    /// Every error, with its causes, in order.
+    errors: Vec<String>,
+    /// Whether the writer died.
+    dead: bool,
+    /// Whether the ledger lived, and could not be read.
+    blind: bool,
+    /// Operations that were done after the first error.
+    done_after: u64,
 }
 
 /// A ledger with a history, and a workload for it.
@@ -149,37 +168,59 @@ impl Prepared {
     pub fn cases(&self) -> Result<Vec<(usize, u64)>, Fault> {
         let medium = FaultMedium::new(self.disk.snapshot());
         let mut world = self.world.clone();
-        let (_, failed) = self.work(&medium, &mut world, 1);
-        if let Some(fault) = failed {
-            return Err(format!("--seed {}: without a fault: {}", self.seed, chain(&fault)).into());
+        if let Some(error) = self.work(&medium, &mut world, 1)?.errors.first() {
+            return Err(format!("--seed {}: without a fault: {error}", self.seed).into());
         }
         let calls = |kind: &Kind| medium.count(kind.op);
         let of = |(at, kind): (usize, &Kind)| (1..=calls(kind)).map(move |nth| (at, nth)).collect::<Vec<_>>();
         Ok(KINDS.iter().enumerate().flat_map(of).collect())
     }
 
-    /// Opens, works, closes; stops at the first error and gives what was under way.
-    fn work<M: Medium + Clone + 'static>(
-        &self,
-        medium: &M,
-        world: &mut World,
-        seed: u64,
-    ) -> (BTreeMap<Lane, Op>, Option<Fault>) {
+    /// Opens, works, closes. After an error it goes on while the ledger is alive: what became of the operation is settled
+    /// with the model, and what it would have made possible is passed over.
+    fn work<M: Medium + Clone + 'static>(&self, medium: &M, world: &mut World, seed: u64) -> Result<Worked, Fault> {
+        let mut worked = Worked::default();
         let ledger = match Ledger::open(config(medium.clone(), self.seed.wrapping_add(seed))) {
             Ok(ledger) => ledger,
-            Err(error) => return (BTreeMap::new(), Some(error.into())),
+            Err(error) => {
+                worked.errors.push(chain(&error.into()));
+                return Ok(worked);
+            }
         };
         for (lane, op) in &self.work {
-            let done = act(&ledger, *lane, op, Path::new("")).and_then(|()| Ok(world.apply(*lane, op)?));
-            if let Err(fault) = done {
-                let fault = still_dead(&ledger).err().unwrap_or(fault);
-                return (BTreeMap::from([(*lane, op.clone())]), Some(fault));
+            if !worked.errors.is_empty() && world.clone_part(*lane).apply(op).is_err() {
+                continue;
+            }
+            let Err(fault) = act(&ledger, *lane, op, Path::new("")) else {
+                world.apply(*lane, op)?;
+                worked.done_after += u64::from(!worked.errors.is_empty());
+                continue;
+            };
+            worked.errors.push(chain(&fault));
+            worked.under_way.insert(*lane, op.clone());
+            let found = if ledger.alive().is_ok() { Some(find(&ledger, false)) } else { None };
+            match found {
+                Some(Ok(found)) => {
+                    let settled = world.settle(&found, &worked.under_way);
+                    settled.map_err(|fault| format!("the ledger lives: {fault}; it had met {:?}", worked.errors))?;
+                    worked.under_way.clear();
+                }
+                other => {
+                    worked.errors.extend(other.and_then(Result::err).map(|fault| chain(&fault)));
+                    worked.blind = ledger.alive().is_ok();
+                    break;
+                }
             }
         }
-        match ledger.close() {
-            Ok(()) => (BTreeMap::new(), None),
-            Err(error) => (BTreeMap::new(), Some(error.into())),
+        worked.dead = ledger.alive().is_err();
+        if worked.dead {
+            worked.errors.push(still_dead(&ledger)?);
+        } else if !worked.blind
+            && let Err(error) = ledger.close()
+        {
+            worked.errors.push(chain(&error.into()));
         }
+        Ok(worked)
     }
 
     /// One case.
@@ -194,37 +235,56 @@ impl Prepared {
         };
         medium.plan(if kind.short { fault.with_short_write() } else { fault });
         let mut world = self.world.clone();
-        let (under_way, failed) = self.work(&medium, &mut world, 1);
         tally.cases = 1;
-        if let Some(fault) = &failed {
-            let text = chain(fault);
-            if !text.contains(kind.says) {
-                return Err(format!("the error does not name its cause: {text}").into());
-            }
-            tally.refused = 1;
-            tally.dead = u64::from(text.contains("open it again"));
-        } else {
+        let worked = self.work(&medium, &mut world, 1)?;
+        // What the operation answered, and what a dead writer answered after it.
+        if let Some(text) = worked.errors.iter().find(|text| !text.contains(kind.says)) {
+            return Err(format!("the error does not name its cause: {text}").into());
+        }
+        if worked.blind && !kind.sticky {
+            return Err(format!("the fault is over, the ledger lives and does not read: {:?}", worked.errors).into());
+        }
+        if worked.errors.is_empty() {
             tally.passed = 1;
+        } else {
+            tally.refused = 1;
+            tally.dead = u64::from(worked.dead);
+            tally.went_on = u64::from(!worked.dead && worked.done_after > 0);
         }
         if !medium.violations().is_empty() {
             return Err(format!("went on after a failed sync: {:?}", medium.violations()).into());
         }
         for after in [disk.crash_strict(), disk.crash_all()] {
-            reopens(&after, &mut world.clone(), &under_way, self.seed)?;
+            reopens(&after, &mut world.clone(), &worked.under_way, self.seed)?;
+        }
+        Ok(())
+    }
+
+    /// The workload on a disk that is slow: each call takes some milliseconds, and one call a long time. Nothing fails and
+    /// nothing is lost. `calls` is how many there are.
+    pub fn slow(&self, calls: u64) -> Result<(), Fault> {
+        let disk = self.disk.snapshot();
+        let medium = Slow::new(disk.clone(), Dice::of(self.seed, 2).below(calls) + 1);
+        let mut world = self.world.clone();
+        let worked = self.work(&medium, &mut world, 1)?;
+        if let Some(error) = worked.errors.first() {
+            return Err(format!("a slow disk is taken for one that fails: {error}").into());
+        }
+        if !medium.took_long() {
+            return Err("no call took long".into());
+        }
+        for after in [disk.crash_strict(), disk.crash_all()] {
+            reopens(&after, &mut world.clone(), &BTreeMap::new(), self.seed)?;
         }
         Ok(())
     }
 }
 
-/// A dead writer stays dead and says so.
-fn still_dead(ledger: &Ledger) -> Result<(), Fault> {
-    if ledger.alive().is_ok() {
-        return Ok(());
-    }
+/// What a dead writer answers: it stays dead and says so, and with what cause.
+fn still_dead(ledger: &Ledger) -> Result<String, Fault> {
     let vault = ledger.vault("global".parse()?);
     match vault.put(&"after".parse()?, &SecretBytes::from(b"x".as_slice()), PutOptions::new()) {
-        // What killed it is the cause that is judged.
-        Err(error @ Error::Dead { .. }) if error.to_string().contains("open it again") => Err(error.into()),
+        Err(error @ Error::Dead { .. }) if error.to_string().contains("open it again") => Ok(chain(&error.into())),
         other => Err(format!("a dead writer answered {other:?}").into()),
     }
 }
@@ -248,6 +308,7 @@ pub fn planted(seed: u64) -> Result<bool, Fault> {
     let prepared = Prepared::new(seed)?;
     let disk = prepared.disk.snapshot();
     let mut world = prepared.world.clone();
-    let (under_way, failed) = prepared.work(&Disk { inner: disk.clone(), lies: true }, &mut world, 1);
-    Ok(failed.is_none() && reopens(&disk.crash_strict(), &mut world, &under_way, seed).is_err())
+    let worked = prepared.work(&Disk { inner: disk.clone(), lies: true }, &mut world, 1)?;
+    let reopened = reopens(&disk.crash_strict(), &mut world, &worked.under_way, seed);
+    Ok(worked.errors.is_empty() && reopened.is_err())
 }

@@ -1,6 +1,7 @@
 //! The child: one thread for each lane, each saying what it begins and what is done.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub fn child(orders: &Orders) -> Result<(), Fault> {
     std::thread::scope(|scope| {
         for (number, lane) in (0..).zip(LANES) {
             let (ledger, mut world) = (&ledger, world.clone());
-            scope.spawn(move || -> Result<(), Fault> {
+            let mut work = move || -> Result<(), Fault> {
                 let mut dice = Dice::of(orders.seed, number);
                 loop {
                     let op = choose(&world, lane, &mut dice);
@@ -78,15 +79,17 @@ pub fn child(orders: &Orders) -> Result<(), Fault> {
                     if orders.early {
                         say(&Said::Done(lane))?;
                     }
-                    if let Err(fault) = act(ledger, lane, &op, &orders.scratch) {
-                        say(&Said::Failed(format!("{lane:?}: {op:?}: {fault}")))?;
-                        return Err(fault);
-                    }
+                    act(ledger, lane, &op, &orders.scratch).map_err(|fault| format!("{op:?}: {fault}"))?;
                     if !orders.early {
                         say(&Said::Done(lane))?;
                     }
                     world.apply(lane, &op)?;
                 }
+            };
+            // A lane that ends, and be it by a panic, must not go quiet beside the others.
+            scope.spawn(move || {
+                let done = catch_unwind(AssertUnwindSafe(&mut work)).unwrap_or_else(|_| Err("it panicked".into()));
+                done.or_else(|fault| say(&Said::Failed(format!("{lane:?}: {fault}"))))
             });
         }
     });

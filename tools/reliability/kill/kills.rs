@@ -1,21 +1,18 @@
 //! One home and its kills.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::process::ChildStdout;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use palyra_ledger::backup::{BackupFile, Identities};
 use palyra_ledger::{Ledger, NewSlot};
 
 use super::child::{Orders, Said, config};
 use super::dice;
-use crate::child::{Child, command};
-use crate::workload::{Dice, Lane, Op, World, find, verify};
+use crate::child::{Child, Heard, Running, Stopped, command};
+use crate::workload::{Dice, LANES, Lane, Op, World, find, verify};
 use crate::{Fault, Run};
 
 /// Longest lives of children under load, in microseconds after they said that they are open: many die young.
@@ -60,6 +57,30 @@ impl Figures {
         self.restored += other.restored;
         self.events = self.events.max(other.events);
         other.by_lane.iter().for_each(|(lane, number)| *self.by_lane.entry(lane.clone()).or_default() += number);
+    }
+}
+
+/// What an acknowledged backup may hold: of each lane what was there when it began, and any number of the operations
+/// that were done beside it.
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    before: World,
+    beside: BTreeMap<Lane, VecDeque<Op>>,
+}
+
+impl Held {
+    /// Compares with what was found in what it was restored to.
+    fn compare(mut self, found: &World) -> Result<(), Fault> {
+        loop {
+            let Err(told) = self.before.clone().settle(found, &BTreeMap::new()) else { return Ok(()) };
+            // It names the first lane that differs.
+            let lane = LANES.into_iter().find(|lane| told.starts_with(&format!("{lane:?}:")));
+            let Some((lane, op)) = lane.and_then(|lane| Some((lane, self.beside.get_mut(&lane)?.pop_front()?))) else {
+                return Err(told.into());
+            };
+            self.before.apply(lane, &op)?;
+        }
     }
 }
 
@@ -125,9 +146,8 @@ impl Home {
         }
         self.check(&under_way)?;
         for backup in backups {
-            if self.dice.once_in(4) {
-                self.restore(backup)?;
-            }
+            let number = backup.number;
+            self.restore(backup).map_err(|fault| format!("backup {number:016x}: {fault}"))?;
         }
         std::fs::remove_dir_all(self.dir.join("backups"))?;
         Ok(std::fs::create_dir(self.dir.join("backups"))?)
@@ -138,40 +158,48 @@ impl Home {
         &mut self,
         only_open: bool,
         (life, from_open): (Duration, bool),
-    ) -> Result<(BTreeMap<Lane, Op>, Vec<u64>), Fault> {
+    ) -> Result<(BTreeMap<Lane, Op>, Vec<Held>), Fault> {
         let (home, scratch) = (self.dir.join("home"), self.dir.join("backups"));
         let orders = Orders { home, scratch, seed: self.dice.number(), only_open, early: self.early };
-        let mut process = command(&Child::Kill(orders))?.spawn()?;
-        let out = process.stdout.take().ok_or("no pipe")?;
-        let (tell, heard) = channel();
-        let reader = std::thread::spawn(move || read(out, |said| drop(tell.send(said))));
-        let mut said = Vec::new();
-        if from_open {
-            hear(&heard, PATIENCE, &mut said, |said| matches!(said, Said::Open | Said::Failed(_)));
-        }
-        hear(&heard, life, &mut said, |said| matches!(said, Said::Failed(_)));
-        process.kill()?;
-        process.wait()?;
-        reader.join().map_err(|_| "the reader panicked")??;
-        said.extend(heard.try_iter());
+        let mut child = Running::start(command(&Child::Kill(orders))?)?;
+        let opens = |said: &Said| matches!(said, Said::Open | Said::Failed(_));
+        let hung = from_open && child.hear(PATIENCE, opens) == Stopped::Time;
+        child.hear(life, |said| matches!(said, Said::Failed(_)));
+        let Heard { said, ended } = child.kill()?;
         self.figures.kills += 1;
-        self.listen(said)
+        let heard = self.listen(said)?;
+        if hung {
+            return Err(format!("the child did not open its home within {} s", PATIENCE.as_secs()).into());
+        }
+        // Nothing but the kill may end it.
+        ended?;
+        Ok(heard)
     }
 
     /// Brings the model to what was acknowledged; gives what was under way, and acknowledged backups.
-    fn listen(&mut self, said: Vec<Said>) -> Result<(BTreeMap<Lane, Op>, Vec<u64>), Fault> {
-        let (mut under_way, mut backups) = (BTreeMap::new(), Vec::new());
+    fn listen(&mut self, said: Vec<Said>) -> Result<(BTreeMap<Lane, Op>, Vec<Held>), Fault> {
+        let (mut under_way, mut backups) = (BTreeMap::<Lane, Op>::new(), Vec::new());
+        let mut backup: Option<Held> = None;
         for said in said {
             match said {
                 Said::Open => {}
-                Said::Trying(lane, op) => drop(under_way.insert(lane, op)),
+                Said::Trying(lane, op) => {
+                    if let Op::Backup { number } = op {
+                        // What is under way may be done before it looks.
+                        let beside = under_way.iter().map(|(lane, op)| (*lane, VecDeque::from([op.clone()]))).collect();
+                        backup = Some(Held { number, before: self.world.clone(), beside });
+                    } else if let Some(backup) = &mut backup {
+                        backup.beside.entry(lane).or_default().push_back(op.clone());
+                    }
+                    under_way.insert(lane, op);
+                }
                 Said::Done(lane) => {
                     let op = under_way.remove(&lane).ok_or("acknowledged what was not begun")?;
                     self.world.apply(lane, &op)?;
                     self.figures.acknowledged += 1;
                     *self.figures.by_lane.entry(format!("{lane:?}")).or_default() += 1;
-                    if let Op::Backup { number } = op {
-                        backups.push(number);
+                    if matches!(op, Op::Backup { .. }) {
+                        backups.extend(backup.take());
                     }
                 }
                 Said::Failed(what) => return Err(format!("the child failed: {what}").into()),
@@ -191,46 +219,20 @@ impl Home {
         Ok(ledger.close()?)
     }
 
-    /// An acknowledged backup restores to a ledger that verifies.
-    fn restore(&mut self, number: u64) -> Result<(), Fault> {
+    /// An acknowledged backup restores to a ledger that verifies and holds what was acknowledged when it began, and of
+    /// what was done beside it something.
+    fn restore(&mut self, mut backup: Held) -> Result<(), Fault> {
         let target = self.dir.join("restored");
-        let mut files = [BackupFile::open(&self.dir.join("backups").join(format!("{number:016x}.plb")))?];
+        let mut files = [BackupFile::open(&self.dir.join("backups").join(format!("{:016x}.plb", backup.number)))?];
         Ledger::restore(&config(&target), &mut files, &Identities::default(), &|_, _| ControlFlow::Continue(()))?;
         let ledger = Ledger::open(config(&target))?;
-        find(&ledger, true)?;
+        // Restoring begins an epoch of its own, and keeps no slot whose key file the backup has not: the pinned one is left.
+        backup.before.apply(Lane::Keys, &Op::Epoch)?;
+        while backup.before.apply(Lane::Keys, &Op::RemoveSlot).is_ok() {}
+        backup.compare(&find(&ledger, true)?)?;
         verify(&ledger, false)?;
         ledger.close()?;
         self.figures.restored += 1;
         Ok(std::fs::remove_dir_all(&target)?)
-    }
-}
-
-/// Reads lines until the pipe ends; a line that was cut off by the kill says nothing.
-fn read(out: ChildStdout, mut tell: impl FnMut(Said)) -> Result<(), Fault> {
-    let mut lines = BufReader::new(out);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if lines.read_until(b'\n', &mut line)? == 0 || !line.ends_with(b"\n") {
-            return Ok(());
-        }
-        tell(serde_json::from_slice(&line)?);
-    }
-}
-
-/// Listens for a time, or until something is said that ends it.
-fn hear(heard: &Receiver<Said>, time: Duration, said: &mut Vec<Said>, end: impl Fn(&Said) -> bool) {
-    let until = Instant::now() + time;
-    loop {
-        match heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(one) => {
-                let ends = end(&one);
-                said.push(one);
-                if ends {
-                    return;
-                }
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
     }
 }

@@ -103,7 +103,7 @@ fn outcome(run: &Run, figures: &Figures, seen: Option<u64>, failures: Vec<String
         ("operations acknowledged, all there", figures.acknowledged.to_string()),
         ("operations under way at a kill, found done", figures.whole.to_string()),
         ("operations under way at a kill, found not begun", figures.absent.to_string()),
-        ("acknowledged backups restored and verified", figures.restored.to_string()),
+        ("acknowledged backups restored, verified and compared", figures.restored.to_string()),
         ("events of the longest log", figures.events.to_string()),
         ("kill after which a planted early acknowledgement was seen", seen.map_or("never".into(), |at| at.to_string())),
     ];
@@ -121,7 +121,9 @@ fn outcome(run: &Run, figures: &Figures, seen: Option<u64>, failures: Vec<String
                killed with SIGKILL at a random instant, again and again on the same home. Each thread says on a pipe \
                what it begins and what was acknowledged. After each kill the home is opened, verified with its state \
                (now and then with its second copy), and compared with a model: of each thread, everything that was \
-               acknowledged is there, and the one operation that was under way is there wholly or not at all."
+               acknowledged is there, and the one operation that was under way is there wholly or not at all. Every backup \
+               that was acknowledged is restored, and compared with what was acknowledged when it began. A \
+               child that ends in another way than by the kill, or does not open within a minute, is a failure."
             .to_owned(),
         command: format!("tools/lab kill --count {} --seed {}", figures.kills, run.seed),
         tried: (figures.kills, "kills".to_owned()),

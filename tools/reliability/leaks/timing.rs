@@ -15,8 +15,14 @@ use crate::workload::Dice;
 
 /// Measurements of each comparison.
 pub const MEASUREMENTS: usize = 1_000_000;
-/// The t from which two classes are told apart.
-pub const BOUND: f64 = 10.0;
+/// The t from which two classes are told apart, as in `dudect`.
+pub const BOUND: f64 = 4.5;
+/// Measurements in a row whose t must reach the bound: of six comparisons that leak nothing, one reaches it now and then.
+const ROW: usize = 3;
+/// A planted leak is measured this many times less often: it is larger than what is looked for.
+const PLANTED_LESS: usize = 10;
+/// Pairings whose proofs leak, at the least.
+const PLANTED_PROOFS: usize = 2_000;
 /// Guesses of each class that take turns.
 const GUESSES: usize = 64;
 /// Of all measurements, in hundredths, those that are kept: interruptions are not the comparison's.
@@ -29,10 +35,62 @@ pub struct Timed {
     pub what: &'static str,
     /// How often.
     pub measurements: usize,
-    /// The largest t over all croppings.
-    pub t: f64,
-    /// Medians of both classes in nanoseconds.
+    /// The largest t over all croppings, of each measurement: the first below the bound is the last.
+    pub ts: Vec<f64>,
+    /// Medians of both classes in nanoseconds, of the last measurement.
     pub medians: (u32, u32),
+    /// The same with a comparison that ends early, in the same harness: this must be seen.
+    pub planted: Option<Box<Self>>,
+}
+
+impl Timed {
+    fn of(what: &'static str, times: &[(u32, bool)]) -> Self {
+        let mut sorted: Vec<u32> = times.iter().map(|(time, _)| *time).collect();
+        sorted.sort_unstable();
+        let t = KEPT.iter().filter_map(|kept| sorted.get(sorted.len() * kept / 100)).map(|most| welch(times, *most));
+        let (measurements, ts) = (times.len(), vec![t.fold(0.0, f64::max)]);
+        Self { what, measurements, ts, medians: (median(times, false), median(times, true)), planted: None }
+    }
+
+    /// Whether the classes are told apart: in each of several measurements in a row.
+    pub fn differs(&self) -> bool {
+        self.ts.len() >= ROW && self.ts.iter().all(|t| *t >= BOUND)
+    }
+}
+
+/// Measures until the classes are not told apart, or were in enough measurements.
+fn row(mut once: impl FnMut() -> Result<Timed, Fault>) -> Result<Timed, Fault> {
+    let mut timed = once()?;
+    while timed.ts.iter().all(|t| *t >= BOUND) && timed.ts.len() < ROW {
+        let again = once()?;
+        timed.ts.extend(again.ts);
+        timed.medians = again.medians;
+    }
+    Ok(timed)
+}
+
+/// Measures a comparison, and the same with some comparisons beside it that end early.
+fn both(
+    (what, measurements): (&'static str, usize),
+    leaks: usize,
+    right: &[u8],
+    dice: &mut Dice,
+    mut compare: impl FnMut(&[u8]) -> Result<bool, Fault>,
+) -> Result<Timed, Fault> {
+    let mut timed = row(|| measure(what, measurements, right, dice, &mut compare))?;
+    let planted = row(|| {
+        measure(what, measurements / PLANTED_LESS, right, dice, |guess| {
+            let early = leaky(leaks, guess, right);
+            Ok(compare(guess)? || early)
+        })
+    })?;
+    timed.planted = Some(Box::new(planted));
+    Ok(timed)
+}
+
+/// As many comparisons that end at the first difference.
+fn leaky(leaks: usize, guess: &[u8], right: &[u8]) -> bool {
+    (0..leaks).fold(false, |same, _| naive(black_box(guess), right) || same)
 }
 
 /// Guesses of both classes, in memory of the same kind: some with nothing right, some with all but the last byte.
@@ -85,10 +143,7 @@ fn measure(
             times.push((u32::try_from(took.as_nanos()).unwrap_or(u32::MAX), number % 2 == 1));
         }
     }
-    let mut sorted: Vec<u32> = times.iter().map(|(time, _)| *time).collect();
-    sorted.sort_unstable();
-    let t = KEPT.iter().filter_map(|kept| sorted.get(sorted.len() * kept / 100)).map(|most| welch(&times, *most));
-    Ok(Timed { what, measurements, t: t.fold(0.0, f64::max), medians: (median(&times, false), median(&times, true)) })
+    Ok(Timed::of(what, &times))
 }
 
 fn median(times: &[(u32, bool)], class: bool) -> u32 {
@@ -129,9 +184,10 @@ pub fn run(seed: u64, pairings: usize) -> Result<Vec<Timed>, Fault> {
     let mac = keyed_hash(&key, &[&message]).0;
     let mut all = Vec::new();
     let count = MEASUREMENTS;
-    all.push(measure("planted: 32 bytes, with an early end", count, &mac, &mut dice, |guess| Ok(naive(guess, &mac)))?);
+    let name = "planted: 32 bytes, with an early end";
+    all.push(row(|| measure(name, count, &mac, &mut dice, |guess| Ok(naive(guess, &mac))))?);
     let name = "MACs (`verify_mac`: head file, manifest, key commitments)";
-    all.push(measure(name, count, &mac, &mut dice, |guess| {
+    all.push(both((name, count), 1, &mac, &mut dice, |guess| {
         let guess: &[u8; 32] = guess.try_into()?;
         Ok(verify_mac(&key, &[&message], guess))
     })?);
@@ -140,7 +196,8 @@ pub fn run(seed: u64, pairings: usize) -> Result<Vec<Timed>, Fault> {
     let sealed = seal_sealed(&opener, &nonce, b"aad", &message);
     let commitment = sealed.get(nonce.len()..nonce.len() + 32).ok_or("no commitment")?.to_vec();
     let mut altered = sealed.clone();
-    all.push(measure("key commitments of sealed objects (`open_sealed`)", count, &commitment, &mut dice, |guess| {
+    let name = "key commitments of sealed objects (`open_sealed`)";
+    all.push(both((name, count), 1, &commitment, &mut dice, |guess| {
         altered.get_mut(nonce.len()..nonce.len() + 32).ok_or("no commitment")?.copy_from_slice(guess);
         Ok(open_sealed(&opener, b"aad", &altered).is_ok())
     })?);
@@ -148,21 +205,26 @@ pub fn run(seed: u64, pairings: usize) -> Result<Vec<Timed>, Fault> {
     let tag = opener.seal_uncommitted(&nonce, b"aad", &mut buffer);
     // Some 30 us each in a development build.
     let fewer = if cfg!(debug_assertions) { count / 10 } else { count };
-    all.push(measure("Poly1305 tags (`Opener::open_uncommitted`)", fewer, &tag, &mut dice, |guess| {
+    let name = "Poly1305 tags (`Opener::open_uncommitted`)";
+    all.push(both((name, fewer), 8, &tag, &mut dice, |guess| {
         let guess: &[u8; 16] = guess.try_into()?;
         Ok(opener.open_uncommitted(&nonce, b"aad", &mut buffer, guess).is_ok())
     })?);
     let secret = SecretBytes::from(&mac[..]);
-    all.push(measure("values of secrets (`SecretBytes ==`)", count, &mac, &mut dice, |guess| {
+    all.push(both(("values of secrets (`SecretBytes ==`)", count), 1, &mac, &mut dice, |guess| {
         let guess = SecretBytes::from(guess);
         Ok(black_box(&secret) == black_box(&guess))
     })?);
-    all.push(proofs(pairings, &mut dice)?);
+    let mut timed = row(|| proofs(pairings, 0, &mut dice))?;
+    let fewer = (pairings / PLANTED_LESS).max(PLANTED_PROOFS);
+    timed.planted = Some(Box::new(row(|| proofs(fewer, 8, &mut dice))?));
+    all.push(timed);
     Ok(all)
 }
 
-/// The proof of a pairing code at the daemon: the last step of OPAQUE, on a session of its own each time.
-fn proofs(measurements: usize, dice: &mut Dice) -> Result<Timed, Fault> {
+/// The proof of a pairing code at the daemon: the last step of OPAQUE, on a session of its own each time; where asked, some
+/// comparisons that end early come before it.
+fn proofs(measurements: usize, leaks: usize, dice: &mut Dice) -> Result<Timed, Fault> {
     let random: &dyn Random = &OsRandom;
     let (key, pairing) = (Key::generate(random)?, PairingId::from_bytes([3; 8]));
     let code = || "bcdf-123456".parse::<Code>();
@@ -183,24 +245,17 @@ fn proofs(measurements: usize, dice: &mut Dice) -> Result<Timed, Fault> {
         let (device, hello) = DeviceStart::new(random, code()?)?;
         let (ledger, answer) = LedgerStart::new(random, &key, pairing, &verifier, &hello, &transcript)?;
         let (_, mut proof) = device.finish(random, &answer, &transcript)?;
-        let class = dice.once_in(2);
+        let (class, right) = (dice.once_in(2), proof.clone());
         let wrong = if class { proof.last_mut() } else { proof.first_mut() };
         *wrong.ok_or("no proof")? ^= 1;
         let begun = Instant::now();
-        let taken = ledger.finish(black_box(&proof)).is_ok();
+        let early = leaky(leaks, &proof, &right);
+        let taken = ledger.finish(black_box(&proof)).is_ok() || early;
         let took = begun.elapsed();
         if taken {
             return Err("a wrong proof was taken".into());
         }
         times.push((u32::try_from(took.as_nanos()).unwrap_or(u32::MAX), class));
     }
-    let mut sorted: Vec<u32> = times.iter().map(|(time, _)| *time).collect();
-    sorted.sort_unstable();
-    let t = KEPT.iter().filter_map(|kept| sorted.get(sorted.len() * kept / 100)).map(|most| welch(&times, *most));
-    Ok(Timed {
-        what: "proofs of pairing codes (OPAQUE, the last MAC)",
-        measurements,
-        t: t.fold(0.0, f64::max),
-        medians: (median(&times, false), median(&times, true)),
-    })
+    Ok(Timed::of("proofs of pairing codes (OPAQUE, the last MAC)", &times))
 }

@@ -1,5 +1,6 @@
 //! What goes on beside the requests: certificates, revocations, pairings, secrets, tokens, backups.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use palyra_ledger::device::{Client, DeviceFiles, JoinOptions, join_ledger};
 use palyra_ledger::event::identity::ClientKind;
-use palyra_ledger::{DeviceId, DeviceName, SystemClock};
+use palyra_ledger::{DeviceId, DeviceName, SystemClock, limits};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -130,15 +131,19 @@ impl Stage<'_> {
     /// Devices renew their certificates, and the daemon its own.
     pub fn certificates(&self, period: Duration) -> Result<(), Fault> {
         let runtime = runtime()?;
+        let mut renewals: HashMap<DeviceId, u32> = HashMap::new();
         self.every(period, "renewing a certificate", |number| {
             if number % 16 == 15 {
                 self.command("certs rotate (command)", &["certs", "rotate"], None)?;
             }
             let Some(peer) = self.roster.pick(number) else { return Ok(()) };
             let _busy = runtime.block_on(peer.busy.lock());
-            if peer.doomed.load(Ordering::SeqCst) {
+            // A device may renew so often within an hour, and is refused beyond that.
+            let renewed = renewals.entry(peer.id).or_default();
+            if peer.doomed.load(Ordering::SeqCst) || *renewed + 4 >= limits::RENEWALS_PER_HOUR {
                 return Ok(());
             }
+            *renewed += 1;
             let begun = Instant::now();
             runtime.block_on(async {
                 let mut client = Client::new(peer.files.clone(), None, Arc::new(SystemClock)).await?;

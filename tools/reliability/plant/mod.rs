@@ -19,7 +19,8 @@ struct Planted {
     what: String,
     how: String,
     suite: &'static str,
-    seen: Option<String>,
+    /// The finding that saw it; otherwise what was seen instead.
+    seen: Result<String, String>,
     /// Whether time was over before the suite had looked at everything.
     cut_short: bool,
 }
@@ -55,20 +56,24 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         };
         for Planted { what, how, suite, seen, cut_short } in planted {
             count += 1;
-            if seen.is_none() {
+            if let Err(instead) = &seen {
                 let so_far = if cut_short { " in the time that it had: give more" } else { "" };
-                failures.push(format!("--seed {}, {suite}: \"{what}\" was planted and not seen{so_far}", run.seed));
+                failures.push(format!(
+                    "--seed {}, {suite}: \"{what}\" was planted and not seen{so_far}: {instead}",
+                    run.seed
+                ));
             }
-            let seen = seen.unwrap_or_else(|| "NOT SEEN".to_owned());
-            table.row(&[what, how, suite.to_owned(), shortened(&seen)]);
+            let seen = seen.map_or_else(|_| "NOT SEEN".to_owned(), |seen| shortened(&seen));
+            table.row(&[what, how, suite.to_owned(), seen]);
         }
     }
     if count < LEAST {
         failures.push(format!("only {count} faults were planted, of {LEAST} at the least"));
     }
     not_tried.push(
-        "Faults in the product's own code, compiled anew for each: mutation testing does that. A secret that is logged, \
-         a comparison that ends early and memory that grows are planted by the parts that look for them, leaks and load."
+        "Faults in the product's own code, compiled anew for each: mutation testing does that. A value \
+         that is logged, comparisons that end early and memory that grows are planted by the parts that look for them, \
+         leaks and load."
             .to_owned(),
     );
     Ok(Outcome {
@@ -85,6 +90,11 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     })
 }
 
+/// Where no finding was made at all.
+fn nothing() -> String {
+    "nothing was found".to_owned()
+}
+
 /// A verdict in a cell of a table.
 fn shortened(text: &str) -> String {
     let one_line: String = text.chars().filter(|c| *c != '|' && *c != '\n').take(160).collect();
@@ -96,7 +106,7 @@ fn in_ledgers(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
         what: planted.what.to_owned(),
         how: planted.how.to_owned(),
         suite: "tamper",
-        seen: planted.seen,
+        seen: planted.seen.ok_or_else(nothing),
         cut_short: false,
     };
     Ok(Some(tamper::plants(run.seed)?.into_iter().map(of).collect()))
@@ -114,7 +124,7 @@ fn in_the_key_table(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault
 }
 
 fn around_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
-    let one = |planted: Result<(&str, Option<String>), Fault>| {
+    let one = |planted: Result<(&str, Result<String, String>), Fault>| {
         let (what, seen) = planted?;
         let how = "around the simulated ledger: in its disk, random source, clients and doors".to_owned();
         Ok(Planted { what: what.to_owned(), how, suite: "simulate", seen, cut_short: false })
@@ -124,6 +134,7 @@ fn around_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Faul
 
 fn under_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
     let seen = faults::planted(run.seed)?.then(|| "acknowledged operations are not there after the cut".to_owned());
+    let seen = seen.ok_or_else(nothing);
     Ok(Some(vec![Planted {
         what: "syncs that do nothing, under the mixed workload".to_owned(),
         how: "the storage trait: syncing a file does nothing".to_owned(),
@@ -135,6 +146,7 @@ fn under_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault
 
 fn in_a_child(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
     let seen = kill::planted(run)?.map(|kill| format!("at kill {kill}: what was acknowledged is not there"));
+    let seen = seen.ok_or_else(nothing);
     Ok(Some(vec![Planted {
         what: "an event is acknowledged before its batch".to_owned(),
         how: "the child says that an operation is done before it does it".to_owned(),
@@ -152,7 +164,7 @@ fn in_recordings(run: &Run, begun: Instant) -> Result<Option<Vec<Planted>>, Faul
         how: "in the recorded system calls".to_owned(),
         suite: "power",
         cut_short: planted.cut_short,
-        seen: planted.seen.map(|seen| format!("state {}: {seen}", planted.states)),
+        seen: planted.seen.map(|seen| format!("state {}: {seen}", planted.states)).ok_or_else(nothing),
     };
     Ok(power::planted(run, left)?.map(|all| all.into_iter().map(of).collect()))
 }

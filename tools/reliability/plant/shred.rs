@@ -34,8 +34,8 @@ fn check(disk: &SimDisk, seed: u64) -> Result<(), Fault> {
     Ok(ledger.close()?)
 }
 
-/// What and how, and what was seen.
-type Found = ((&'static str, &'static str), Option<String>);
+/// What and how, and the finding that saw it; otherwise what was seen instead.
+type Found = ((&'static str, &'static str), Result<String, String>);
 
 /// Destroys a secret, and leaves its key: in both copies of the table, and in one.
 pub fn plants(seed: u64) -> Result<Vec<Found>, Fault> {
@@ -51,16 +51,31 @@ pub fn plants(seed: u64) -> Result<Vec<Found>, Fault> {
     disk.settle();
     check(&disk.snapshot(), seed.wrapping_add(1)).map_err(|fault| format!("without a plant: {fault}"))?;
     let mut found = Vec::new();
-    for (copies, words) in [
-        (2, ("a key is not destroyed", "the key's slot is put back in both copies of the table")),
-        (1, ("a key is destroyed in one copy alone", "the key's slot is put back in one copy of the table")),
+    for (copies, finding, words) in [
+        (
+            2,
+            "is not overwritten; opening",
+            ("a key is not destroyed", "the key's slot is put back in both copies of the table"),
+        ),
+        (
+            1,
+            "is overwritten in one copy of the key table alone",
+            ("a key is destroyed in one copy alone", "the key's slot is put back in one copy of the table"),
+        ),
     ] {
         let planted = disk.snapshot();
         for (path, old) in before.iter().take(copies) {
             put_back(&planted, path, old)?;
         }
         planted.settle();
-        found.push((words, check(&planted, seed.wrapping_add(2)).err().map(|fault| fault.to_string())));
+        let judged = match check(&planted, seed.wrapping_add(2)) {
+            Err(fault) if fault.to_string().contains("ShredIncomplete") && fault.to_string().contains(finding) => {
+                Ok(fault.to_string())
+            }
+            Err(fault) => Err(format!("another finding: {fault}")),
+            Ok(()) => Err("nothing was found".to_owned()),
+        };
+        found.push((words, judged));
     }
     Ok(found)
 }

@@ -24,6 +24,9 @@ pub struct State {
     pub cut: String,
 }
 
+/// What was tried: images, each with how much had been acknowledged.
+pub type Seen = HashSet<([u8; 32], usize)>;
+
 /// Pending operations of which each is kept and lost alone, at most: of more, some are drawn.
 const ALONE: usize = 24;
 /// How often a recording is gone through; a power of two.
@@ -100,25 +103,77 @@ impl Recording {
         }
     }
 
-    /// Visits every distinct state: those of one point are drawn by `seed`. Says at how many points the power was cut.
-    /// It goes through the recording several times, so that a visitor who stops early has been everywhere.
-    pub fn states(&self, seed: u64, visit: &mut dyn FnMut(State) -> ControlFlow<()>) -> Result<usize, Fault> {
-        let (mut seen, mut points) = (HashSet::new(), 0);
+    /// Visits every state that is not in `seen` yet: those of one point are drawn by `seed`. Says at how many points the
+    /// power was cut. It goes through the recording several times, so that a visitor who stops early has been everywhere.
+    pub fn states(
+        &self,
+        seed: u64,
+        seen: &mut Seen,
+        visit: &mut dyn FnMut(State) -> ControlFlow<()>,
+    ) -> Result<usize, Fault> {
+        let mut points = 0;
         for pass in 0..PASSES {
             // Bits turned round: each pass falls between the ones before.
             let turned = (pass as u64).reverse_bits() >> (64 - PASSES.trailing_zeros());
-            if self.pass(seed, turned, &mut seen, &mut points, visit)?.is_break() {
+            if self.pass(seed, turned, seen, &mut points, visit)?.is_break() {
                 break;
             }
         }
         Ok(points)
     }
 
+    /// States for second cuts, drawn by `seed`: of so many points, each as likely as every other, one each, in the order in
+    /// which they were drawn.
+    pub fn drawn(&self, seed: u64, count: usize) -> Result<Vec<State>, Fault> {
+        let mut points = 0;
+        self.points(&mut |_, _| points += 1)?;
+        let mut dice = Dice::new(seed ^ 0x5ec0_4d00);
+        let mut order: Vec<usize> = (0..points).collect();
+        let count = count.min(points);
+        for at in 0..count {
+            order.swap(at, at + dice.below(points - at));
+        }
+        order.truncate(count);
+        let mut found: Vec<(usize, State)> = Vec::with_capacity(count);
+        let mut point = 0;
+        self.points(&mut |replay, (at, line, said)| {
+            if let Some(place) = order.iter().position(|drawn| *drawn == point) {
+                let pending = &replay.disk.pending;
+                let mut all = choices(pending, &mut dice);
+                let (what, fates) = all.swap_remove(dice.below(all.len()));
+                let cut = format!("step {at} (line {line}), {what} of {} pending", pending.len());
+                found.push((place, State { image: replay.disk.left(&fates), said: said.to_vec().into(), cut }));
+            }
+            point += 1;
+        })?;
+        found.sort_by_key(|(place, _)| *place);
+        Ok(found.into_iter().map(|(_, state)| state).collect())
+    }
+
+    /// Visits every point at which the power may be cut: its step, the line of it, and what was said by then.
+    fn points(&self, visit: &mut dyn FnMut(&Replay<'_>, (usize, usize, &[String]))) -> Result<(), Fault> {
+        let mut replay = Replay::new(&self.trace, &self.root, Disk::holding(&self.before));
+        let (mut said, mut line) = (self.said.clone(), 0);
+        visit(&replay, (0, line, said.as_slice()));
+        for (at, step) in (1..).zip(&self.trace.steps) {
+            let (Step::Enter(number) | Step::Leave(number)) = *step;
+            line = self.trace.calls.get(number).map_or(line, |call| call.line);
+            match replay.step(*step)? {
+                Happened::Nothing => continue,
+                Happened::Changed => {}
+                Happened::Said(_) if !self.listens => continue,
+                Happened::Said(word) => said.push(word),
+            }
+            visit(&replay, (at, line, said.as_slice()));
+        }
+        Ok(())
+    }
+
     fn pass(
         &self,
         seed: u64,
         pass: u64,
-        seen: &mut HashSet<([u8; 32], usize)>,
+        seen: &mut Seen,
         points: &mut usize,
         visit: &mut dyn FnMut(State) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Fault> {

@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::image::{Image, Stage};
 use super::record::record;
-use super::states::{Dice, Recording, State};
+use super::states::{Recording, Seen, State};
 use super::subject::{self, Subject, Verdict};
 use crate::{Fault, Run};
 
@@ -57,6 +57,16 @@ impl Left {
         self.states = self.states.map(|states| states.saturating_sub(count));
     }
 
+    /// At least so much time from now, where it is time that ends it.
+    pub fn at_least(&mut self, time: Duration) {
+        self.until = self.until.map(|until| until.max(Instant::now() + time));
+    }
+
+    /// Half of it.
+    pub fn half(&self) -> Self {
+        self.share(2)
+    }
+
     /// One part of so many.
     pub fn share(&self, parts: usize) -> Self {
         let now = Instant::now();
@@ -90,12 +100,8 @@ pub struct Tally {
     pub cut_short: bool,
     /// The first few that were not as they should be, and how to meet them again.
     pub failures: Vec<String>,
-    /// Some states, drawn: what a second cut may meet.
-    pub chosen: Vec<State>,
 }
 
-/// States that are drawn of each recording.
-const CHOSEN: usize = 3;
 /// Failures that are told of each recording.
 const TOLD: usize = 3;
 
@@ -179,20 +185,20 @@ impl Sweep {
         Ok(Recording { said: state.said.to_vec(), ..recorded })
     }
 
-    /// Tries the states of a recording.
+    /// Tries the states of a recording that are not in `seen` yet.
     pub fn try_all(
         &mut self,
         subject: &Subject,
         recording: &Recording,
         seed: u64,
         left: &mut Left,
+        seen: &mut Seen,
     ) -> Result<Tally, Fault> {
         self.number += 1;
         let base = self.stages.path().join(self.number.to_string());
         let (send, receive) = sync_channel::<State>(2 * self.workers);
         let (receive, tally) = (Mutex::new(receive), Mutex::new(Tally::default()));
-        let mut chosen: Vec<State> = Vec::new();
-        let (mut cut_short, mut sent, mut dice) = (false, 0, Dice::new(seed));
+        let mut cut_short = false;
         let points = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.workers)
                 .map(|worker| {
@@ -200,19 +206,12 @@ impl Sweep {
                     scope.spawn(move || work(subject, root, receive, tally))
                 })
                 .collect();
-            let points = recording.states(seed, &mut |state| {
+            let points = recording.states(seed, seen, &mut |state| {
                 let failed = || !tally.lock().unwrap_or_else(PoisonError::into_inner).failures.is_empty();
                 if left.is_over() || left.first && failed() {
                     cut_short = true;
                     return ControlFlow::Break(());
                 }
-                // Each is drawn as likely as every other.
-                if chosen.len() < CHOSEN {
-                    chosen.push(state.clone());
-                } else if let Some(place) = chosen.get_mut(dice.below(sent + 1)) {
-                    *place = state.clone();
-                }
-                sent += 1;
                 left.took(1);
                 if send.send(state).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
@@ -224,7 +223,7 @@ impl Sweep {
         })?;
         let _ = std::fs::remove_dir_all(&base);
         let mut tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (tally.points, tally.cut_short, tally.chosen) = (points as u64, cut_short, chosen);
+        (tally.points, tally.cut_short) = (points as u64, cut_short);
         if !left.first && !tally.failures.is_empty() {
             tally.failures.sort();
             let kept = self.kept.join(format!("{}-{seed}-{}", subject.name, self.number));

@@ -7,7 +7,7 @@ use palyra_ledger::identity::DeviceState;
 use palyra_ledger::pki;
 use palyra_ledger::testing::{Fault as Planned, FaultError, FaultMedium, FaultOp, ManualClock, SeededRandom, SimDisk};
 use palyra_ledger::{
-    ArgonCost, AuditReads, Config, Error, Hash, Ledger, NewSlot, PutOptions, ReplayPoint, Serial, Timestamp,
+    ArgonCost, AuditReads, Clock as _, Config, Error, Hash, Ledger, NewSlot, PutOptions, ReplayPoint, Serial, Timestamp,
 };
 
 use super::Figures;
@@ -36,6 +36,8 @@ pub struct Issued {
     pub generation: u32,
     /// Its device was revoked since: it is good for nothing, for ever.
     pub revoked: bool,
+    /// It was accepted before.
+    pub accepted: bool,
 }
 
 /// A storage fault met an operation: whether that is there is known after the next opening.
@@ -55,6 +57,8 @@ pub struct Episode {
     /// Clients that saw so many versions and will write over the last.
     pub seen: Vec<Option<(Lane, u8, usize)>>,
     pub planted: Option<Planted>,
+    /// The plant whose steps are taken, whether it is there or not.
+    pub provoked: Option<Planted>,
     /// A disk of earlier, for who is to be shown an old copy.
     pub earlier: Option<SimDisk>,
     /// Certificates that were accepted once, for a door that does not ask again.
@@ -65,6 +69,10 @@ pub struct Episode {
     medium: FaultMedium<Disk>,
     disk: SimDisk,
     openings: u64,
+    /// When the epoch began, by the clock that the ledger was given.
+    epoch_since: Timestamp,
+    /// The latest time that the clock ever showed.
+    latest: Timestamp,
     roots: Vec<(u64, Hash)>,
     step: u64,
     trace: Vec<String>,
@@ -72,6 +80,8 @@ pub struct Episode {
     figures: Figures,
     seed: u64,
 }
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Step<T = ()> = Result<T, String>;
 
@@ -82,10 +92,16 @@ pub fn said(fault: impl std::fmt::Display) -> String {
 
 impl Episode {
     /// A fresh ledger.
-    pub fn new(seed: u64, planted: Option<Planted>) -> Result<Self, Fault> {
+    pub fn new(seed: u64) -> Result<Self, Fault> {
+        Self::provoking(seed, None, None)
+    }
+
+    /// A fresh ledger, and steps that bring a plant out, whether it is there or not.
+    pub fn provoking(seed: u64, provoked: Option<Planted>, planted: Option<Planted>) -> Result<Self, Fault> {
         let disk = SimDisk::new();
         let medium = FaultMedium::new(Disk { inner: disk.clone(), lies: false });
         let clock = ManualClock::default();
+        let start = clock.now();
         let mut new = Self {
             dice: Dice::new(seed),
             clock,
@@ -96,6 +112,7 @@ impl Episode {
             issued: Vec::new(),
             seen: vec![None; 4],
             planted,
+            provoked,
             earlier: None,
             accepted: BTreeSet::new(),
             wound: None,
@@ -104,6 +121,8 @@ impl Episode {
             medium,
             disk,
             openings: 0,
+            epoch_since: start,
+            latest: start,
             roots: Vec::new(),
             step: 0,
             trace: Vec::new(),
@@ -174,24 +193,43 @@ impl Episode {
         self.ledger.as_ref().ok_or_else(|| "no ledger is open".to_owned())
     }
 
-    /// The time, as the ledger has it: never behind the log.
+    /// The time, as the ledger has it: never behind the log, and so between what the clock shows and the latest that
+    /// it ever showed.
     pub fn now(&self) -> Step<Timestamp> {
-        Ok(self.ledger()?.identity().clock().now())
+        let now = self.ledger()?.identity().clock().now();
+        if now < self.clock.now() || now > self.latest {
+            return Err(format!("the ledger's time is {now}: the clock shows {} of {}", self.clock.now(), self.latest));
+        }
+        Ok(now)
+    }
+
+    /// The clock goes on.
+    pub fn advance(&mut self, by: u64) {
+        self.clock.advance(by);
+        self.latest = self.latest.max(self.clock.now());
     }
 
     fn one(&mut self) -> Step {
-        self.clock.advance(self.dice.below(400));
+        let by = self.dice.below(400);
+        self.advance(by);
         let what = self.act()?;
+        self.heal()?;
+        self.watch_certificates(1)?;
+        self.heal()?;
+        let head = self.ledger()?.log().head().map_err(said)?.seq;
+        let line = format!("{} {what} {head} {}", self.step, self.medium.count(FaultOp::Any));
+        self.digest.update(line.as_bytes());
+        self.trace.push(line);
+        Ok(())
+    }
+
+    /// Where a storage fault met what was done, the process ends, and the next one is held against the model.
+    fn heal(&mut self) -> Step {
         if let Some(Wound { under_way }) = self.wound.take() {
             self.count("operations that a storage fault met");
             self.is_dead_or_well()?;
             self.crash(under_way)?;
         }
-        self.watch_certificates(1)?;
-        let head = self.ledger()?.log().head().map_err(said)?.seq;
-        let line = format!("{} {what} {head} {}", self.step, self.medium.count(FaultOp::Any));
-        self.digest.update(line.as_bytes());
-        self.trace.push(line);
         Ok(())
     }
 
@@ -206,6 +244,9 @@ impl Episode {
         match work(self.ledger()?) {
             Ok(value) => {
                 self.world.apply(lane, op)?;
+                if let Op::Epoch | Op::Root | Op::RootAlone = op {
+                    self.epoch_since = self.now()?;
+                }
                 Ok(Some(value))
             }
             Err(fault) if self.is_wounded(fired) => {
@@ -230,6 +271,11 @@ impl Episode {
             }
             Err(error) => Ok(Some(Err(error))),
         }
+    }
+
+    /// A look of the lab's own, which nothing may refuse; nothing where a storage fault met it.
+    pub fn must<T>(&mut self, work: impl FnOnce(&Ledger) -> Result<T, Error>) -> Step<Option<T>> {
+        self.look(work)?.transpose().map_err(said)
     }
 
     fn is_wounded(&self, fired: u64) -> bool {
@@ -305,6 +351,8 @@ impl Episode {
             let found = find(&reading, false).map_err(|fault| format!("reading only: {fault}"))?;
             self.world.clone().settle(&found, &BTreeMap::new()).map_err(|what| format!("reading only: {what}"))?;
             self.count("processes that only read");
+            drop(reading);
+            self.observe_medium()?;
         }
         self.open(image)?;
         self.settle(BTreeMap::new())
@@ -332,17 +380,26 @@ impl Episode {
 
     /// The process is gone, with all it had in memory.
     fn leave(&mut self) -> Step {
-        let new = self.nonces.observe(&self.disk.crash_all())?;
-        *self.figures.entry("nonces compared with all before").or_default() += new;
-        let violations = self.medium.violations();
-        if !violations.is_empty() {
-            return Err(format!("went on after a failed sync: {violations:?}"));
-        }
+        self.observe(false)?;
         self.disk.set_cut_after(0);
         self.ledger = None;
-        self.refreshers.iter_mut().for_each(Refresher::died);
+        for refresher in &mut self.refreshers {
+            refresher.died(&mut self.provider);
+        }
         self.pairers.iter_mut().for_each(Pairer::died);
         Ok(())
+    }
+
+    /// What the observers saw, before the disk and the medium are others.
+    fn observe(&mut self, torn: bool) -> Step {
+        let new = self.nonces.observe(&self.disk.crash_all(), torn)?;
+        *self.figures.entry("nonces compared with all before").or_default() += new;
+        self.observe_medium()
+    }
+
+    fn observe_medium(&self) -> Step {
+        let violations = self.medium.violations();
+        if violations.is_empty() { Ok(()) } else { Err(format!("went on after a failed sync: {violations:?}")) }
     }
 
     /// Opens a disk; sometimes the power goes again meanwhile, or a storage call fails.
@@ -370,9 +427,11 @@ impl Episode {
                 Err(error) if !met => return Err(format!("opening: {error}")),
                 done => {
                     self.count("openings that met a power cut or a fault");
+                    self.observe(true)?;
                     let next = self.image();
                     image.set_cut_after(0);
                     drop(done);
+                    self.observe_medium()?;
                     image = next;
                 }
             }
@@ -381,10 +440,15 @@ impl Episode {
     }
 
     /// Compares everything with the model, and learns which operation under way is there.
-    fn settle(&mut self, under_way: BTreeMap<Lane, Op>) -> Step {
+    fn settle(&mut self, mut under_way: BTreeMap<Lane, Op>) -> Step {
         let deep = self.dice.once_in(4);
+        let epoch = self.world.epoch();
+        self.end_epoch(&mut under_way)?;
         let found = find(self.ledger()?, deep).map_err(said)?;
         let whole = self.world.settle(&found, &under_way)?;
+        if self.world.epoch() != epoch {
+            self.epoch_since = self.now()?;
+        }
         *self.figures.entry("operations under way at a cut, found done").or_default() += whole;
         *self.figures.entry("operations under way at a cut, found not begun").or_default() +=
             under_way.len() as u64 - whole;
@@ -392,6 +456,24 @@ impl Episode {
         self.learn_refreshes()?;
         self.watch_certificates(usize::MAX)?;
         if self.dice.once_in(4) { self.verify() } else { Ok(()) }
+    }
+
+    /// An epoch older than the settings allow ends at an opening, if what was under way did not end it.
+    fn end_epoch(&mut self, under_way: &mut BTreeMap<Lane, Op>) -> Step {
+        let most = settings(AuditReads::Batched).keys.epoch_max_age_days.saturating_mul(DAY_MS);
+        let age = self.clock.now().as_millis().saturating_sub(self.epoch_since.as_millis());
+        if most == 0 || age <= most {
+            return Ok(());
+        }
+        self.world.apply(Lane::Keys, &Op::Epoch)?;
+        self.count("epochs that ended of their age at an opening");
+        match under_way.remove(&Lane::Keys) {
+            // The epoch that it began, or the one begun for age: one more in either case.
+            Some(Op::Epoch) | None => {}
+            Some(Op::Root) => drop(under_way.insert(Lane::Keys, Op::RootAlone)),
+            Some(op) => drop(under_way.insert(Lane::Keys, op)),
+        }
+        Ok(())
     }
 
     /// The log verifies with its state, and its replay gives the same; what it gave before it gives again.
@@ -421,14 +503,17 @@ impl Episode {
 
     /// Certificates of devices as they are now.
     pub fn learn_certificates(&mut self) -> Step {
-        let identity = self.ledger()?.identity();
         let devices: Vec<u64> = self.world.devices().collect();
         for device in devices {
-            let serials = identity.certificates_of(workload::device_id(device)).map_err(said)?;
+            let id = workload::device_id(device);
+            let Some(serials) = self.must(|ledger| ledger.identity().certificates_of(id))? else { return Ok(()) };
             for serial in serials {
                 if self.issued.iter().all(|known| known.serial != serial) {
-                    let record = identity.certificate(serial).map_err(said)?;
-                    let der = identity.certificate_der(serial).map_err(said)?;
+                    let both = |ledger: &Ledger| {
+                        let identity = ledger.identity();
+                        Ok((identity.certificate(serial)?, identity.certificate_der(serial)?))
+                    };
+                    let Some((record, der)) = self.must(both)? else { return Ok(()) };
                     self.issued.push(Issued {
                         device,
                         serial,
@@ -436,6 +521,7 @@ impl Episode {
                         not_after: record.not_after,
                         generation: record.generation,
                         revoked: false,
+                        accepted: false,
                     });
                 }
             }
@@ -448,12 +534,13 @@ impl Episode {
 
     /// A device that was revoked is not accepted, whatever came since; one that is paired is.
     pub fn watch_certificates(&mut self, most: usize) -> Step {
-        let trust = self.ledger()?.identity().trust().map_err(said)?;
+        let Some(trust) = self.must(|ledger| ledger.identity().trust())? else { return Ok(()) };
         let now = self.now()?;
         let first = self.dice.below(self.issued.len() as u64);
+        let mut seen = Vec::new();
         let chosen = self.issued.iter().cycle().skip(usize::try_from(first).unwrap_or(0));
         for known in chosen.take(most.min(self.issued.len())) {
-            let Issued { device, serial, fingerprint, not_after, generation, revoked } = known;
+            let Issued { device, serial, fingerprint, not_after, generation, revoked, accepted: before } = known;
             let accepted = match self.planted {
                 Some(Planted::NoLook) => Ok(()),
                 Some(Planted::Resumed) if self.accepted.contains(serial) => Ok(()),
@@ -463,13 +550,18 @@ impl Episode {
                 self.accepted.insert(*serial);
             }
             if *revoked && accepted.is_ok() {
-                return Err(format!("device {device} was revoked, and certificate {serial} of it is accepted"));
+                let before = if *before { ", as it was before" } else { "" };
+                return Err(format!("device {device} was revoked, and certificate {serial} of it is accepted{before}"));
+            }
+            if accepted.is_ok() {
+                seen.push(*serial);
             }
             let good = !revoked && now < *not_after && !self.world.is_revoked(*generation);
             if let (true, Err(cause)) = (good, &accepted) {
                 return Err(format!("device {device} is paired, and certificate {serial} is refused: {cause:?}"));
             }
         }
+        self.issued.iter_mut().filter(|known| seen.contains(&known.serial)).for_each(|known| known.accepted = true);
         Ok(())
     }
 }

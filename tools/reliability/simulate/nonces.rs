@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use palyra_ledger::log::frame::{HASH_LEN, Header};
+use palyra_ledger::log::frame::{Frame, HASH_LEN, Header};
 use palyra_ledger::log::segment::SEGMENT_HEADER_LEN;
 use palyra_ledger::testing::SimDisk;
 
@@ -11,8 +11,10 @@ use palyra_ledger::testing::SimDisk;
 pub struct Nonces(HashMap<(u32, [u8; 24]), [u8; HASH_LEN]>);
 
 impl Nonces {
-    /// Looks at every frame of a home's journal, and says how many were new.
-    pub fn observe(&mut self, disk: &SimDisk) -> Result<u64, String> {
+    /// Looks at every frame of a home's journal, and says how many were new. On a disk that nobody has opened since the
+    /// power went a frame may be `torn`: what is left of it is not another frame with its nonce, and it was looked at
+    /// before the power went.
+    pub fn observe(&mut self, disk: &SimDisk, torn: bool) -> Result<u64, String> {
         let mut new = 0;
         for path in disk.files().into_iter().filter(|path| path.extension().is_some_and(|name| name == "seg")) {
             let bytes = disk.contents(&path).unwrap_or_default();
@@ -20,6 +22,10 @@ impl Nonces {
             while let Ok(header) = Header::parse(rest)
                 && let Some((frame, behind)) = rest.split_at_checked(header.frame_len())
             {
+                if torn && Frame::parse(frame).is_err() {
+                    rest = behind;
+                    continue;
+                }
                 let hash = frame.last_chunk().copied().unwrap_or([0; HASH_LEN]);
                 match self.0.insert((header.epoch, header.nonce), hash) {
                     None => new += 1,

@@ -4,32 +4,61 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palyra_ledger::auth::{AuthError, RefreshResult, Started};
 use palyra_ledger::event::auth::FailureKind;
-use palyra_ledger::{Error, Timestamp};
+use palyra_ledger::{AuditReads, Error, Timestamp};
 
 use super::episode::{Episode, Planted, said};
-use crate::workload::{Lane, Op, nonce, profile_id, tokens};
+use crate::workload::{Lane, Op, nonce, profile_id, settings, tokens};
 
 /// How long a provider has to answer.
 const ANSWER_MS: u64 = 30_000;
 const PROFILES: u8 = 3;
 
-/// What the provider knows, and what the ledger said of each profile's refresh.
+/// One time that a token was sent.
+struct Sent {
+    profile: u8,
+    generation: u64,
+    /// End of the sender's lease, as the lab reckons it.
+    until: Timestamp,
+    /// Its answer reached nobody: the sender is gone, or gave up waiting.
+    lost: bool,
+}
+
+/// How long a lease lasts, by the settings that the lab gives.
+fn lease_ms() -> u64 {
+    settings(AuditReads::Batched).auth.refresh_lease_s * 1_000
+}
+
+/// What the provider knows, and what the lab knows of each profile's refresh. That an answer was lost and when a lease
+/// ends is reckoned here; what the ledger says of both is compared with it.
 #[derive(Default)]
 pub struct Provider {
     /// Refresh tokens that are good.
     good: BTreeSet<u64>,
-    /// How often a token was sent.
-    sent: BTreeMap<u64, u32>,
+    /// Each time that a token was sent.
+    sent: BTreeMap<u64, Vec<Sent>>,
     /// Tokens whose successor was recorded.
     over: BTreeSet<u64>,
     /// The refresh under way: number and end of its lease.
     leases: BTreeMap<u8, (u64, Timestamp)>,
+    /// The end of the lease of a refresh that was begun and, because of a fault, not heard of.
+    unheard: BTreeMap<u8, Timestamp>,
 }
 
 impl Provider {
     /// A person logged in.
     pub fn logged_in(&mut self, token: u64) {
         self.good.insert(token);
+    }
+
+    /// The answer to a refresher reached nobody.
+    fn lost(&mut self, token: u64, profile: u8, generation: u64) {
+        let all = self.sent.entry(token).or_default().iter_mut();
+        all.filter(|sent| (sent.profile, sent.generation) == (profile, generation)).for_each(|sent| sent.lost = true);
+    }
+
+    /// Whether a token may be spent without anybody knowing: its sender is gone, or its lease is over.
+    fn in_doubt(&self, token: u64, now: Timestamp) -> bool {
+        self.sent.get(&token).is_some_and(|all| all.iter().any(|sent| sent.lost || now >= sent.until))
     }
 }
 
@@ -40,14 +69,17 @@ pub enum Refresher {
     #[default]
     Idle,
     /// It has a ticket and sent nothing.
-    Begun { profile: u8, started: Box<Started>, token: u64 },
+    Begun { profile: u8, started: Box<Started>, token: u64, until: Timestamp },
     /// It sent its token; the answer is on its way.
-    Sent { profile: u8, started: Box<Started>, answer: Option<u64> },
+    Sent { profile: u8, started: Box<Started>, token: u64, answer: Option<u64> },
 }
 
 impl Refresher {
     /// Its process is gone.
-    pub fn died(&mut self) {
+    pub fn died(&mut self, provider: &mut Provider) {
+        if let Self::Sent { profile, started, token, .. } = self {
+            provider.lost(*token, *profile, started.generation);
+        }
         *self = Self::Idle;
     }
 }
@@ -57,14 +89,15 @@ impl Episode {
     pub fn refresh(&mut self) -> Result<String, String> {
         let number = self.dice.below(self.refreshers.len() as u64);
         let slot = usize::try_from(number).unwrap_or(0);
-        let refresher = self.refreshers.get_mut(slot).map(std::mem::take).unwrap_or_default();
+        let mut refresher = self.refreshers.get_mut(slot).map(std::mem::take).unwrap_or_default();
         let (next, what) = match refresher {
             Refresher::Idle => self.begin()?,
             Refresher::Begun { .. } | Refresher::Sent { .. } if self.dice.once_in(12) => {
+                refresher.died(&mut self.provider);
                 (Refresher::Idle, "refresher went away".to_owned())
             }
-            Refresher::Begun { profile, started, token } => self.send(profile, started, token)?,
-            Refresher::Sent { profile, started, answer } => self.complete(profile, &started, answer)?,
+            Refresher::Begun { profile, started, token, until } => self.send(profile, started, token, until)?,
+            Refresher::Sent { profile, started, token, answer } => self.complete(profile, &started, token, answer)?,
         };
         // What was begun in a process that died since is over with it.
         if self.wound.is_none()
@@ -86,6 +119,7 @@ impl Episode {
         let now = self.now()?;
         let lease = self.provider.leases.get(&profile).copied().filter(|_| known.refreshing);
         let busy = lease.is_some_and(|(_, until)| now < until);
+        let until = now.plus_millis(lease_ms());
         let op = if known.refreshing { Op::BeginAgain { profile } } else { Op::Begin { profile } };
         let mut refused = None;
         let begun = self.mutate(Lane::Credentials, &op, |ledger| match ledger.auth().begin_refresh(&id, force) {
@@ -112,7 +146,10 @@ impl Episode {
                 ))
             };
         }
-        let Some(ticket) = begun? else { return Ok((Refresher::Idle, "refresh met a fault".to_owned())) };
+        let Some(ticket) = begun? else {
+            self.provider.unheard.insert(profile, until);
+            return Ok((Refresher::Idle, "refresh met a fault".to_owned()));
+        };
         if busy {
             return Err(format!(
                 "two refreshes of profile {profile} hold one lease: {lease:?} and {:?}",
@@ -123,15 +160,31 @@ impl Episode {
             return Err(format!("a refresh of profile {profile} carries another token than the newest"));
         }
         let started = ticket.started;
-        self.provider.leases.insert(profile, (started.generation, started.lease_until));
+        if started.lease_until != until {
+            return Err(format!(
+                "the lease of profile {profile} ends at {}, and was asked for until {until}",
+                started.lease_until
+            ));
+        }
+        if self.provider.in_doubt(token, now) && !started.after_lost_answer {
+            return Err(format!("profile {profile}: an answer was lost, and its next refresh does not say so"));
+        }
+        self.provider.leases.insert(profile, (started.generation, until));
         self.count("refreshes begun");
         let what = format!("refresh {} of {profile} begun", started.generation);
-        Ok((Refresher::Begun { profile, started: Box::new(started), token }, what))
+        Ok((Refresher::Begun { profile, started: Box::new(started), token, until }, what))
     }
 
-    fn send(&mut self, profile: u8, started: Box<Started>, token: u64) -> Result<(Refresher, String), String> {
+    fn send(
+        &mut self,
+        profile: u8,
+        started: Box<Started>,
+        token: u64,
+        until: Timestamp,
+    ) -> Result<(Refresher, String), String> {
         // As the product's own refresher does: by a clock that is never behind the log.
-        let late = self.ledger()?.identity().clock().now().plus_millis(ANSWER_MS) > started.lease_until;
+        let now = self.now()?;
+        let late = now.plus_millis(ANSWER_MS) > until;
         if late && self.planted != Some(Planted::NoLease) {
             let result = RefreshResult::Failed {
                 failure: FailureKind::Transient,
@@ -142,21 +195,28 @@ impl Episode {
             let what = self.end(profile, &started, None, Some(&result))?;
             return Ok((Refresher::Idle, format!("too late, {what}")));
         }
-        let sent = self.provider.sent.entry(token).or_default();
-        *sent += 1;
-        if *sent > 1 && !started.after_lost_answer {
+        let again = self.provider.sent.get(&token).is_some_and(|sent| !sent.is_empty());
+        if again && !self.provider.in_doubt(token, now) {
             return Err(format!("profile {profile}: a refresh token was spent twice, and no answer was lost"));
         }
         if self.provider.over.contains(&token) {
             return Err(format!("profile {profile}: a refresh token was spent after its successor was recorded"));
         }
-        self.count("tokens sent");
+        let sent = Sent { profile, generation: started.generation, until, lost: false };
+        self.provider.sent.entry(token).or_default().push(sent);
+        self.count(if again { "tokens sent again after an answer was lost" } else { "tokens sent" });
         let answer = self.provider.good.remove(&token).then(|| self.dice.number());
         self.provider.good.extend(answer);
-        Ok((Refresher::Sent { profile, started, answer }, format!("token of {profile} sent")))
+        Ok((Refresher::Sent { profile, started, token, answer }, format!("token of {profile} sent")))
     }
 
-    fn complete(&mut self, profile: u8, started: &Started, answer: Option<u64>) -> Result<(Refresher, String), String> {
+    fn complete(
+        &mut self,
+        profile: u8,
+        started: &Started,
+        token: u64,
+        answer: Option<u64>,
+    ) -> Result<(Refresher, String), String> {
         let (failure, what) = (FailureKind::AuthInvalid, "the provider answered invalid_grant".to_owned());
         let result = match answer {
             Some(_) if self.dice.once_in(8) => Some(RefreshResult::Failed {
@@ -168,7 +228,14 @@ impl Episode {
             Some(_) => None,
             None => Some(RefreshResult::Refused { failure, what }),
         };
+        if let Some(RefreshResult::Failed { .. }) = result {
+            self.provider.lost(token, profile, started.generation);
+        }
         let what = self.end(profile, started, answer, result.as_ref())?;
+        // Whether that was recorded shows at the next opening: the answer itself is gone.
+        if self.wound.is_some() {
+            self.provider.lost(token, profile, started.generation);
+        }
         Ok((Refresher::Idle, what))
     }
 
@@ -224,15 +291,25 @@ impl Episode {
         Ok(format!("refresh of {profile} ended"))
     }
 
-    /// The refreshes under way, as the ledger has them after an opening.
+    /// The refreshes under way after an opening: those that were begun and not ended, with the leases that they had.
     pub fn learn_refreshes(&mut self) -> Result<(), String> {
+        let unheard = std::mem::take(&mut self.provider.unheard);
         for profile in 0..PROFILES {
-            self.provider.leases.remove(&profile);
+            let before = self.provider.leases.remove(&profile);
             if self.world.profile(profile).is_some_and(|known| known.refreshing) {
                 let id = profile_id(profile).map_err(said)?;
-                let (_, runtime) = self.ledger()?.auth().profile(&id).map_err(said)?;
+                let Some((_, runtime)) = self.must(|ledger| ledger.auth().profile(&id))? else { return Ok(()) };
                 let lease = runtime.lease.ok_or("a refresh under way without a lease")?;
-                self.provider.leases.insert(profile, (runtime.generation, lease.until));
+                let is = (runtime.generation, lease.until);
+                let next = before.map_or(0, |(generation, _)| generation) + 1;
+                let known =
+                    before == Some(is) || unheard.get(&profile).is_some_and(|until| is.1 == *until && is.0 >= next);
+                if !known {
+                    return Err(format!(
+                        "profile {profile} has a lease {is:?}, where {before:?}, {unheard:?} were asked for"
+                    ));
+                }
+                self.provider.leases.insert(profile, is);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use palyra_ledger::pki::LeafKey;
 use palyra_ledger::vault::{VaultError, VersionState};
 use palyra_ledger::{Error, GetOptions, PutOptions, SecretBytes, Timestamp};
 
-use super::episode::{Episode, Planted, said};
+use super::episode::{Episode, Issued, Planted, said};
 use crate::workload::{Lane, Op, act, choose, device_id, nonce, scope, secret_name, value};
 
 const NAMES: u8 = 5;
@@ -14,7 +14,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 impl Episode {
     /// One operation; gives what became of it, in words that follow from the seed alone.
     pub fn act(&mut self) -> Result<String, String> {
-        if let Some(planted) = self.planted
+        if let Some(planted) = self.provoked
             && !self.dice.once_in(8)
         {
             return self.provoke(planted);
@@ -61,10 +61,10 @@ impl Episode {
             (Planted::NoLease, _) => self.refresh(),
             (Planted::NoRevocation | Planted::NoLook | Planted::Resumed, 0..4) => self.pair(),
             (Planted::NoRevocation | Planted::NoLook | Planted::Resumed, _) => self.device(),
-            (Planted::NoScope, 0..4) => self.read(),
+            (Planted::OtherScope, 0..4) => self.read(),
             (Planted::OldCopy, 0) => self.restart(false).map(|()| "restart".to_owned()),
             (Planted::SameRandom, 0) => self.crash(None).map(|()| "power cut".to_owned()),
-            (Planted::NoScope | Planted::OldCopy | Planted::SameRandom, _) => self.write(),
+            (Planted::OtherScope | Planted::OldCopy | Planted::SameRandom, _) => self.write(),
         }
     }
 
@@ -90,14 +90,20 @@ impl Episode {
         let version = version.and_then(|version| u32::try_from(version).ok());
         // Where that is planted, the same name of the next scope is read.
         let read_in = match lane {
-            Lane::Vault(at) if self.planted == Some(Planted::NoScope) => Lane::Vault((at + 1) % 3),
+            Lane::Vault(at) if self.planted == Some(Planted::OtherScope) => Lane::Vault((at + 1) % 3),
             lane => lane,
         };
-        let (scope, name_of) = (scope(read_in).map_err(said)?, secret_name(name).map_err(said)?);
+        let (own, name_of) = (scope(lane).map_err(said)?, secret_name(name).map_err(said)?);
+        let scope = scope(read_in).map_err(said)?;
         let options = version.map_or_else(GetOptions::current, GetOptions::version);
         let Some(read) = self.look(|ledger| ledger.vault(scope).get_with(&name_of, options))? else {
             return Ok("reading met a fault".to_owned());
         };
+        if let Ok(secret) = &read
+            && secret.info.reference.scope != own
+        {
+            return Err(format!("{lane:?}, k{name}: a value of another scope was read: {:?}", secret.info));
+        }
         let expected = match version {
             None => known.last().copied(),
             Some(version) => known.get(version as usize - 1).copied(),
@@ -211,6 +217,10 @@ impl Episode {
         let what = self.done(Lane::Devices, &op)?;
         if self.wound.is_none() {
             self.learn_certificates()?;
+            // What was acknowledged is looked for in what the ledger holds, before any door is tried.
+            if self.provoked == Some(Planted::NoRevocation) && matches!(op, Op::Revoke { .. }) {
+                self.restart(false)?;
+            }
         }
         Ok(what)
     }
@@ -225,7 +235,10 @@ impl Episode {
             Some(Ok(_)) => Err(format!("device {device} was revoked, and certificate {serial} of it was renewed")),
             Some(Err(Error::Identity(error))) => {
                 let state = self.world.device(device).map(|known| known.state);
+                let now = self.now()?;
+                let over = |known: &Issued| known.serial == serial && now >= known.not_after;
                 let fits = match error {
+                    IdentityError::GraceOver(_) => self.issued.iter().any(over),
                     IdentityError::DeviceRevoked(_) => state != Some(DeviceState::Paired),
                     IdentityError::CertificateRevoked(_) => true,
                     _ => false,
@@ -273,11 +286,13 @@ impl Episode {
     fn time(&mut self) -> Result<String, String> {
         use palyra_ledger::Clock as _;
         let now = self.clock.now().as_millis();
-        let far = match self.dice.below(12) {
-            0..6 => 40_000,
-            6..10 => 600_000,
-            10 => DAY_MS,
-            _ => 40 * DAY_MS,
+        let far = match self.dice.below(60) {
+            0..30 => 40_000,
+            30..50 => 600_000,
+            50..55 => DAY_MS,
+            55..59 => 40 * DAY_MS,
+            // Longer than an epoch may last, mostly.
+            _ => 400 * DAY_MS,
         };
         let by = self.dice.below(far);
         if self.dice.once_in(4) {
@@ -285,7 +300,7 @@ impl Episode {
             self.count("jumps of the clock backwards");
             return Ok(format!("back {by}"));
         }
-        self.clock.advance(by);
+        self.advance(by);
         self.count("jumps of the clock forwards");
         Ok(format!("forward {by}"))
     }

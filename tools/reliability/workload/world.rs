@@ -192,6 +192,14 @@ impl World {
         }
     }
 
+    /// The epoch of the log's keys.
+    pub fn epoch(&self) -> u32 {
+        match self.parts.get(&Lane::Keys) {
+            Some(Part::Keys(keys)) => keys.epoch,
+            _ => 0,
+        }
+    }
+
     pub(super) fn versions(&self, lane: Lane, name: u8) -> usize {
         match self.parts.get(&lane) {
             Some(Part::Vault(secrets)) => secrets.get(&name).map_or(0, |secret| secret.versions.len()),
