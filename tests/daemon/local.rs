@@ -53,6 +53,36 @@ fn a_command_says_the_same_with_and_without_the_daemon() {
     daemon.stop();
 }
 
+/// Whoever sheds a connection closes it, and what the command had asked lies there unread: nothing was begun.
+#[test]
+fn a_command_that_was_closed_unread_is_tried_again_as_long_as_it_may_wait() {
+    use std::os::unix::net::UnixListener;
+    let home = Home::new();
+    home.ok(&["secrets", "list"]);
+    let path = home.path("home/serve.sock");
+    let shed = |times: usize| {
+        let (listener, path) = (UnixListener::bind(&path).unwrap(), path.clone());
+        std::thread::spawn(move || {
+            for _ in 0..times {
+                let (socket, _) = listener.accept().unwrap();
+                let mut first = [0; 4];
+                let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::WAITALL;
+                rustix::net::recv(&socket, &mut first, flags).unwrap();
+            }
+            std::fs::remove_file(path).unwrap();
+        })
+    };
+    let shedding = shed(2);
+    // Then nobody serves the ledger any more, and the command does it itself.
+    home.ok(&["secrets", "list"]);
+    shedding.join().unwrap();
+    let shedding = shed(1);
+    let output = home.run(&["--lock-wait", "0", "secrets", "list"]);
+    assert_eq!(output.status.code(), Some(18));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("went away"), "{output:?}");
+    shedding.join().unwrap();
+}
+
 #[test]
 fn the_socket_is_the_owners_alone_and_takes_no_nonsense() {
     use std::io::{Read, Write};
