@@ -121,7 +121,9 @@ impl Table {
             "---:|".repeat(self.header.len().saturating_sub(1))
         });
         for row in &self.rows {
-            let _ = writeln!(out, "| {} |", row.join(" | "));
+            // What was found is said in words of its own, and must not end a cell.
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
         }
         out
     }

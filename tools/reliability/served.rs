@@ -61,7 +61,11 @@ impl Seat {
         let Some(input) = input else { return Ok(command.output()?) };
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
-            pipe.write_all(input)?;
+            // Whoever refuses at once need not take its input.
+            match pipe.write_all(input) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+                _ => {}
+            }
         }
         Ok(child.wait_with_output()?)
     }

@@ -304,11 +304,11 @@ fn reopens(disk: &SimDisk, world: &mut World, under_way: &BTreeMap<Lane, Op>, se
 }
 
 /// Whether the check sees that acknowledged operations were never synced.
-pub fn planted(seed: u64) -> Result<bool, Fault> {
+pub fn planted(seed: u64) -> Result<Option<String>, Fault> {
     let prepared = Prepared::new(seed)?;
     let disk = prepared.disk.snapshot();
     let mut world = prepared.world.clone();
     let worked = prepared.work(&Disk { inner: disk.clone(), lies: true }, &mut world, 1)?;
     let reopened = reopens(&disk.crash_strict(), &mut world, &worked.under_way, seed);
-    Ok(worked.errors.is_empty() && reopened.is_err())
+    Ok(reopened.err().filter(|_| worked.errors.is_empty()).map(|fault| fault.to_string()))
 }

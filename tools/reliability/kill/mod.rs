@@ -80,19 +80,19 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Children that say that something is done before they do it: after how many kills the check sees it.
-pub fn planted(run: &Run) -> Result<Option<u64>, Fault> {
+pub fn planted(run: &Run) -> Result<Option<(u64, String)>, Fault> {
     let mut home = Home::new(run, u64::MAX, true)?;
     for kill in 1..=PLANTED_KILLS {
-        if home.kill().is_err() {
+        if let Err(fault) = home.kill() {
             home.remove()?;
-            return Ok(Some(kill));
+            return Ok(Some((kill, fault.to_string())));
         }
     }
     home.remove()?;
     Ok(None)
 }
 
-fn outcome(run: &Run, figures: &Figures, seen: Option<u64>, failures: Vec<String>, seconds: f64) -> Outcome {
+fn outcome(run: &Run, figures: &Figures, seen: Option<(u64, String)>, failures: Vec<String>, seconds: f64) -> Outcome {
     let mut table = Table::new("Kills", &["what", "number"]);
     let rate = format!("{:.1}", figures.kills as f64 / seconds.max(0.001));
     let rows = [
@@ -105,7 +105,10 @@ fn outcome(run: &Run, figures: &Figures, seen: Option<u64>, failures: Vec<String
         ("operations under way at a kill, found not begun", figures.absent.to_string()),
         ("acknowledged backups restored, verified and compared", figures.restored.to_string()),
         ("events of the longest log", figures.events.to_string()),
-        ("kill after which a planted early acknowledgement was seen", seen.map_or("never".into(), |at| at.to_string())),
+        (
+            "kill after which a planted early acknowledgement was seen",
+            seen.map_or("never".into(), |(at, what)| format!("{at}: {what}")),
+        ),
     ];
     for (what, number) in &rows {
         table.row(&[(*what).to_owned(), number.clone()]);

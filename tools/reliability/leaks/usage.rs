@@ -72,16 +72,7 @@ impl<'a> Story<'a> {
     /// Runs the program to its end. It may refuse before it reads its input: what counts is how it ends.
     fn run(&self, words: &[&str], input: Option<&[u8]>) -> Result<Output, Fault> {
         let all: Vec<&str> = ["--format", self.format].iter().chain(words).copied().collect();
-        let Some(input) = input else { return self.seat.run(&all, None) };
-        let mut command = self.seat.command(&all);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        if let Some(mut pipe) = child.stdin.take() {
-            match std::io::Write::write_all(&mut pipe, input) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(child.wait_with_output()?)
+        self.seat.run(&all, input)
     }
 
     /// A command that must succeed and show nothing.

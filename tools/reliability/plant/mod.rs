@@ -133,8 +133,7 @@ fn around_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Faul
 }
 
 fn under_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
-    let seen = faults::planted(run.seed)?.then(|| "acknowledged operations are not there after the cut".to_owned());
-    let seen = seen.ok_or_else(nothing);
+    let seen = faults::planted(run.seed)?.ok_or_else(nothing);
     Ok(Some(vec![Planted {
         what: "syncs that do nothing, under the mixed workload".to_owned(),
         how: "the storage trait: syncing a file does nothing".to_owned(),
@@ -145,7 +144,7 @@ fn under_the_ledger(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault
 }
 
 fn in_a_child(run: &Run, _: Instant) -> Result<Option<Vec<Planted>>, Fault> {
-    let seen = kill::planted(run)?.map(|kill| format!("at kill {kill}: what was acknowledged is not there"));
+    let seen = kill::planted(run)?.map(|(kill, what)| format!("at kill {kill}: {what}"));
     let seen = seen.ok_or_else(nothing);
     Ok(Some(vec![Planted {
         what: "an event is acknowledged before its batch".to_owned(),

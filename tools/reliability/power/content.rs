@@ -74,6 +74,25 @@ impl Content {
         }
     }
 
+    /// Some of its bytes; fewer where it ends.
+    pub fn read(&self, at: u64, len: usize) -> Vec<u8> {
+        let end = at.saturating_add(len as u64).min(self.len);
+        let mut out = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(0)];
+        for (from, piece) in self.pieces() {
+            let (first, last) = (from.max(at), (from + piece.len() as u64).min(end));
+            if first >= last {
+                continue;
+            }
+            let range = |base: u64| usize::try_from(first - base).ok()..usize::try_from(last - base).ok();
+            if let (Some(from), Some(to)) = (slice(range(at)), slice(range(from)))
+                && let (Some(into), Some(bytes)) = (out.get_mut(from), piece.get(to))
+            {
+                into.copy_from_slice(bytes);
+            }
+        }
+        out
+    }
+
     /// What tells it from others.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
@@ -94,6 +113,10 @@ impl Content {
             Some((at, page.as_ref()?.bytes.get(..len)?))
         })
     }
+}
+
+fn slice(range: std::ops::Range<Option<usize>>) -> Option<std::ops::Range<usize>> {
+    Some(range.start?..range.end?)
 }
 
 fn kept(bytes: &[u8; PAGE]) -> Option<Arc<Page>> {

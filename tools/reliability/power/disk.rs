@@ -213,6 +213,20 @@ impl Disk {
         self.pending.iter_mut().filter(|one| one.call == call).for_each(|one| one.returned = true);
     }
 
+    /// Bytes of a file as a program reads them now, with everything that is pending.
+    pub fn bytes(&self, node: NodeId, at: u64, len: usize) -> Vec<u8> {
+        let Some((Kind::File { durable, .. }, _)) = self.nodes.get(node) else { return Vec::new() };
+        let mut content = (**durable).clone();
+        for one in &self.pending {
+            if let What::Data(file, change) = &one.what
+                && *file == node
+            {
+                apply(&mut content, change, Fate::Kept);
+            }
+        }
+        content.read(at, len)
+    }
+
     /// The calls that a sync of a node covers if it is entered now.
     pub fn covered(&self, node: NodeId) -> Vec<usize> {
         let concerns = |one: &&Pending| match &one.what {

@@ -170,6 +170,7 @@ impl<'a> Replay<'a> {
                 self.open.remove(&call.number(0));
             }
             "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" => return self.write(number, call),
+            "copy_file_range" => return self.copy(number, call),
             "read" | "readv" | "lseek" | "sync_file_range" => {
                 self.file(call, 0)?;
             }
@@ -319,6 +320,35 @@ impl<'a> Replay<'a> {
             open.position = at + bytes.len() as u64;
         }
         self.disk.change(number, open.node, Change::Write(at, bytes.into()));
+        Ok(Happened::Changed)
+    }
+
+    /// One file's bytes into another, from where each of them stands.
+    fn copy(&mut self, number: usize, call: &Call) -> Result<Happened, Fault> {
+        let (from, to) = (self.file(call, 0)?, self.file(call, 2)?);
+        let copied = usize::try_from(call.result).unwrap_or(0);
+        let (from, to) = match (from, to) {
+            (None, None) => return Ok(Happened::Nothing),
+            (Some(from), Some(to)) => (from, to),
+            _ => return Err("bytes are copied across the root".into()),
+        };
+        if call.arg(1) != "NULL" || call.arg(3) != "NULL" || to.append {
+            return Err("a way of copying that the model does not know".into());
+        }
+        let bytes = self.disk.bytes(from.node, from.position, copied);
+        if bytes.len() != copied {
+            return Err("more was copied than the model has".into());
+        }
+        let (node, at) = (to.node, to.position);
+        for fd in [call.number(0), call.number(2)] {
+            if let Some(open) = self.open.get_mut(&fd) {
+                open.position += copied as u64;
+            }
+        }
+        if copied == 0 {
+            return Ok(Happened::Nothing);
+        }
+        self.disk.change(number, node, Change::Write(at, bytes.into()));
         Ok(Happened::Changed)
     }
 
