@@ -139,7 +139,8 @@ impl<'a> Comparison<'a> {
             let what = format!("checkpoint {size} of {source} belongs to ledger {}", checkpoint.ledger_id);
             return report.push(Finding::new(FindingCode::AnchorForeign, None, what));
         }
-        let unproven = marks.unproven_branch(checkpoint).map_or_else(String::new, |from| {
+        let claimed = marks.unproven_branch(checkpoint);
+        let unproven = claimed.map_or_else(String::new, |from| {
             format!(
                 "; event {from} begins a branch, as its header alone says: keys can tell, or a later checkpoint of that \
                  branch"
@@ -165,7 +166,9 @@ impl<'a> Comparison<'a> {
             Some(Fit::Lost { first, last }) => {
                 let code = if *kept == Kept::Elsewhere { FindingCode::AnchorLost } else { FindingCode::Truncated };
                 let what = format!("the log ends before event {first}, but {source} knows events to {last}{unproven}");
-                report.push(Finding { through: Some(last), ..Finding::new(code, Some(first), what) });
+                // What stands from such a claim on is not what the anchor knows either.
+                let from = claimed.map_or(first, |claimed| claimed.min(first));
+                report.push(Finding { through: Some(last), ..Finding::new(code, Some(from), what) });
             }
             Some(Fit::OtherBranch) => {
                 let branch = checkpoint.branch;

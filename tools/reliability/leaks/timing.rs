@@ -93,27 +93,47 @@ fn leaky(leaks: usize, guess: &[u8], right: &[u8]) -> bool {
     (0..leaks).fold(false, |same, _| naive(black_box(guess), right) || same)
 }
 
-/// Guesses of both classes, in memory of the same kind: some with nothing right, some with all but the last byte.
-struct Guesses(Vec<Vec<u8>>);
+/// Guesses of both classes: some with nothing right, some with all but the last byte. They lie in one block, each as far
+/// into a line of the cache as all others, and which class has which place is drawn: else one class could be copied from
+/// slower places than the other, and be told apart by that.
+struct Guesses {
+    block: Vec<u8>,
+    len: usize,
+    nearly_right: Vec<bool>,
+}
+
+/// Bytes from guess to guess: whole lines of the cache.
+const LINES: usize = 128;
 
 impl Guesses {
     fn new(right: &[u8], dice: &mut Dice) -> Self {
-        let mut all = Vec::with_capacity(2 * GUESSES);
-        for number in 0..2 * GUESSES {
+        let mut all = Self { block: Vec::new(), len: right.len().min(LINES), nearly_right: Vec::new() };
+        let mut left = [GUESSES, GUESSES];
+        while left != [0, 0] {
+            let class = dice.below((left[0] + left[1]) as u64) >= left[0] as u64;
+            left[usize::from(class)] -= 1;
             let mut guess = right.to_vec();
             let wrong = u8::try_from(1 + dice.below(255)).unwrap_or(1);
-            if number % 2 == 0 {
+            if class {
+                guess.last_mut().into_iter().for_each(|last| *last ^= wrong);
+            } else {
                 // Nothing right, from the first byte on.
                 for byte in &mut guess {
                     *byte = u8::try_from(dice.below(256)).unwrap_or(0);
                 }
                 guess.iter_mut().zip(right).take(1).for_each(|(byte, right)| *byte = right ^ wrong);
-            } else if let Some(last) = guess.last_mut() {
-                *last ^= wrong;
             }
-            all.push(guess);
+            guess.resize(LINES, 0);
+            all.block.extend_from_slice(&guess);
+            all.nearly_right.push(class);
         }
-        Self(all)
+        all
+    }
+
+    /// A guess, and whether it is nearly right.
+    fn get(&self, number: usize) -> Option<(&[u8], bool)> {
+        let at = number * LINES;
+        Some((self.block.get(at..at + self.len)?, *self.nearly_right.get(number)?))
     }
 }
 
@@ -131,7 +151,8 @@ fn measure(
     let mut times = Vec::with_capacity(measurements);
     for round in 0..measurements + measurements / 20 {
         let number = usize::try_from(dice.below(2 * GUESSES as u64)).unwrap_or(0);
-        place.copy_from_slice(guesses.0.get(number).ok_or("no guess")?);
+        let (guess, class) = guesses.get(number).ok_or("no guess")?;
+        place.copy_from_slice(guess);
         let begun = Instant::now();
         let same = compare(black_box(&place))?;
         let took = begun.elapsed();
@@ -140,7 +161,7 @@ fn measure(
         }
         // The first twentieth warms up.
         if round >= measurements / 20 {
-            times.push((u32::try_from(took.as_nanos()).unwrap_or(u32::MAX), number % 2 == 1));
+            times.push((u32::try_from(took.as_nanos()).unwrap_or(u32::MAX), class));
         }
     }
     Ok(Timed::of(what, &times))
