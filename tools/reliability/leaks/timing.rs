@@ -108,10 +108,10 @@ const LINES: usize = 128;
 impl Guesses {
     fn new(right: &[u8], dice: &mut Dice) -> Self {
         let mut all = Self { block: Vec::new(), len: right.len().min(LINES), nearly_right: Vec::new() };
-        let mut left = [GUESSES, GUESSES];
-        while left != [0, 0] {
-            let class = dice.below((left[0] + left[1]) as u64) >= left[0] as u64;
-            left[usize::from(class)] -= 1;
+        let mut left = (GUESSES, GUESSES);
+        while left != (0, 0) {
+            let class = dice.below((left.0 + left.1) as u64) >= left.0 as u64;
+            *(if class { &mut left.1 } else { &mut left.0 }) -= 1;
             let mut guess = right.to_vec();
             let wrong = u8::try_from(1 + dice.below(255)).unwrap_or(1);
             if class {
