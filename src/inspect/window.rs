@@ -11,9 +11,8 @@ use crate::log::frame::{Frame, FrameError, Header};
 use crate::log::segment;
 use crate::store::{MediumFile, StoreError};
 
-const WINDOW: usize = 4 * 1024 * 1024;
-/// What is read at once and hashed right away: small enough to stay in a core's cache meanwhile.
-const STEP: usize = 512 * 1024;
+/// Small enough to stay in a core's cache from reading to hashing.
+const WINDOW: usize = 1024 * 1024;
 /// Below this many bytes a second thread costs more than it saves.
 const SHARED_MIN: usize = 256 * 1024;
 
@@ -138,15 +137,8 @@ impl Window {
         let mut sought = Sought::new(self.sought.hasher.clone());
         let place = (at - tail.len() as u64, at);
         let work = move || {
-            let mut got = 0;
-            while got < WINDOW {
-                let more = file.read_more(at + got as u64, STEP.min(WINDOW - got), &mut buffer)?;
-                got += more;
-                sought.seek(&buffer, sought.tail);
-                if more < STEP {
-                    break;
-                }
-            }
+            let got = file.read_more(at, WINDOW, &mut buffer)?;
+            sought.seek(&buffer, 0);
             Ok(Loaded { buffer, got, sought })
         };
         // Without another thread it is read when it is wanted.
@@ -215,11 +207,11 @@ impl Sought {
         // What lies before the last of them is passed before a trailer is met, whole or not: the digest goes with it.
         let (hasher, digested) = (&mut self.hasher, &mut self.digested);
         let passed = buffer.get(*digested..at).unwrap_or_default();
-        let whole = hash_all(buffer, &found, at - begin, || {
+        self.whole = hash_all(buffer, &found, at - begin, || {
             hasher.update(passed);
             *digested = (*digested).max(at);
-        });
-        self.whole.extend(whole);
+        })
+        .into();
     }
 }
 

@@ -8,7 +8,7 @@ use palyra_ledger::store::RealMedium;
 use palyra_ledger::{Config, Ledger, NewSlot, PutOptions, Scope, SecretBytes, Settings};
 
 /// Bytes of a window, and of a segment that takes several.
-const WINDOW: u64 = 4 << 20;
+const WINDOW: u64 = 1 << 20;
 const SEGMENT: u64 = 9 << 20;
 
 fn large(dir: &Path) -> PathBuf {
