@@ -129,7 +129,7 @@ impl MediumFile for RealFile {
         Ok(done)
     }
 
-    /// Into the buffer's spare capacity: zeroing it first costs as much as a tenth of the reading.
+    /// Into the buffer's spare capacity: zeroing it first costs nearly as much as the copy from the page cache.
     fn read_more(&self, offset: u64, want: usize, buffer: &mut Vec<u8>) -> Result<usize, StoreError> {
         let left = usize::try_from(self.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
         let have = buffer.len();
