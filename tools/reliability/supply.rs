@@ -217,7 +217,9 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
             "The tree that a release links on {host}, without what builds and tests need: licences, versions that \
              stand twice, `unsafe`, advisories, and a bill of materials in CycloneDX."
         ),
-        command: "tools/lab supply --count 2".to_owned(),
+        command: run
+            .count
+            .map_or_else(|| "tools/lab supply".to_owned(), |count| format!("tools/lab supply --count {count}")),
         tried: (packages.len() as u64, "packages".to_owned()),
         seconds: 0.0,
         failures: Vec::new(),
