@@ -130,7 +130,8 @@ impl Episode {
             }
             Err(error) => Err(error.into()),
         });
-        if let Some(error) = refused {
+        // Where a storage fault met it, the ledger could not look, and its refusal says nothing.
+        if let (Some(error), Err(_)) = (refused, &begun) {
             let expected = match &error {
                 AuthError::Busy { .. } => busy,
                 AuthError::NotDue(_) | AuthError::CoolingDown { .. } | AuthError::NeedsPerson { .. } => !busy && !force,
