@@ -9,7 +9,7 @@ use crate::engine::{self, Entry, UnknownEvents};
 use crate::event::Event;
 use crate::event::system::{AnchorConflict, ConflictCause};
 use crate::inspect::{
-    Anchor, Assessment, Course, Finding, FindingCode, Kept, Report, Seen, Site, assess_opened, read_notes,
+    Anchor, Assessment, Course, Finding, FindingCode, Kept, Report, Seen, Site, assess_opened, ledger_of, read_notes,
 };
 use crate::log::Frame;
 use crate::store::Medium;
@@ -65,14 +65,22 @@ pub fn verify_opened(
     let course = Course { head_key: head_key.as_ref().or(course.head_key), ..course.clone() };
     let mut unknown = UnknownEvents::default();
     let mut conflicts = Conflicts::default();
-    let mut assessment = assess_opened(medium, &course, &anchors, asked.live, &mut |frame, site| {
-        unknown.observe(&frame.header);
-        let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
-        visit(frame, site, entry.as_ref());
-        if let Some(entry) = &entry {
-            conflicts.observe(frame.header.seq, &entry.event);
-        }
-        entry.as_ref().map_or_else(Seen::default, seen)
+    let (mut assessment, unopened) = std::thread::scope(|scope| {
+        // Without keys nothing in the log bears on key ring and key table: they are read beside the walk.
+        let beside = asked.keys_from.filter(|_| bodies.is_none()).map(|(from, dir)| {
+            let ledger_id = ledger_of(medium, &course);
+            scope.spawn(move || key_files(from, dir, ledger_id))
+        });
+        let assessment = assess_opened(medium, &course, &anchors, asked.live, &mut |frame, site| {
+            unknown.observe(&frame.header);
+            let entry = bodies.as_mut().and_then(|bodies| bodies.visit(frame, site));
+            visit(frame, site, entry.as_ref());
+            if let Some(entry) = &entry {
+                conflicts.observe(frame.header.seq, &entry.event);
+            }
+            entry.as_ref().map_or_else(Seen::default, seen)
+        });
+        (assessment, beside.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
     });
     invalid.extend(conflicts.findings(by));
     if let (Some(by), Some(id)) = (by, assessment.report().ledger_id)
@@ -84,8 +92,7 @@ pub fn verify_opened(
     match (bodies, asked.keys_from) {
         (Some(bodies), Some((from, dir))) => invalid.extend(bodies.finish(from, dir)),
         (Some(bodies), None) => invalid.extend(bodies.findings()),
-        (None, Some((from, dir))) => invalid.extend(key_files(from, dir, assessment.report().ledger_id)),
-        (None, None) => {}
+        (None, _) => invalid.extend(unopened.unwrap_or_default()),
     }
     let mut noted = Report { ok: true, ..Report::default() };
     unknown.note(&mut noted);

@@ -5,6 +5,7 @@
 //! in them. Forgery, truncation and rollback show against the authenticated head file, against the
 //! sealed bodies, and against anchors kept elsewhere.
 
+mod ahead;
 pub mod anchor;
 mod anchored;
 mod assess;

@@ -6,10 +6,10 @@ use crate::base::{ProfileId, Timestamp};
 use crate::event::auth::UsageNote;
 use crate::event::import::{ImportedOrder, ImportedProfile, OriginTimes};
 
-use super::{
-    PROFILES_FILE, Problem, ProfilesDoc, RUNTIME_FILE, RecordDoc, failure_kind, headers, known_version, parse,
-    read_order, read_profile, read_runtime,
-};
+use super::plan::Problem;
+use super::read::{headers, known_version, parse, read_order, read_profile, read_runtime};
+use super::shape::{ProfilesDoc, RecordDoc};
+use super::{PROFILES_FILE, RUNTIME_FILE, failure_kind};
 
 /// What the documents of another store hold, and what is wrong with them, by file and line.
 #[derive(Debug, Default)]

@@ -17,6 +17,7 @@ mod write;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::base::LedgerId;
 use crate::crypto::Hash;
@@ -62,11 +63,11 @@ pub struct Found {
     /// Place in its batch, from 0, and the batch's length.
     pub batch: (u16, u16),
     /// Where its bytes lie; one stretch unless sled's copy split it.
-    pub extents: Vec<Extent>,
+    pub extents: SmallVec<[Extent; 1]>,
 }
 
 impl Found {
-    fn new(header: &Header, hash: Hash, extents: Vec<Extent>) -> Self {
+    fn new(header: &Header, hash: Hash, extents: SmallVec<[Extent; 1]>) -> Self {
         Self {
             ledger_id: header.ledger_id,
             seq: header.seq,

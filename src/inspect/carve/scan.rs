@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use memchr::memmem::Finder;
+use smallvec::smallvec;
 
 use crate::base::limits::{BODY_MAX, CARVE_DAMAGED_MAX, CARVE_HASH_FACTOR, CARVE_PIECES_MAX, SLED_VALUE_BYTES};
 use crate::log::frame::{FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
@@ -12,9 +13,11 @@ use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 use super::{Damaged, Extent, Found, Source};
 
 /// Bytes that one thread searches at a time.
-const STRIDE: usize = 16 * 1024 * 1024;
-/// Bytes read behind a stride: a frame that begins at its end must be whole.
-const AHEAD: usize = FRAME_OVERHEAD + BODY_MAX;
+const STRIDE: usize = 4 * 1024 * 1024;
+/// Bytes read behind a stride at first: most frames that begin at its end are whole then.
+const AHEAD: usize = 64 * 1024;
+/// Bytes of the longest frame.
+const LONGEST: usize = FRAME_OVERHEAD + BODY_MAX;
 /// Bytes read before a stride: what stands before a piece of a split frame.
 const BEFORE: usize = 32;
 /// Marks a value of sled's copy that holds one piece of a frame; the frame's length follows.
@@ -92,13 +95,13 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
             if begin >= len {
                 break;
             }
-            let searched = stride(&*file, number, begin, len, &mut buffer);
+            // A bad sector ends one stride, not the search.
+            let (raw, error) = stride(&*file, number, begin, len, &mut buffer);
             progress((len - begin).min(STRIDE as u64));
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            match searched {
-                Ok(raw) => done.0.push((begin, raw)),
-                // A bad sector ends one stride, not the search.
-                Err(error) => drop(done.1.get_or_insert(error)),
+            done.0.push((begin, raw));
+            if let Some(error) = error {
+                done.1.get_or_insert(error);
             }
         }
     };
@@ -112,49 +115,74 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
     });
     let (mut strides, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     strides.sort_by_key(|(begin, _)| *begin);
-    let mut all = Raw::default();
+    let mut all =
+        Raw { frames: Vec::with_capacity(strides.iter().map(|(_, raw)| raw.frames.len()).sum()), ..Raw::default() };
     for (_, raw) in strides {
         all.append(raw);
     }
     (all, error)
 }
 
-fn stride(file: &dyn MediumFile, number: u32, begin: u64, len: u64, buffer: &mut Vec<u8>) -> Result<Raw, StoreError> {
+fn stride(file: &dyn MediumFile, number: u32, begin: u64, len: u64, buffer: &mut Vec<u8>) -> (Raw, Option<StoreError>) {
     let from = begin.saturating_sub(BEFORE as u64);
     let end = len.min(begin + (STRIDE + AHEAD) as u64);
     buffer.clear();
-    file.read_more(from, usize::try_from(end - from).unwrap_or(0), buffer)?;
+    // What is never written to is no memory yet.
+    buffer.reserve(BEFORE + STRIDE + LONGEST);
+    if let Err(error) = file.read_more(from, usize::try_from(end - from).unwrap_or(0), buffer) {
+        return (Raw::default(), Some(error));
+    }
     let skip = usize::try_from(begin - from).unwrap_or(0);
-    Ok(search(buffer, number, from, skip, STRIDE))
+    let mut failed = None;
+    let mut more = |missing: usize, buffer: &mut Vec<u8>| {
+        if failed.is_none() {
+            failed = file.read_more(from + buffer.len() as u64, missing, buffer).err();
+        }
+    };
+    let raw = search(buffer, number, from, skip, STRIDE, &mut more);
+    (raw, failed)
 }
 
 /// Searches bytes that are at hand.
 pub(super) fn buffer(bytes: &[u8]) -> Raw {
-    search(bytes, 0, 0, 0, bytes.len())
+    search(&mut bytes.to_vec(), 0, 0, 0, bytes.len(), &mut |_, _| {})
 }
 
-/// Finds what begins between `skip` and `skip + stride` in a buffer that lies at `from` in its source.
-fn search(buffer: &[u8], source: u32, from: u64, skip: usize, stride: usize) -> Raw {
+/// Finds what begins between `skip` and `skip + stride` in a buffer that lies at `from` in its source; `more` reads on
+/// where a frame ends behind the buffer.
+fn search(
+    buffer: &mut Vec<u8>,
+    source: u32,
+    from: u64,
+    skip: usize,
+    stride: usize,
+    more: &mut dyn FnMut(usize, &mut Vec<u8>),
+) -> Raw {
     let stop = buffer.len().min(skip + stride);
     let mut raw = Raw { bytes: (stop - skip.min(stop)) as u64, ..Raw::default() };
-    let mut budget = CARVE_HASH_FACTOR * stride.max(AHEAD);
+    let mut budget = CARVE_HASH_FACTOR * stride.max(LONGEST);
     let finder = Finder::new(&MAGIC);
-    let window = buffer.get(skip..buffer.len().min(stop + MAGIC.len() - 1)).unwrap_or_default();
-    for hit in finder.find_iter(window) {
-        let at = skip + hit;
-        let bytes = buffer.get(at..).unwrap_or_default();
-        let Ok(header) = Header::parse(bytes) else { continue };
+    let last = buffer.len().min(stop + MAGIC.len() - 1);
+    let mut next = skip;
+    while let Some(hit) = buffer.get(next..last).and_then(|window| finder.find(window)) {
+        let at = next + hit;
+        next = at + 1;
+        let Ok(header) = Header::parse(buffer.get(at..).unwrap_or_default()) else { continue };
         let offset = from + at as u64;
         if budget < header.frame_len() {
             raw.skipped += 1;
             continue;
         }
+        if let Some(missing) = (at + header.frame_len()).checked_sub(buffer.len()).filter(|missing| *missing > 0) {
+            more(missing, buffer);
+        }
+        let bytes = buffer.get(at..).unwrap_or_default();
         let (ledger_id, seq, frame_len) = (header.ledger_id, header.seq, header.frame_len());
         match Frame::parse_from(header, bytes) {
             Ok(frame) => {
                 budget -= frame_len;
                 let len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-                raw.frames.push(Found::new(&frame.header, frame.hash, vec![Extent { source, offset, len }]));
+                raw.frames.push(Found::new(&frame.header, frame.hash, smallvec![Extent { source, offset, len }]));
             }
             Err(error) => {
                 if error == FrameError::Hash {
@@ -182,7 +210,7 @@ fn is_lead(lead: &[u8], total: usize) -> bool {
 
 /// Notes what looks like a piece of a split frame.
 fn pieces(buffer: &[u8], source: u32, from: u64, (skip, stop): (usize, usize), raw: &mut Raw) {
-    let most = u32::try_from(AHEAD).unwrap_or(u32::MAX);
+    let most = u32::try_from(LONGEST).unwrap_or(u32::MAX);
     let least = u32::try_from(CHUNK).unwrap_or(0);
     for hit in memchr::memchr_iter(PIECE, buffer.get(skip..stop).unwrap_or_default()) {
         let at = skip + hit;
