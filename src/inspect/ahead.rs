@@ -15,11 +15,11 @@ use crate::log::frame::{Frame, Header};
 use crate::store::MediumFile;
 
 /// Bytes that are read at a time: few enough to stay in a core's cache from reading to hashing.
-pub(super) const WINDOW: usize = 1024 * 1024;
+pub(super) const WINDOW: usize = if cfg!(test) { 8 * 1024 } else { 1024 * 1024 };
 /// Windows that may wait until they are looked at.
 const DEPTH: usize = 4;
 /// Bytes of frames that are hashed in one go.
-const SHARE: usize = 64 * 1024;
+const SHARE: usize = WINDOW / 16;
 /// More threads than this would wait for the one that reads.
 const HASHING_MAX: usize = 7;
 

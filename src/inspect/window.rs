@@ -170,3 +170,6 @@ impl Window {
         if self.is_known() { Frame::parse_checked(self.rest()) } else { Frame::parse(self.rest()) }
     }
 }
+
+#[cfg(test)]
+mod tests;
