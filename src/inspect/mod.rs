@@ -12,6 +12,8 @@ mod assess;
 pub mod bundle;
 pub mod carve;
 mod evidence;
+#[cfg(test)]
+mod made;
 mod order;
 mod verdict;
 mod walk;

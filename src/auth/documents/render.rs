@@ -138,7 +138,7 @@ pub(super) fn order_doc(order: Order) -> OrderDoc {
 }
 
 impl ProfilesDoc {
-    fn write(&self, out: &mut Toml) {
+    pub(super) fn write(&self, out: &mut Toml) {
         out.number("version", self.version);
         if self.profiles.is_empty() {
             out.none("profiles");
@@ -195,7 +195,7 @@ impl CredentialDoc {
 }
 
 impl RuntimeDoc {
-    fn write(&self, out: &mut Toml) {
+    pub(super) fn write(&self, out: &mut Toml) {
         out.number("version", self.version);
         // Values of a table stand before its tables.
         if self.records.is_empty() {

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::super::toml_text::Toml;
 use super::shape::*;
-use super::*;
 
 /// Texts as they are, and texts that need quotes and escapes of every kind.
 fn text() -> impl Strategy<Value = String> {

@@ -13,9 +13,9 @@ use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 use super::{Damaged, Extent, Found, Source};
 
 /// Bytes that one thread searches at a time.
-const STRIDE: usize = 4 * 1024 * 1024;
+const STRIDE: usize = if cfg!(test) { 16 * 1024 } else { 4 * 1024 * 1024 };
 /// Bytes read behind a stride at first: most frames that begin at its end are whole then.
-const AHEAD: usize = 64 * 1024;
+const AHEAD: usize = STRIDE / 64;
 /// Bytes of the longest frame.
 const LONGEST: usize = FRAME_OVERHEAD + BODY_MAX;
 /// Bytes read before a stride: what stands before a piece of a split frame.
@@ -224,3 +224,6 @@ fn pieces(buffer: &[u8], source: u32, from: u64, (skip, stop): (usize, usize), r
         raw.pieces.push(Piece { total, source, offset, before: before.unwrap_or_default() });
     }
 }
+
+#[cfg(test)]
+mod tests;
