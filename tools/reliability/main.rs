@@ -12,6 +12,7 @@ mod fuzz;
 mod kill;
 mod leaks;
 mod load;
+mod mutate;
 mod outcome;
 mod plant;
 mod power;
@@ -85,6 +86,8 @@ pub enum Part {
     Supply,
     /// Faults planted in the product: each is caught by the suite that should.
     Plant,
+    /// Small changes of the product's own code: each is killed by a test, or survives.
+    Mutate,
     /// RELIABILITY.md, from the last result of each part.
     Report,
 }
@@ -118,6 +121,7 @@ const PARTS: &[Entry] = &[
     (Part::Tamper, "tamper", 6, tamper::run),
     (Part::Fuzz, "fuzz", 10, fuzz::run),
     (Part::Plant, "plant", 12, plant::run),
+    (Part::Mutate, "mutate", 15, mutate::run),
     (Part::Supply, "supply", 1, supply::run),
 ];
 

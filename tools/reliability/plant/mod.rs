@@ -71,8 +71,7 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         failures.push(format!("only {count} faults were planted, of {LEAST} at the least"));
     }
     not_tried.push(
-        "Faults in the product's own code, compiled anew for each: mutation testing does that. A value \
-         that is logged, comparisons that end early and memory that grows are planted by the parts that look for them, \
+        "Faults in the product's own code: the part that makes mutants of it does that. A value that is logged, comparisons that end early and memory that grows are planted by the parts that look for them, \
          leaks and load."
             .to_owned(),
     );

@@ -1,0 +1,317 @@
+//! Mutation testing: small changes of the product's own code, each of which a test must see.
+//!
+//! A build takes minutes and a mutant is one of thousands, so every mutant is in one build of a copy, behind a switch that
+//! is read from the environment; then the tests run with one mutant after another switched on. What they all pass with is
+//! a survivor: a test is missing, or nothing that may be observed has changed, which `argued.txt` then says.
+
+mod build;
+mod points;
+mod trial;
+mod weave;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::outcome::{Outcome, Table};
+use crate::workload::Dice;
+use crate::{Fault, Run};
+use build::{Program, Twin};
+use points::Point;
+use trial::{Ended, tests};
+
+/// What was argued about survivors.
+const ARGUED: &str = include_str!("argued.txt");
+/// Mutants that are tried at a time.
+const LANES: usize = 2;
+/// A budget below this has no room for a build.
+const LEAST: Duration = Duration::from_mins(20);
+/// A program of tests may take so many times what it takes without a mutant, and so much more.
+const TIMES: u32 = 5;
+const MORE: Duration = Duration::from_secs(30);
+/// Without a mutant, by itself.
+const BASELINE_MOST: Duration = Duration::from_mins(20);
+/// So many mutants and none killed: then the switch switches nothing.
+const SUSPICIOUS: usize = 10;
+
+/// Programs of tests for the mutants of some folders, the likely and quick ones first. The library's own tests come first
+/// of all, and of them those of the folder.
+struct Room {
+    prefix: &'static str,
+    programs: &'static [&'static str],
+}
+
+const ROOMS: &[Room] = &[
+    Room { prefix: "src/log/", programs: &["golden", "replay", "forensic", "engine", "fuzz_corpora"] },
+    Room {
+        prefix: "src/event/",
+        programs: &["golden", "replay", "auth", "identity", "forensic", "engine", "fuzz_corpora"],
+    },
+    Room { prefix: "src/crypto/", programs: &["golden", "replay", "forensic", "engine", "fuzz_corpora"] },
+    Room { prefix: "src/vault/", programs: &["golden", "replay", "engine"] },
+    Room { prefix: "src/identity/", programs: &["identity", "golden", "replay", "engine"] },
+    Room { prefix: "src/auth/", programs: &["auth", "golden", "replay", "engine"] },
+];
+
+/// What became of a mutant.
+enum Fate {
+    Killed(String),
+    TimedOut(String),
+    Survived,
+}
+
+/// A program, and what it takes without a mutant.
+struct Timed {
+    program: Program,
+    takes: Duration,
+}
+
+/// Mutates and tests.
+///
+/// # Errors
+/// What stood in the way of it.
+pub fn run(run: &Run) -> Result<Outcome, Fault> {
+    let begun = Instant::now();
+    weave::check()?;
+    let count = run.count.map_or_else(String::new, |count| format!(" --count {count}"));
+    let mut outcome = Outcome {
+        title: "Mutants".to_owned(),
+        what:
+            "Small changes of the product's own code, in what decides, chains, seals and opens: a comparison that is \
+               turned round or moved by one, `&&` for `||`, a negation or a call left out, plus for minus, a function \
+               that does nothing and gives a default. Every one is compiled into one copy, behind a switch; the tests \
+               run with one after another switched on, until one fails. A mutant that passes them all is no failure of \
+               this part but a survivor, listed to be killed by a test or argued."
+                .to_owned(),
+        command: format!("tools/lab mutate{count} --seed {}", run.seed),
+        tried: (0, "mutants".to_owned()),
+        seconds: 0.0,
+        failures: Vec::new(),
+        tables: Vec::new(),
+        not_tried: Vec::new(),
+    };
+    if run.count.is_none() && run.budget < LEAST {
+        outcome.not_tried.push(format!(
+            "All of it: a budget of {} s has no time for a build (`tools/lab mutate --budget 2h`).",
+            run.budget.as_secs()
+        ));
+        return Ok(outcome);
+    }
+    let mut copy = Twin::make(run)?;
+    println!("  {} mutants", copy.points.len());
+    let rounds = copy.settle()?;
+    let names: BTreeSet<&str> = ROOMS.iter().flat_map(|room| room.programs).copied().chain(["lib"]).collect();
+    let programs = copy.programs(&names.into_iter().collect::<Vec<_>>())?;
+    let built = begun.elapsed();
+    let mut table = Table::new("Tests, without a mutant", &["program", "seconds"]);
+    table.row(&[format!("(the build, in {rounds} rounds)"), format!("{:.0}", built.as_secs_f64())]);
+    let timed = baseline(&copy, programs, &mut table, &mut outcome.failures)?;
+    outcome.tables.push(table);
+    let fates = if outcome.failures.is_empty() { trials(run, &copy, &timed, begun)? } else { BTreeMap::new() };
+    tell(&copy, &fates, &mut outcome);
+    outcome.seconds = begun.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// Runs every program without a mutant: it must pass, and says how long it takes.
+fn baseline(
+    copy: &Twin,
+    programs: Vec<Program>,
+    table: &mut Table,
+    failures: &mut Vec<String>,
+) -> Result<BTreeMap<String, Timed>, Fault> {
+    let mut timed = BTreeMap::new();
+    for program in programs {
+        let begun = Instant::now();
+        match tests(&copy.root, &program, "", 0, BASELINE_MOST)? {
+            Ended::Passed => {}
+            Ended::Failed(test) => failures.push(format!("without a mutant, {} fails: {test}", program.name)),
+            Ended::TooLong => failures.push(format!("without a mutant, {} does not end", program.name)),
+        }
+        let takes = begun.elapsed();
+        println!("  {} takes {:.0} s", program.name, takes.as_secs_f64());
+        table.row(&[program.name.clone(), format!("{:.0}", takes.as_secs_f64())]);
+        timed.insert(program.name.clone(), Timed { program, takes });
+    }
+    Ok(timed)
+}
+
+/// The order of trials: one file after another, and within each file as the seed has it.
+fn order<'a>(points: impl Iterator<Item = &'a Point>, seed: u64) -> Vec<&'a Point> {
+    let mut dice = Dice::new(seed);
+    let mut files: BTreeMap<&str, Vec<(u64, &Point)>> = BTreeMap::new();
+    for point in points {
+        files.entry(&point.file).or_default().push((dice.number(), point));
+    }
+    let mut files: Vec<_> = files.into_values().map(|points| (dice.number(), points)).collect();
+    files.sort_by_key(|(number, _)| *number);
+    let mut ranked = Vec::new();
+    for (file, (_, mut points)) in files.into_iter().enumerate() {
+        points.sort_by_key(|(number, _)| *number);
+        ranked.extend(points.into_iter().enumerate().map(|(turn, (_, point))| (turn, file, point)));
+    }
+    ranked.sort_by_key(|(turn, file, _)| (*turn, *file));
+    ranked.into_iter().map(|(.., point)| point).collect()
+}
+
+fn trials(
+    run: &Run,
+    copy: &Twin,
+    timed: &BTreeMap<String, Timed>,
+    begun: Instant,
+) -> Result<BTreeMap<u32, Fate>, Fault> {
+    let drawn = order(copy.points.iter().filter(|point| !copy.dropped.contains(&point.number)), run.seed);
+    let most = run.count.map_or(drawn.len(), |count| usize::try_from(count).unwrap_or(usize::MAX));
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let lane = || -> Result<(), Fault> {
+        while run.count.is_some() || begun.elapsed() < run.budget {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(point) = drawn.get(at).filter(|_| at < most) else { break };
+            let from = Instant::now();
+            let fate = one(copy, point, timed)?;
+            let what = match &fate {
+                Fate::Killed(by) => format!("killed by {by}"),
+                Fate::TimedOut(within) => format!("timed out in {within}"),
+                Fate::Survived => "SURVIVED".to_owned(),
+            };
+            println!("  {} after {:.0} s: {}: {}", point.number, from.elapsed().as_secs_f64(), point.key(), what);
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(point.number, fate);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| Fault::from("a lane panicked"))?)
+    })?;
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The programs of a mutant and what is run of each: the folder's own tests, the library's, then the others.
+fn stages(file: &str) -> Vec<(&'static str, String)> {
+    let Some(room) = ROOMS.iter().find(|room| file.starts_with(room.prefix)) else { return Vec::new() };
+    let module = room.prefix.trim_start_matches("src/").replace('/', "::");
+    let first = [("lib", module), ("lib", String::new())];
+    first.into_iter().chain(room.programs.iter().map(|name| (*name, String::new()))).collect()
+}
+
+fn one(copy: &Twin, point: &Point, timed: &BTreeMap<String, Timed>) -> Result<Fate, Fault> {
+    for (name, filter) in stages(&point.file) {
+        let Timed { program, takes } = timed.get(name).ok_or_else(|| format!("{name} was not built"))?;
+        match tests(&copy.root, program, &filter, point.number, *takes * TIMES + MORE)? {
+            Ended::Passed => {}
+            Ended::Failed(test) => return Ok(Fate::Killed(format!("{name}: {test}"))),
+            Ended::TooLong => return Ok(Fate::TimedOut(name.to_owned())),
+        }
+    }
+    Ok(Fate::Survived)
+}
+
+/// The lines of `argued.txt`: each begins with what names a mutant.
+fn argued() -> impl Iterator<Item = &'static str> {
+    ARGUED.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+}
+
+/// Why a mutant changes nothing, where that was argued.
+fn argument(point: &Point) -> Option<&'static str> {
+    let key = point.key();
+    argued().find_map(|line| line.strip_prefix(&key)?.strip_prefix(": "))
+}
+
+/// Numbers of one file.
+#[derive(Default)]
+struct Sum {
+    found: u64,
+    dropped: u64,
+    killed: u64,
+    timed_out: u64,
+    argued: u64,
+    survived: u64,
+}
+
+impl Sum {
+    const HEADER: [&'static str; 8] =
+        ["file", "mutants", "did not compile", "tried", "killed", "timed out", "survived", "of them argued"];
+
+    fn add(&mut self, other: &Self) {
+        self.found += other.found;
+        self.dropped += other.dropped;
+        self.killed += other.killed;
+        self.timed_out += other.timed_out;
+        self.argued += other.argued;
+        self.survived += other.survived;
+    }
+
+    const fn tried(&self) -> u64 {
+        self.killed + self.timed_out + self.survived
+    }
+
+    fn row(&self, file: &str, table: &mut Table) {
+        let Self { found, dropped, killed, timed_out, argued, survived } = self;
+        let cells = [*found, *dropped, self.tried(), *killed, *timed_out, *survived, *argued];
+        let cells: Vec<String> = std::iter::once(file.to_owned()).chain(cells.map(|one| one.to_string())).collect();
+        table.row(&cells);
+    }
+}
+
+/// Counts, and lists survivors.
+fn tell(copy: &Twin, fates: &BTreeMap<u32, Fate>, outcome: &mut Outcome) {
+    let mut files: BTreeMap<&str, Sum> = BTreeMap::new();
+    let mut killers: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut survivors = Table::new("Survivors", &["line", "mutant"]);
+    let mut settled = Table::new("Survivors that were argued", &["mutant", "why it changes nothing"]);
+    for point in &copy.points {
+        let sum = files.entry(&point.file).or_default();
+        sum.found += 1;
+        sum.dropped += u64::from(copy.dropped.contains(&point.number));
+        match fates.get(&point.number) {
+            Some(Fate::Killed(by)) => {
+                sum.killed += 1;
+                *killers.entry(by.split(':').next().unwrap_or_default()).or_default() += 1;
+            }
+            Some(Fate::TimedOut(_)) => sum.timed_out += 1,
+            Some(Fate::Survived) => {
+                sum.survived += 1;
+                match argument(point) {
+                    Some(why) => {
+                        sum.argued += 1;
+                        settled.row(&[point.key(), why.to_owned()]);
+                    }
+                    None => survivors.row(&[format!("{}:{}", point.file, point.line), point.key()]),
+                }
+            }
+            None => {}
+        }
+    }
+    let (mut table, mut all) = (Table::new("Mutants by file", &Sum::HEADER), Sum::default());
+    for (file, sum) in &files {
+        sum.row(file, &mut table);
+        all.add(sum);
+    }
+    all.row("all", &mut table);
+    let mut by = Table::new("What killed them", &["program", "mutants"]);
+    for (name, count) in &killers {
+        by.row(&[(*name).to_owned(), count.to_string()]);
+    }
+    outcome.tables.extend([table, by, survivors, settled].into_iter().filter(|table| !table.rows.is_empty()));
+    outcome.tried.0 = all.tried();
+    let left = all.found - all.dropped - all.tried();
+    if left > 0 {
+        outcome.not_tried.push(format!("{left} mutants that compile: they were not drawn in this run."));
+    }
+    outcome.not_tried.extend(
+        [
+            "Rooms other than the log, events, cryptography and decisions; programs of tests other than those above.",
+            "What is in constants, constant functions, patterns, types and macros, what is printed for people, and what \
+             fuzz targets call.",
+            "Mutants in a program that a test runs with an environment of its own: there the switch is off.",
+        ]
+        .map(str::to_owned),
+    );
+    if fates.len() >= SUSPICIOUS && all.killed + all.timed_out == 0 {
+        outcome.failures.push(format!("of {} mutants none was killed: the switch switches nothing", fates.len()));
+    }
+    let fits = |line: &&str| copy.points.iter().any(|point| line.starts_with(&format!("{}: ", point.key())));
+    let stale = argued().filter(|line| !fits(line));
+    outcome.failures.extend(stale.map(|line| format!("argued.txt: no mutant fits \"{line}\"")));
+}
