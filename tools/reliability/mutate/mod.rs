@@ -101,9 +101,11 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     let mut copy = Twin::make(run)?;
     println!("  {} mutants", copy.points.len());
     let rounds = copy.settle()?;
+    println!("  the library is built after {:.0} s", begun.elapsed().as_secs_f64());
     let names: BTreeSet<&str> = ROOMS.iter().flat_map(|room| room.programs).copied().chain(["lib"]).collect();
     let programs = copy.programs(&names.into_iter().collect::<Vec<_>>())?;
     let built = begun.elapsed();
+    println!("  the tests are built after {:.0} s", built.as_secs_f64());
     let mut table = Table::new("Tests, without a mutant", &["program", "seconds"]);
     table.row(&[format!("(the build, in {rounds} rounds)"), format!("{:.0}", built.as_secs_f64())]);
     let timed = baseline(&copy, programs, &mut table, &mut outcome.failures)?;
