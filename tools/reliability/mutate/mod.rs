@@ -56,14 +56,22 @@ const ROOMS: &[Room] = &[
 
 /// What became of a mutant.
 enum Fate {
-    Killed(String),
+    Killed(String, String),
     TimedOut(String),
     Survived,
 }
 
-/// A program, and what it takes without a mutant.
+impl Room {
+    /// What the names of the folder's own tests hold.
+    fn module(&self) -> String {
+        self.prefix.trim_start_matches("src/").replace('/', "::")
+    }
+}
+
+/// What is run of a program, and what it takes without a mutant.
 struct Timed {
     program: Program,
+    filter: String,
     takes: Duration,
 }
 
@@ -101,11 +109,11 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     let mut copy = Twin::make(run)?;
     println!("  {} mutants", copy.points.len());
     let rounds = copy.settle()?;
-    println!("  the library is built after {:.0} s", begun.elapsed().as_secs_f64());
+    println!("  the library's tests are built after {:.0} s", begun.elapsed().as_secs_f64());
     let names: BTreeSet<&str> = ROOMS.iter().flat_map(|room| room.programs).copied().chain(["lib"]).collect();
     let programs = copy.programs(&names.into_iter().collect::<Vec<_>>())?;
     let built = begun.elapsed();
-    println!("  the tests are built after {:.0} s", built.as_secs_f64());
+    println!("  all tests are built after {:.0} s", built.as_secs_f64());
     let mut table = Table::new("Tests, without a mutant", &["program", "seconds"]);
     table.row(&[format!("(the build, in {rounds} rounds)"), format!("{:.0}", built.as_secs_f64())]);
     let timed = baseline(&copy, programs, &mut table, &mut outcome.failures)?;
@@ -123,20 +131,29 @@ fn baseline(
     table: &mut Table,
     failures: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Timed>, Fault> {
+    let own = programs.iter().filter(|program| program.name == "lib");
+    let own = own.flat_map(|program| ROOMS.iter().map(|room| (program.clone(), room.module()))).collect::<Vec<_>>();
+    let whole = programs.into_iter().map(|program| (program, String::new()));
     let mut timed = BTreeMap::new();
-    for program in programs {
+    for (program, filter) in whole.chain(own) {
+        let label = label(&program.name, &filter);
         let begun = Instant::now();
-        match tests(&copy.root, &program, "", 0, BASELINE_MOST)? {
+        match tests(&copy.root, &program, &filter, 0, BASELINE_MOST)? {
             Ended::Passed => {}
-            Ended::Failed(test) => failures.push(format!("without a mutant, {} fails: {test}", program.name)),
-            Ended::TooLong => failures.push(format!("without a mutant, {} does not end", program.name)),
+            Ended::Failed(test) => failures.push(format!("without a mutant, {label} fails: {test}")),
+            Ended::TooLong => failures.push(format!("without a mutant, {label} does not end")),
         }
         let takes = begun.elapsed();
-        println!("  {} takes {:.0} s", program.name, takes.as_secs_f64());
-        table.row(&[program.name.clone(), format!("{:.0}", takes.as_secs_f64())]);
-        timed.insert(program.name.clone(), Timed { program, takes });
+        println!("  {label} takes {:.0} s", takes.as_secs_f64());
+        table.row(&[label.clone(), format!("{:.0}", takes.as_secs_f64())]);
+        timed.insert(label, Timed { program, filter, takes });
     }
     Ok(timed)
+}
+
+/// How a program is called, or those of its tests whose names hold `filter`.
+fn label(name: &str, filter: &str) -> String {
+    if filter.is_empty() { name.to_owned() } else { format!("{name} {filter}") }
 }
 
 /// The order of trials: one file after another, and within each file as the seed has it.
@@ -173,7 +190,7 @@ fn trials(
             let from = Instant::now();
             let fate = one(copy, point, timed)?;
             let what = match &fate {
-                Fate::Killed(by) => format!("killed by {by}"),
+                Fate::Killed(by, test) => format!("killed by {by}: {test}"),
                 Fate::TimedOut(within) => format!("timed out in {within}"),
                 Fate::Survived => "SURVIVED".to_owned(),
             };
@@ -189,21 +206,20 @@ fn trials(
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The programs of a mutant and what is run of each: the folder's own tests, the library's, then the others.
-fn stages(file: &str) -> Vec<(&'static str, String)> {
+/// What is run for a mutant: the folder's own tests, the library's, then other programs.
+fn stages(file: &str) -> Vec<String> {
     let Some(room) = ROOMS.iter().find(|room| file.starts_with(room.prefix)) else { return Vec::new() };
-    let module = room.prefix.trim_start_matches("src/").replace('/', "::");
-    let first = [("lib", module), ("lib", String::new())];
-    first.into_iter().chain(room.programs.iter().map(|name| (*name, String::new()))).collect()
+    let first = [label("lib", &room.module()), label("lib", "")];
+    first.into_iter().chain(room.programs.iter().map(|name| label(name, ""))).collect()
 }
 
 fn one(copy: &Twin, point: &Point, timed: &BTreeMap<String, Timed>) -> Result<Fate, Fault> {
-    for (name, filter) in stages(&point.file) {
-        let Timed { program, takes } = timed.get(name).ok_or_else(|| format!("{name} was not built"))?;
-        match tests(&copy.root, program, &filter, point.number, *takes * TIMES + MORE)? {
+    for label in stages(&point.file) {
+        let Timed { program, filter, takes } = timed.get(&label).ok_or_else(|| format!("{label} was not built"))?;
+        match tests(&copy.root, program, filter, point.number, *takes * TIMES + MORE)? {
             Ended::Passed => {}
-            Ended::Failed(test) => return Ok(Fate::Killed(format!("{name}: {test}"))),
-            Ended::TooLong => return Ok(Fate::TimedOut(name.to_owned())),
+            Ended::Failed(test) => return Ok(Fate::Killed(label, test)),
+            Ended::TooLong => return Ok(Fate::TimedOut(label)),
         }
     }
     Ok(Fate::Survived)
@@ -267,9 +283,9 @@ fn tell(copy: &Twin, fates: &BTreeMap<u32, Fate>, outcome: &mut Outcome) {
         sum.found += 1;
         sum.dropped += u64::from(copy.dropped.contains(&point.number));
         match fates.get(&point.number) {
-            Some(Fate::Killed(by)) => {
+            Some(Fate::Killed(by, _)) => {
                 sum.killed += 1;
-                *killers.entry(by.split(':').next().unwrap_or_default()).or_default() += 1;
+                *killers.entry(by).or_default() += 1;
             }
             Some(Fate::TimedOut(_)) => sum.timed_out += 1,
             Some(Fate::Survived) => {
