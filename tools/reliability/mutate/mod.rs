@@ -43,15 +43,15 @@ struct Room {
 }
 
 const ROOMS: &[Room] = &[
-    Room { prefix: "src/log/", programs: &["golden", "replay", "forensic", "engine", "fuzz_corpora"] },
+    Room { prefix: "src/log/", programs: &["golden", "forensic", "engine", "fuzz_corpora", "replay"] },
     Room {
         prefix: "src/event/",
-        programs: &["golden", "replay", "auth", "identity", "forensic", "engine", "fuzz_corpora"],
+        programs: &["golden", "auth", "identity", "forensic", "engine", "fuzz_corpora", "replay"],
     },
-    Room { prefix: "src/crypto/", programs: &["golden", "replay", "forensic", "engine", "fuzz_corpora"] },
-    Room { prefix: "src/vault/", programs: &["golden", "replay", "engine"] },
-    Room { prefix: "src/identity/", programs: &["identity", "golden", "replay", "engine"] },
-    Room { prefix: "src/auth/", programs: &["auth", "golden", "replay", "engine"] },
+    Room { prefix: "src/crypto/", programs: &["golden", "forensic", "engine", "fuzz_corpora", "replay"] },
+    Room { prefix: "src/vault/", programs: &["golden", "engine", "replay"] },
+    Room { prefix: "src/identity/", programs: &["identity", "golden", "engine", "replay"] },
+    Room { prefix: "src/auth/", programs: &["auth", "golden", "engine", "replay"] },
 ];
 
 /// What became of a mutant.
