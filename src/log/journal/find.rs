@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::log::frame::{Frame, Header};
 use crate::log::segment::SEGMENT_HEADER_LEN;
 
-use super::{Journal, JournalError, Walk};
+use super::scan::Walk;
+use super::{Journal, JournalError};
 
 impl Journal {
     /// The first frame from `from` to `to` (both inclusive) whose header is wanted. Headers are taken as they
