@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::crypto::Hasher;
-use crate::log::frame::{Frame, Header};
+use crate::log::frame::{Frame, HEADER_LEN, Header};
 use crate::store::MediumFile;
 
 /// Bytes that are read at a time: few enough to stay in a core's cache from reading to hashing.
@@ -22,6 +22,17 @@ const DEPTH: usize = 4;
 const SHARE: usize = WINDOW / 16;
 /// More threads than this would wait for the one that reads.
 const HASHING_MAX: usize = 7;
+
+/// The cores there are. The system is asked once: it reads files to tell.
+pub(super) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Whether what a buffer ends with may be the beginning of a frame.
+pub(super) fn goes_on(tail: &[u8]) -> bool {
+    tail.len() < HEADER_LEN || Header::parse(tail).is_ok()
+}
 
 /// Frames that headers promise, and which of them are whole.
 pub(super) struct Promised {
@@ -116,22 +127,18 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Begins to read; nothing on a machine of one core, where it gains nothing.
-    pub(super) fn begin(start: Start) -> Option<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        if cores == 1 {
-            return None;
-        }
+    /// Begins to read, with so many cores; nothing where no thread can be had.
+    pub(super) fn begin(start: Start, cores: usize) -> Option<Self> {
         let place = (start.offset, start.offset + start.tail.len() as u64);
         let (send, windows) = mpsc::sync_channel(DEPTH);
         let (spares, used) = mpsc::channel();
-        let (promise, promised) = mpsc::channel();
+        let (promise, promised) = mpsc::sync_channel(DEPTH);
         let mut ahead = Self { windows: Some(windows), spares, threads: Vec::new(), place };
         let named = || thread::Builder::new().name("read-ahead".to_owned());
         // Without a thread that reads, each window is read when it is wanted; without others, hashed then.
         ahead.threads.push(named().spawn(move || read(start, &send, &promise, &used)).ok()?);
         let promised = Arc::new(Mutex::new(promised));
-        for _ in 0..(cores - 1).min(HASHING_MAX) {
+        for _ in 1..cores.min(HASHING_MAX + 1) {
             let promised = Arc::clone(&promised);
             ahead.threads.extend(named().spawn(move || hash(&promised)));
         }
@@ -168,7 +175,12 @@ impl Drop for Ahead {
 
 /// Reads windows until something ends them: the file, what is no header, an error, or that nobody wants them. What
 /// could not be read is read again by whoever wants it, and fails there.
-fn read(start: Start, windows: &SyncSender<Arc<Loaded>>, promise: &Sender<Arc<Loaded>>, spares: &Receiver<Vec<u8>>) {
+fn read(
+    start: Start,
+    windows: &SyncSender<Arc<Loaded>>,
+    promise: &SyncSender<Arc<Loaded>>,
+    spares: &Receiver<Vec<u8>>,
+) {
     let Start { file, offset, mut tail, mut hasher } = start;
     let mut at = offset + tail.len() as u64;
     loop {
@@ -183,10 +195,12 @@ fn read(start: Start, windows: &SyncSender<Arc<Loaded>>, promise: &Sender<Arc<Lo
         let passed = buffer.get(..promised.tail).unwrap_or_default();
         hasher.update(passed);
         tail = buffer.get(promised.tail..).unwrap_or_default().to_vec();
-        let go_on = got == asked && promised.tail > 0;
+        let go_on = got == asked && promised.tail > 0 && goes_on(&tail);
         let (buffer, hasher) = (Arc::new(buffer), hasher.clone());
         let loaded = Arc::new(Loaded { buffer, promised, got, more: got == asked, hasher });
-        if promise.send(Arc::clone(&loaded)).is_err() || windows.send(loaded).is_err() || !go_on {
+        // What those who hash have no room for, whoever wants the window hashes.
+        let _ = promise.try_send(Arc::clone(&loaded));
+        if windows.send(loaded).is_err() || !go_on {
             return;
         }
     }

@@ -138,8 +138,8 @@ pub fn walk(medium: &dyn Medium, course: &Course<'_>, visit: &mut dyn FnMut(&Fra
     for (index, (first, path)) in course.segments.iter().enumerate() {
         let last = index + 1 == course.segments.len();
         if let Err(error) = walk.segment(medium, path, *first, last) {
-            let what = format!("{error}; copy what can be read and look at the disk");
-            walk.push(Finding { file: Some(shown(path)), ..Finding::new(FindingCode::Unreadable, Some(*first), what) });
+            let next = course.segments.get(index + 1).map(|(next, _)| *next);
+            walk.unreadable(path, *first, next, &error);
         }
         if walk.twice_below > 0 {
             // What follows is held against the segments that held those events first.
@@ -221,6 +221,19 @@ impl Walk<'_> {
     fn find_at(&mut self, code: FindingCode, seq: u64, (path, offset): (&Path, u64), what: String) {
         let place = Finding { file: Some(shown(path)), offset: Some(offset), ..Finding::new(code, Some(seq), what) };
         self.push(place);
+    }
+
+    /// Reading a segment failed: what of it was not read yet, and goes on behind it.
+    fn unreadable(&mut self, path: &Path, first: u64, next: Option<u64>, error: &StoreError) {
+        let from = self.expected.max(first);
+        let behind = next.filter(|next| *next > from);
+        let what = format!("{error}; copy what can be read and look at the disk");
+        let unread = Finding::new(FindingCode::Unreadable, Some(from), what);
+        let through = behind.map(|next| next - 1).filter(|through| *through > from);
+        self.push(Finding { file: Some(shown(path)), through, ..unread });
+        self.expected = behind.unwrap_or(from);
+        self.prev = None;
+        self.order.forget();
     }
 
     fn read_head(&mut self, medium: &dyn Medium, course: &Course<'_>) -> Option<Head> {
@@ -489,18 +502,22 @@ impl Walk<'_> {
                 None if rest.is_empty() => break,
                 None => {
                     let all = rest.len();
-                    // The last three bytes may begin a magic that the next window ends.
-                    window.advance(if window.loaded() >= len { all } else { all - 3 });
+                    // The last three bytes may begin a magic that the next window ends; a file that was cut
+                    // meanwhile has no next one.
+                    window.advance(if window.loaded() >= len || all <= 3 { all } else { all - 3 });
                 }
                 Some(skip) => {
-                    let begins = rest.get(skip..).unwrap_or_default();
+                    window.advance(skip);
+                    // Judged where all of it is there, wherever the buffer ended.
+                    let needed = Header::parse(window.rest()).map_or(SEGMENT_TRAILER_LEN, |header| header.frame_len());
+                    window.fill(needed)?;
+                    let begins = window.rest();
                     let at_trailer = SegmentTrailer::parse(begins).is_ok()
-                        && len.saturating_sub(window.offset() + skip as u64) == SEGMENT_TRAILER_LEN as u64;
-                    let whole = at_trailer || Frame::parse(begins).is_ok();
-                    window.advance(if whole { skip } else { skip + 1 });
-                    if whole {
+                        && len.saturating_sub(window.offset()) == SEGMENT_TRAILER_LEN as u64;
+                    if at_trailer || Frame::parse(begins).is_ok() {
                         break;
                     }
+                    window.advance(1);
                 }
             }
         }
@@ -567,11 +584,14 @@ impl Walk<'_> {
     }
 }
 
-/// Goes to the end of the file.
+/// Goes to the end of the file, or to where it was cut meanwhile.
 fn pass_over(window: &mut Window, len: u64) -> Result<(), StoreError> {
     while window.offset() < len {
         window.fill(1)?;
-        window.advance(window.rest().len().max(1));
+        if window.rest().is_empty() {
+            break;
+        }
+        window.advance(window.rest().len());
     }
     Ok(())
 }
@@ -607,3 +627,6 @@ fn later_group_follows(file: &dyn MediumFile, from: u64, len: u64, first: u64) -
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::log::frame::{Frame, FrameError};
 use crate::log::segment;
 use crate::store::{MediumFile, StoreError};
 
-use super::ahead::{Ahead, Promised, Start, WINDOW};
+use super::ahead::{Ahead, Promised, Start, WINDOW, cores, goes_on};
 
 /// A file read through a sliding window. While one window is looked at, the next ones are read and hashed.
 pub(super) struct Window {
@@ -28,12 +28,18 @@ pub(super) struct Window {
     /// Up to where the buffer was looked through for frames.
     through: usize,
     ahead: Option<Ahead>,
+    /// With one alone nothing is gained by reading ahead.
+    cores: usize,
     /// Whether the windows read ahead were not those that were wanted: behind damage one is read as before.
     astray: bool,
 }
 
 impl Window {
     pub(super) fn new(file: Box<dyn MediumFile>) -> Self {
+        Self::with_cores(file, cores())
+    }
+
+    fn with_cores(file: Box<dyn MediumFile>, cores: usize) -> Self {
         Self {
             file: file.into(),
             buffer: Arc::default(),
@@ -46,6 +52,7 @@ impl Window {
             whole: VecDeque::new(),
             through: 0,
             ahead: None,
+            cores,
             astray: false,
         }
     }
@@ -70,15 +77,15 @@ impl Window {
         if self.rest().len() >= needed || self.take_ahead(needed) {
             return Ok(());
         }
-        self.digest_passed();
-        let mut buffer = Vec::with_capacity(self.rest().len() + WINDOW.max(needed));
+        let asked = WINDOW.max(needed);
+        let mut buffer = Vec::with_capacity(self.rest().len() + asked);
         buffer.extend_from_slice(self.rest());
+        let got = self.file.read_more(self.loaded, asked, &mut buffer)?;
+        self.digest_passed();
         self.digested -= self.begin;
         self.begin = 0;
         self.through = 0;
         self.whole.clear();
-        let asked = WINDOW.max(needed);
-        let got = self.file.read_more(self.loaded, asked, &mut buffer)?;
         self.buffer = Arc::new(buffer);
         self.loaded += got as u64;
         self.more = got == asked;
@@ -110,15 +117,18 @@ impl Window {
     /// Begins to read and hash what follows the buffer, where there is more.
     fn look_ahead(&mut self, tail: usize) {
         let bytes = self.buffer.get(tail..).unwrap_or_default();
-        if !self.more || self.ahead.is_some() || tail == 0 || std::mem::take(&mut self.astray) {
+        // The digest must end where the tail begins: behind damage it may be further.
+        let fits = tail > 0 && self.digested == tail && goes_on(bytes);
+        if self.cores == 1 || !self.more || !fits || self.ahead.is_some() || std::mem::take(&mut self.astray) {
             return;
         }
-        self.ahead = Ahead::begin(Start {
+        let start = Start {
             file: Arc::clone(&self.file),
             offset: self.loaded - bytes.len() as u64,
             tail: bytes.to_vec(),
             hasher: self.hasher.clone(),
-        });
+        };
+        self.ahead = Ahead::begin(start, self.cores);
     }
 
     pub(super) fn advance(&mut self, bytes: usize) {

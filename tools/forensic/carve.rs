@@ -68,7 +68,7 @@ pub fn run(global: &Global, out: &Output, args: &CarveArgs) -> Result<ExitCode, 
     // What was found is written, whatever it is; but an end of 0 must not be read as a whole log.
     Ok(match chains.as_slice() {
         [] => ExitCode::NotFound,
-        all if harvest.unreadable.is_empty() && all.iter().all(whole) => ExitCode::Ok,
+        all if harvest.unreadable.is_empty() && harvest.skipped == 0 && all.iter().all(whole) => ExitCode::Ok,
         _ => ExitCode::Integrity,
     })
 }

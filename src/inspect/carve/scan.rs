@@ -13,9 +13,13 @@ use crate::store::{Medium, MediumFile, OpenMode, StoreError};
 use super::{Damaged, Extent, Found, Source};
 
 /// Bytes that one thread searches at a time.
-const STRIDE: usize = if cfg!(test) { 16 * 1024 } else { 4 * 1024 * 1024 };
+const STRIDE: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 /// Bytes read behind a stride at first: most frames that begin at its end are whole then.
 const AHEAD: usize = STRIDE / 64;
+/// Bytes that are read by themselves where more cannot be read at once.
+const BLOCK: usize = 4096;
+/// Blocks that cannot be read until the rest of a stretch is given up: a disk that is dead takes seconds for each.
+const BAD_BLOCKS_MAX: usize = 64;
 /// Bytes of the longest frame.
 const LONGEST: usize = FRAME_OVERHEAD + BODY_MAX;
 /// Bytes read before a stride: what stands before a piece of a split frame.
@@ -95,7 +99,7 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
             if begin >= len {
                 break;
             }
-            // A bad sector ends one stride, not the search.
+            // A bad sector costs what lies in it, and not the search.
             let (raw, error) = stride(&*file, number, begin, len, &mut buffer);
             progress((len - begin).min(STRIDE as u64));
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,20 +131,44 @@ fn stride(file: &dyn MediumFile, number: u32, begin: u64, len: u64, buffer: &mut
     let from = begin.saturating_sub(BEFORE as u64);
     let end = len.min(begin + (STRIDE + AHEAD) as u64);
     buffer.clear();
-    // What is never written to is no memory yet.
-    buffer.reserve(BEFORE + STRIDE + LONGEST);
-    if let Err(error) = file.read_more(from, usize::try_from(end - from).unwrap_or(0), buffer) {
-        return (Raw::default(), Some(error));
-    }
+    let mut failed = read_what_can_be(file, from, usize::try_from(end - from).unwrap_or(0), buffer);
     let skip = usize::try_from(begin - from).unwrap_or(0);
-    let mut failed = None;
     let mut more = |missing: usize, buffer: &mut Vec<u8>| {
-        if failed.is_none() {
-            failed = file.read_more(from + buffer.len() as u64, missing, buffer).err();
-        }
+        let error = read_what_can_be(file, from + buffer.len() as u64, missing, buffer);
+        failed = failed.take().or(error);
     };
     let raw = search(buffer, number, from, skip, STRIDE, &mut more);
     (raw, failed)
+}
+
+/// Reads on, up to the end of the file; what cannot be read is zeros, in which no frame is found.
+fn read_what_can_be(file: &dyn MediumFile, at: u64, want: usize, buffer: &mut Vec<u8>) -> Option<StoreError> {
+    let error = file.read_more(at, want, buffer).err()?;
+    let begin = buffer.len();
+    buffer.resize(begin.saturating_add(want), 0);
+    let (mut place, mut bad) = (begin, 0);
+    while let Some(rest) = buffer.get_mut(place..)
+        && !rest.is_empty()
+        && bad < BAD_BLOCKS_MAX
+    {
+        let offset = at + (place - begin) as u64;
+        let within = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
+        let block = rest.split_at_mut((BLOCK - within).min(rest.len())).0;
+        match file.read_at(offset, block) {
+            Ok(got) if got < block.len() => {
+                // The file ends here.
+                buffer.truncate(place + got);
+                break;
+            }
+            Ok(_) => {}
+            Err(_) => {
+                block.fill(0);
+                bad += 1;
+            }
+        }
+        place += BLOCK - within;
+    }
+    Some(error)
 }
 
 /// Searches bytes that are at hand.
