@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use palyra_ledger::limits::BODY_MAX;
+use palyra_ledger::log::frame::Header;
 use serde_json::Value;
 
 struct Scene {
@@ -345,6 +347,15 @@ fn carving_what_is_not_whole_does_not_end_as_if_it_were() {
     let (code, report) = carved("first", &whole[starts[1]..]);
     assert_eq!((code, &report.unwrap()["ledgers"][0]["proven_events"]), (Some(15), &serde_json::json!(0)));
     assert_eq!(carved("nothing", b"no event at all").0, Some(10));
+    // Headers that each ask for a mebibyte to be hashed: what lies behind them is not searched to its end, and the
+    // exit code says so even where everything that was found is in order.
+    let mut header = Header::parse(&whole[starts[0]..]).unwrap();
+    header.body_len = u32::try_from(BODY_MAX).unwrap();
+    let made_up = header.encode().repeat(1_100);
+    let (code, report) = carved("flood", &[&made_up[..], &whole, &vec![0; 2 * BODY_MAX]].concat());
+    let report = report.unwrap();
+    assert_eq!(code, Some(15), "{report}");
+    assert!(report["not_hashed"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]
