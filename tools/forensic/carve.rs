@@ -122,10 +122,7 @@ fn report(
 
 fn one(chain: &Chain, harvest: &Harvest, written: &[Written]) -> Value {
     let conflict = |at: &usize| {
-        harvest
-            .frames
-            .get(*at)
-            .map(|found| json!({"seq": found.seq, "hash": found.hash, "extents": found.extents.as_slice()}))
+        harvest.frames.get(*at).map(|found| json!({"seq": found.seq, "hash": found.hash, "extents": found.extents}))
     };
     json!({
         "ledger_id": chain.ledger_id,

@@ -139,7 +139,7 @@ mod tests {
     use crate::inspect::carve::Extent;
 
     fn found(seq: u64, hash: u8, prev: Hash) -> Found {
-        let extents = smallvec::smallvec![Extent { source: 0, offset: 0, len: 0 }];
+        let extents = vec![Extent { source: 0, offset: 0, len: 0 }];
         let ledger_id = LedgerId::from_bytes([1; 16]);
         Found { ledger_id, seq, hash: Hash([hash; 32]), prev, batch: (0, 1), extents }
     }

@@ -17,7 +17,6 @@ mod write;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::base::LedgerId;
 use crate::crypto::Hash;
@@ -63,11 +62,11 @@ pub struct Found {
     /// Place in its batch, from 0, and the batch's length.
     pub batch: (u16, u16),
     /// Where its bytes lie; one stretch unless sled's copy split it.
-    pub extents: SmallVec<[Extent; 1]>,
+    pub extents: Vec<Extent>,
 }
 
 impl Found {
-    fn new(header: &Header, hash: Hash, extents: SmallVec<[Extent; 1]>) -> Self {
+    fn new(header: &Header, hash: Hash, extents: Vec<Extent>) -> Self {
         Self {
             ledger_id: header.ledger_id,
             seq: header.seq,

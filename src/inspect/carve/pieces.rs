@@ -6,8 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallvec::SmallVec;
-
 use crate::base::limits::CARVE_TRIES_MAX;
 use crate::log::Frame;
 
@@ -67,7 +65,7 @@ impl Search<'_> {
             let mut bytes = Vec::new();
             read_extents(self.sources, extents, &mut self.opened, &mut bytes).ok()?;
             let frame = Frame::parse(&bytes).ok()?;
-            return Some(Found::new(&frame.header, frame.hash, SmallVec::from_slice(extents)));
+            return Some(Found::new(&frame.header, frame.hash, extents.clone()));
         }
         let len = u32::try_from((self.total - have).min(CHUNK)).ok()?;
         for place in self.candidates(extents) {

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use memchr::memmem::Finder;
-use smallvec::smallvec;
 
 use crate::base::limits::{BODY_MAX, CARVE_DAMAGED_MAX, CARVE_HASH_FACTOR, CARVE_PIECES_MAX, SLED_VALUE_BYTES};
 use crate::log::frame::{FRAME_OVERHEAD, Frame, FrameError, Header, MAGIC};
@@ -119,8 +118,7 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
     });
     let (mut strides, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     strides.sort_by_key(|(begin, _)| *begin);
-    let mut all =
-        Raw { frames: Vec::with_capacity(strides.iter().map(|(_, raw)| raw.frames.len()).sum()), ..Raw::default() };
+    let mut all = Raw::default();
     for (_, raw) in strides {
         all.append(raw);
     }
@@ -210,7 +208,7 @@ fn search(
             Ok(frame) => {
                 budget -= frame_len;
                 let len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-                raw.frames.push(Found::new(&frame.header, frame.hash, smallvec![Extent { source, offset, len }]));
+                raw.frames.push(Found::new(&frame.header, frame.hash, vec![Extent { source, offset, len }]));
             }
             Err(error) => {
                 if error == FrameError::Hash {
