@@ -190,40 +190,48 @@ fn search(
     let finder = Finder::new(&MAGIC);
     let last = buffer.len().min(stop + MAGIC.len() - 1);
     let mut next = skip;
-    while let Some(hit) = buffer.get(next..last).and_then(|window| finder.find(window)) {
-        let at = next + hit;
-        next = at + 1;
-        let Ok(header) = Header::parse(buffer.get(at..).unwrap_or_default()) else { continue };
-        let offset = from + at as u64;
-        if budget < header.frame_len() {
-            raw.skipped += 1;
-            continue;
-        }
-        if let Some(missing) = (at + header.frame_len()).checked_sub(buffer.len()).filter(|missing| *missing > 0) {
-            more(missing, buffer);
-        }
-        let bytes = buffer.get(at..).unwrap_or_default();
-        let (ledger_id, seq, frame_len) = (header.ledger_id, header.seq, header.frame_len());
-        match Frame::parse_from(header, bytes) {
-            Ok(frame) => {
-                budget -= frame_len;
-                let len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-                raw.frames.push(Found::new(&frame.header, frame.hash, vec![Extent { source, offset, len }]));
+    // Where a frame begins that the buffer did not hold, and more was read for.
+    let mut read_for = None;
+    loop {
+        let mut short = None;
+        for hit in finder.find_iter(buffer.get(next..last).unwrap_or_default()) {
+            let at = next + hit;
+            let bytes = buffer.get(at..).unwrap_or_default();
+            let Ok(header) = Header::parse(bytes) else { continue };
+            let offset = from + at as u64;
+            if budget < header.frame_len() {
+                raw.skipped += 1;
+                continue;
             }
-            Err(error) => {
-                if error == FrameError::Hash {
+            if header.frame_len() > bytes.len() && read_for != Some(at) {
+                short = Some((at, header.frame_len() - bytes.len()));
+                break;
+            }
+            let (ledger_id, seq, frame_len) = (header.ledger_id, header.seq, header.frame_len());
+            match Frame::parse_from(header, bytes) {
+                Ok(frame) => {
                     budget -= frame_len;
+                    let len = u32::try_from(frame_len).unwrap_or(u32::MAX);
+                    raw.frames.push(Found::new(&frame.header, frame.hash, vec![Extent { source, offset, len }]));
                 }
-                let begins = at.checked_sub(LEAD).and_then(|lead| buffer.get(lead..at));
-                if begins.is_some_and(|lead| is_lead(lead, frame_len)) {
-                    raw.heads.extend(Header::parse(bytes).map(|header| HeadPiece { header, source, offset }));
-                } else if raw.damaged.len() < CARVE_DAMAGED_MAX {
-                    raw.damaged.push(Damaged { source, offset, ledger_id, seq });
-                } else {
-                    raw.damaged_more += 1;
+                Err(error) => {
+                    if error == FrameError::Hash {
+                        budget -= frame_len;
+                    }
+                    let begins = at.checked_sub(LEAD).and_then(|lead| buffer.get(lead..at));
+                    if begins.is_some_and(|lead| is_lead(lead, frame_len)) {
+                        raw.heads.extend(Header::parse(bytes).map(|header| HeadPiece { header, source, offset }));
+                    } else if raw.damaged.len() < CARVE_DAMAGED_MAX {
+                        raw.damaged.push(Damaged { source, offset, ledger_id, seq });
+                    } else {
+                        raw.damaged_more += 1;
+                    }
                 }
             }
         }
+        let Some((at, missing)) = short else { break };
+        more(missing, buffer);
+        (next, read_for) = (at, Some(at));
     }
     pieces(buffer, source, from, (skip, stop), &mut raw);
     raw
