@@ -81,13 +81,17 @@ impl World {
     }
 
     fn mint(&mut self, id: u8, locator: &str) -> Result<PairingId, IdentityError> {
+        self.mint_for(id, locator, limits::PAIRING_TTL_MS)
+    }
+
+    fn mint_for(&mut self, id: u8, locator: &str, ttl_ms: u64) -> Result<PairingId, IdentityError> {
         let minted = Minted {
             pairing: PairingId::from_bytes([id; 8]),
             locator: locator.to_owned(),
             method: CodeMethod::Pin,
             kind: Some(ClientKind::Node),
             name: None,
-            ttl_ms: limits::PAIRING_TTL_MS,
+            ttl_ms,
             verifier: Verifier::new(vec![9; 192]),
         };
         self.run(|state, context| decide_mint(state, context, minted)).map(|_| PairingId::from_bytes([id; 8]))
@@ -198,6 +202,15 @@ fn a_code_ends_with_its_time() {
     }
     world.mint(2, "ab").expect("the locator of a code that has ended is free");
     assert_eq!(counters(&world).unwrap().open_pairings, 1);
+}
+
+#[test]
+fn a_code_lives_an_hour_at_most_and_the_refusal_says_so() {
+    let mut world = World::new();
+    for ttl_ms in [0, 60 * 60 * 1000 + 1] {
+        assert!(matches!(world.mint_for(1, "ab", ttl_ms), Err(IdentityError::Ttl { max_s: 3600 })), "{ttl_ms} ms");
+    }
+    world.mint_for(1, "ab", 60 * 60 * 1000).unwrap();
 }
 
 #[test]
