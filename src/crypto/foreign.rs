@@ -39,6 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sha256_of_parts_is_that_of_the_whole() {
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let expected = crate::base::hex_array::<32>(expected).unwrap();
+        assert_eq!([sha256(&[b"abc"]), sha256(&[b"a", b"", b"bc"])], [expected, expected]);
+    }
+
+    #[test]
     fn derivation_is_that_of_rfc_5869() {
         // Appendix A.1, the first 32 bytes.
         let salt: Vec<u8> = (0..=0x0c).collect();

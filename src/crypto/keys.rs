@@ -103,6 +103,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_taken_over_is_wiped_where_it_stood() {
+        let mut bytes = [0xAB; KEY_LEN];
+        assert_eq!(*Key::from_bytes(&mut bytes).expose(), [0xAB; KEY_LEN]);
+        assert_eq!(bytes, [0; KEY_LEN]);
+    }
+
+    #[test]
     fn parts_of_a_derivation_do_not_run_together() {
         let one = Key::derive("test", &[b"ab", b"c"]);
         let other = Key::derive("test", &[b"a", b"bc"]);

@@ -191,3 +191,23 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::identity::{PairingDenied, PairingEnded, RequestExpired};
+
+    #[test]
+    fn a_request_is_a_subject_and_a_denial_a_refusal() {
+        let (request, device) = (RequestId::from_bytes([1; 8]), DeviceId::from_bytes([2; 16]));
+        let denied = Event::PairingDenied(PairingDenied { request, device, reason: None });
+        let expired = Event::RequestExpired(RequestExpired { request, device });
+        let ended = |cause| Event::PairingEnded(PairingEnded { pairing: PairingId::from_bytes([3; 8]), cause });
+        for event in [&denied, &expired] {
+            let about = About { requests: vec![request], devices: vec![device], ..About::default() };
+            assert_eq!(event.about(), about);
+        }
+        let refusals = [&denied, &expired, &ended(EndCause::Burned), &ended(EndCause::Expired)].map(Event::is_refusal);
+        assert_eq!(refusals, [true, false, true, false]);
+    }
+}

@@ -628,7 +628,7 @@ impl Journal {
     }
 
     /// Visits frames from `from` to `to` (both inclusive) in order, checking hashes, numbers and
-    /// chain.
+    /// chain; returns the number of frames visited.
     ///
     /// # Errors
     /// [`JournalError`] at the first frame that is damaged or does not follow.
@@ -637,13 +637,13 @@ impl Journal {
         from: u64,
         to: u64,
         visit: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<u64, JournalError> {
         let to = match self.last() {
             Some(last) => to.min(last.seq),
-            None => return Ok(()),
+            None => return Ok(0),
         };
         if from > to {
-            return Ok(());
+            return Ok(0);
         }
         let mut seq = from;
         let mut prev: Option<Hash> = None;
@@ -675,14 +675,14 @@ impl Journal {
                 prev = Some(frame.hash);
                 seq += 1;
                 if visit(&frame).is_break() {
-                    return Ok(());
+                    return Ok(seq - from);
                 }
             }
             if seq == begun {
                 return Err(JournalError::Missing { seq });
             }
         }
-        Ok(())
+        Ok(seq - from)
     }
 
     /// Writes the newer part of the offset tables to their files. They are hints: nothing is synced,

@@ -148,7 +148,10 @@ pub fn batch(bytes: &[u8]) {
         assert!(again.is_ok_and(|(_, again)| again.torn.is_none() && again.last == tail.last));
     }
     let read = journal.read_range(0, u64::MAX, &mut |_| ControlFlow::Continue(()));
-    assert_eq!(read.ok(), Some(tail.last.map_or(0, |last| last.seq + 1)));
+    let events = tail.last.map_or(0, |last| last.seq + 1);
+    assert_eq!(read.ok(), Some(events));
+    let later = journal.read_range(events / 2, u64::MAX, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(later.ok(), Some(events - events / 2));
 }
 
 /// Bytes as a file of evidence: it is said what they are, and as a segment they are walked over; a verdict comes
