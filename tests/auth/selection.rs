@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palyra_ledger::auth::{AuthError, Query, RefreshResult, Skip};
-use palyra_ledger::event::auth::{CredentialSource, CredentialType, FailureKind, LoginFlow, Profile};
+use palyra_ledger::event::auth::{CredentialSource, CredentialType, FailureKind, LoginFlow, OauthSource, Profile};
 use palyra_ledger::testing::{ManualClock, SimDisk};
 use palyra_ledger::{Clock, Error, Ledger, Timestamp};
 use proptest::prelude::*;
 
 use super::common::{
     DAY, HOUR, MINUTE, SECOND, START, at, cases, disk, events, id, key, ledger, oauth, open, place, put, refusal,
-    tokens,
+    source, tokens,
 };
 
 const IDS: [&str; 5] = ["p0", "p1", "p2", "p3", "p4"];
@@ -964,4 +964,19 @@ fn a_choice_and_its_reports_write_nothing_until_they_are_flushed_in_one_event() 
     assert_eq!(counts, 50);
     ledger.auth().flush_usage().unwrap();
     assert_eq!(ledger.log().head().unwrap().seq, head + 1, "nothing is told twice");
+}
+
+#[test]
+fn a_profile_whose_references_name_one_secret_twice_is_refused() {
+    let (ledger, ..) = ledger();
+    let (access, refresh) = (place("a", "access"), place("a", "refresh"));
+    for (second, third) in [(Some(access.clone()), None), (None, Some(access)), (Some(refresh.clone()), Some(refresh))]
+    {
+        let source = OauthSource { refresh: second, client_secret: third, ..source("a") };
+        let profile =
+            Profile { credential: CredentialSource::Oauth(Box::new(source)), ..oauth("a", "openai", "global") };
+        let refused = ledger.auth().set(profile, None).unwrap_err().to_string();
+        assert!(refused.contains("two of them name the same secret"), "{refused}");
+    }
+    ledger.auth().set(oauth("a", "openai", "global"), None).unwrap();
 }
