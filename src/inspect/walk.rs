@@ -508,9 +508,11 @@ impl Walk<'_> {
                 }
                 Some(skip) => {
                     window.advance(skip);
-                    // Judged where all of it is there, wherever the buffer ended.
-                    let needed = Header::parse(window.rest()).map_or(SEGMENT_TRAILER_LEN, |header| header.frame_len());
-                    window.fill(needed)?;
+                    // Judged where all of it is there, wherever the buffer ended: the header first.
+                    window.fill(FRAME_OVERHEAD.max(SEGMENT_TRAILER_LEN))?;
+                    if let Ok(header) = Header::parse(window.rest()) {
+                        window.fill(header.frame_len())?;
+                    }
                     let begins = window.rest();
                     let at_trailer = SegmentTrailer::parse(begins).is_ok()
                         && len.saturating_sub(window.offset()) == SEGMENT_TRAILER_LEN as u64;

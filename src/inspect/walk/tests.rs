@@ -44,6 +44,20 @@ fn the_frame_behind_a_damaged_one_is_whole_wherever_the_buffer_ends() {
 }
 
 #[test]
+fn a_header_that_the_buffer_ends_within_is_read_before_it_is_judged() {
+    // Two frames without their magics; the third begins at every distance from where the buffer ends behind them.
+    for length in (7_400..8_100).step_by(8) {
+        let lengths = [BODY_MAX, length, 100, 100];
+        let mut bytes = made::segment(&lengths);
+        for damaged in &places(&lengths)[..2] {
+            bytes[*damaged] ^= 1;
+        }
+        let (shown, report) = walked(vec![(0, OddFile::new(bytes))]);
+        assert_eq!(shown, [2, 3], "{length}: {report:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_while_it_is_read_ends_where_it_was_cut() {
     let lengths = [3000; 40];
     let whole = made::segment(&lengths);
