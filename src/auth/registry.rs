@@ -469,12 +469,6 @@ impl Registry {
             }
         }
     }
-
-    /// Every profile and how it stands in use, reports that wait included.
-    #[must_use]
-    pub fn all(&self) -> Vec<(Profile, Runtime)> {
-        self.known().profiles.iter().map(|live| (live.profile.clone(), live.runtime.clone())).collect()
-    }
 }
 
 const fn live(profile: Profile, provider: u32, runtime: Runtime) -> Live {
