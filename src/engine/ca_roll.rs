@@ -17,8 +17,8 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::limits;
 use crate::crypto::Hash;
-use crate::event::Event;
 use crate::event::identity::{CaActivated, CaPrepared, CaRevoked, CaTainted, Der};
+use crate::event::{Event, Kind};
 use crate::identity::{self, AuthorityRecord, AuthorityState, CertificateRecord, DeviceState, IdentityError};
 use crate::keys::{KeyTable, Unlocked};
 use crate::pki::LeafKey;
@@ -27,6 +27,8 @@ use crate::vault;
 use super::core::{Core, TableState};
 use super::error::Error;
 use super::identity_handle::Identity;
+use super::log_view::LogView;
+use super::scan::Scan;
 
 impl Core {
     fn take_keys(&self, unlocked: Unlocked) {
@@ -166,10 +168,29 @@ impl Identity {
     /// have ended must be paired again in any case.
     fn unaware_of(&self, prepared: &AuthorityRecord) -> Result<u64, Error> {
         let now = self.clock().now();
+        let prepared = self.prepared_by(prepared)?;
         self.count_newest(|record| {
-            record.not_before.plus_millis(limits::LEAF_BACKDATE_MS) < prepared.since
-                && now < record.not_after.plus_millis(limits::RENEWAL_GRACE_MS)
+            record.seq < prepared && now < record.not_after.plus_millis(limits::RENEWAL_GRACE_MS)
         })
+    }
+
+    /// The event that prepared a root. Its time would not do to tell what came before it: while a clock that
+    /// was set back catches up, event after event bears the same. A log that holds no such event knows of no
+    /// device that renewed since.
+    fn prepared_by(&self, prepared: &AuthorityRecord) -> Result<u64, Error> {
+        let log = LogView::new(Arc::clone(&self.core));
+        let mut found = u64::MAX;
+        let scan = Scan {
+            from: log.first_at(prepared.since)?,
+            header: &|header| header.kind == Kind::CaPrepared.number(),
+            wants: &|entry| matches!(&entry.event, Event::CaPrepared(event) if event.generation == prepared.generation),
+            ..Scan::all()
+        };
+        log.scan(&scan, &mut |entry| {
+            found = entry.seq;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
     }
 
     fn count_newest(&self, counts: impl Fn(&CertificateRecord) -> bool) -> Result<u64, Error> {

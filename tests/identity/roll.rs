@@ -5,8 +5,10 @@ use std::sync::Arc;
 use palyra_ledger::event::identity::{Der, RefusalCause};
 use palyra_ledger::identity::{AuthorityState, IdentityError};
 use palyra_ledger::pki::{LeafKey, fingerprint, pem};
-use palyra_ledger::testing::{SimDisk, pair_device};
-use palyra_ledger::{Config, DeviceId, Error, Ledger, NewSlot, PutOptions, Scope, SecretBytes, Serial, VerifyOptions};
+use palyra_ledger::testing::{ManualClock, SimDisk, pair_device};
+use palyra_ledger::{
+    Config, DeviceId, Error, Ledger, NewSlot, PutOptions, Scope, SecretBytes, Serial, Timestamp, VerifyOptions,
+};
 
 fn verifies(dir: &std::path::Path, roots: &[Der], leaf: &Der, crl: Option<&Der>) -> bool {
     let bundle: String = roots.iter().map(|root| pem("CERTIFICATE", root.as_bytes()).to_string()).collect();
@@ -104,6 +106,28 @@ fn both_roots_are_trusted_in_between_and_no_secret_is_orphaned() {
     assert_eq!(states, [AuthorityState::Revoked, AuthorityState::Revoked, AuthorityState::Active]);
     let report = ledger.verify(VerifyOptions { state: true, witness: true }).unwrap();
     assert!(report.ok, "{:?}", report.findings);
+}
+
+/// A clock that stands still, as one that was set back does until it has caught up, tells nothing of what came first.
+#[test]
+fn what_knows_the_next_root_is_told_by_order_and_not_by_time() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
+    let config = Config::new("/home").medium(Arc::new(disk)).clock(Arc::new(clock)).without_background();
+    let ledger = Ledger::init(config.without_witness(), NewSlot::file("first")).unwrap();
+    let identity = ledger.identity();
+    let id = DeviceId::from_bytes([7; 16]);
+    let (mut shown, _) = pair_device(&ledger, id, &LeafKey::generate().unwrap()).unwrap();
+    for issuing in [1, 2] {
+        identity.prepare_ca().unwrap();
+        let unaware = identity.activate_ca(false).unwrap_err();
+        let expected = IdentityError::StillDepending { devices: 1, generation: issuing };
+        assert_eq!(unaware.to_string(), Error::Identity(expected).to_string());
+        let request = LeafKey::generate().unwrap().request().unwrap();
+        (shown, _) = identity.renew(id, shown, &request).unwrap();
+        assert_eq!(identity.activate_ca(false).unwrap().0, issuing + 1);
+        identity.taint_ca().unwrap();
+        identity.revoke_ca(true).unwrap();
+    }
 }
 
 /// Rolls are rare and the state keeps every root: there is an end, and it is told before anything is staged.
