@@ -126,8 +126,9 @@ pub struct Harvest {
 pub fn carve(sources: &[Source<'_>], progress: &(dyn Fn(u64) + Sync)) -> Harvest {
     let mut harvest = Harvest::default();
     let mut raw = scan::Raw::default();
+    let spares = scan::Spares::default();
     for (number, source) in (0_u32..).zip(sources) {
-        let (found, error) = scan::source(*source, number, progress);
+        let (found, error) = scan::source(*source, number, &spares, progress);
         raw.append(found);
         harvest.unreadable.extend(error.map(|error| (number, error.source.to_string())));
     }

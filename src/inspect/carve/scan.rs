@@ -82,8 +82,16 @@ impl Raw {
     }
 }
 
+/// Buffers to be used again for the next source: new memory costs more than reading into it.
+pub(super) type Spares = Mutex<Vec<Vec<u8>>>;
+
 /// Searches a source; where reading fails in places, what was found elsewhere comes with the error.
-pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + Sync)) -> (Raw, Option<StoreError>) {
+pub(super) fn source(
+    source: Source<'_>,
+    number: u32,
+    spares: &Spares,
+    progress: &(dyn Fn(u64) + Sync),
+) -> (Raw, Option<StoreError>) {
     let opened = source.evidence.open(source.path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
     let (len, file) = match opened {
         Ok(opened) => opened,
@@ -92,10 +100,11 @@ pub(super) fn source(source: Source<'_>, number: u32, progress: &(dyn Fn(u64) + 
     let next = AtomicU64::new(0);
     let done: Mutex<(Vec<(u64, Raw)>, Option<StoreError>)> = Mutex::default();
     let work = || {
-        let mut buffer = Vec::new();
+        let mut buffer = spares.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         loop {
             let begin = next.fetch_add(STRIDE as u64, Ordering::Relaxed);
             if begin >= len {
+                spares.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
                 break;
             }
             // A bad sector costs what lies in it, and not the search.

@@ -11,7 +11,7 @@ fn in_strides(bytes: &[u8]) -> Raw {
     let path = dir.path().join("image");
     std::fs::write(&path, bytes).unwrap();
     let evidence = Evidence::at(&path).unwrap();
-    let (raw, error) = source(Source { evidence: &evidence, path: &"image".into() }, 0, &|_| {});
+    let (raw, error) = source(Source { evidence: &evidence, path: &"image".into() }, 0, &Spares::default(), &|_| {});
     assert!(error.is_none(), "{error:?}");
     raw
 }
