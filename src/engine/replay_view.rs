@@ -1,9 +1,10 @@
 //! What a replayed state holds, by domain.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use crate::auth::{self, AuthError, Order, ProfileRecord, Runtime};
-use crate::base::{DeviceId, StateError, StateRead, Visit};
+use crate::base::{DeviceId, Serial, StateError, StateRead, Timestamp, Visit};
 use crate::crypto::{Hash, labels};
 use crate::event::Event;
 use crate::event::identity::{CrlIssued, Der};
@@ -108,18 +109,40 @@ impl LogView {
 
 impl Core {
     fn signed_again(&self, seq: u64, issued: &CrlIssued) -> Result<Option<Der>, Error> {
-        // Signed before it was decided: what other writers put in between is not on it.
         let Ok(authority) = self.authority(issued.generation) else { return Ok(None) };
+        // Signed before it was decided: what other writers put in between is not on it. Times do not tell what
+        // that is: many events bear the same one while a clock that was set back catches up.
+        let (mut low, mut high, mut back) = (None, seq, 1);
+        let revoked = loop {
+            let at = match low {
+                None => high.saturating_sub(back),
+                Some(low) => low + (high - low) / 2,
+            };
+            let revoked = self.revoked_at(at, issued.this_update)?;
+            match (revoked.len() as u64).cmp(&issued.entries) {
+                Ordering::Equal => break revoked,
+                Ordering::Less => low = Some(at),
+                Ordering::Greater => (high, back) = (at, back * 2),
+            }
+            if low.is_some_and(|low| high - low <= 1) || high == 0 {
+                return Ok(None);
+            }
+        };
+        let times = (issued.this_update, issued.next_update);
+        let der = authority.revocation_list(issued.number, &revoked, times)?;
+        Ok((Hash::of(labels::REVOCATION_LIST, &[&der]) == issued.digest).then(|| Der::new(der)))
+    }
+
+    /// What a list had to name as of an event.
+    fn revoked_at(&self, seq: u64, this_update: Timestamp) -> Result<Vec<(Serial, Timestamp)>, Error> {
         let replay = self.replay(ReplayPoint::Seq(seq), ReplayOptions::default())?;
         let mut revoked = Vec::new();
         identity::revocations(replay.state(), &mut |serial, entry| {
-            if entry.is_needed(issued.this_update) && entry.time <= issued.this_update {
+            if entry.is_needed(this_update) {
                 revoked.push((serial, entry.time));
             }
             ControlFlow::Continue(())
         })?;
-        let times = (issued.this_update, issued.next_update);
-        let der = authority.revocation_list(issued.number, &revoked, times)?;
-        Ok((Hash::of(labels::REVOCATION_LIST, &[&der]) == issued.digest).then(|| Der::new(der)))
+        Ok(revoked)
     }
 }

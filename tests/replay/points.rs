@@ -1,12 +1,17 @@
 //! The state at any event: recorded while it was written, and the same for ever.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
+use palyra_ledger::event::Event;
+use palyra_ledger::event::identity::{CrlIssued, Der};
 use palyra_ledger::event::vault::Versions;
-use palyra_ledger::testing::{ManualClock, SimDisk};
+use palyra_ledger::pki::LeafKey;
+use palyra_ledger::testing::{ManualClock, SimDisk, pair_device};
 use palyra_ledger::{
-    ChangeKind, Hash, Ledger, NewSlot, PutOptions, ReplayOptions, ReplayPoint, Scope, SecretBytes, StateChange,
+    ChangeKind, DeviceId, Entry, Hash, Ledger, NewSlot, PutOptions, ReplayOptions, ReplayPoint, Scope, SecretBytes,
+    StateChange, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -200,7 +205,7 @@ fn a_time_means_the_last_event_by_then() {
         let first = times.iter().position(|one| one >= time).unwrap() as u64;
         assert_eq!(ledger.log().first_at(*time).unwrap(), first);
     }
-    let before = palyra_ledger::Timestamp::from_millis(times[0].as_millis() - 1);
+    let before = Timestamp::from_millis(times[0].as_millis() - 1);
     assert!(ledger.replay_with(ReplayPoint::Time(before), ReplayOptions::default()).is_err());
 }
 
@@ -277,6 +282,60 @@ fn documents_of_any_point_are_those_of_then() {
         assert_eq!(again.unwrap().as_bytes(), der.as_bytes());
     }
     assert!(ledger.log().revocation_list_at(0).unwrap().is_none());
+}
+
+/// A list is signed before it is recorded: what is revoked in between is not on it, whatever the clock says.
+#[test]
+fn every_revocation_list_is_signed_again_whoever_revoked_meanwhile() {
+    let (disk, clock) = (SimDisk::new(), ManualClock::default());
+    let ledger = init(&disk, &clock);
+    // Where no thread got in between yet, once more.
+    for round in 0..8 {
+        let devices: Vec<DeviceId> = (1..=12).map(|number| DeviceId::from_bytes([round * 12 + number; 16])).collect();
+        for device in &devices {
+            clock.advance(60_000);
+            pair_device(&ledger, *device, &LeafKey::generate().unwrap()).unwrap();
+        }
+        // From here on the clock stands still: no time tells what came first.
+        let (from, mut lists) = (ledger.log().head().unwrap().seq, Vec::new());
+        std::thread::scope(|scope| {
+            let revoking: Vec<_> = devices.chunks(4).map(|some| scope.spawn(|| revoke(&ledger, some))).collect();
+            while !revoking.iter().all(|thread| thread.is_finished()) {
+                lists.push(ledger.identity().revocation_list().unwrap());
+            }
+        });
+        if got_in_between(&ledger, from, u64::from(round) * 12, &lists) {
+            break;
+        }
+    }
+}
+
+fn revoke(ledger: &Ledger, devices: &[DeviceId]) {
+    for device in devices {
+        ledger.identity().revoke(*device).unwrap();
+    }
+}
+
+/// Signs every list behind an event again; whether one was signed before a revocation that the log has before it.
+fn got_in_between(ledger: &Ledger, from: u64, mut revoked: u64, lists: &[(CrlIssued, Der)]) -> bool {
+    let mut issued = Vec::new();
+    let look = &mut |entry: Entry| {
+        match &entry.event {
+            Event::DeviceRevoked(_) => revoked += 1,
+            Event::CrlIssued(_) => issued.push((entry.seq, revoked)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    };
+    ledger.log().read(from + 1, u64::MAX, look).unwrap();
+    assert_eq!(issued.len(), lists.len());
+    let mut between = false;
+    for ((seq, before), (list, der)) in issued.into_iter().zip(lists) {
+        let (found, again) = ledger.log().revocation_list_at(seq).unwrap().unwrap();
+        assert_eq!((&found, again.as_ref()), (list, Some(der)), "event {seq}");
+        between |= found.entries < before;
+    }
+    between
 }
 
 #[test]
