@@ -1,15 +1,16 @@
 //! Mutation testing: small changes of the product's own code, each of which a test must see.
 //!
 //! A build takes minutes and a mutant is one of thousands, so every mutant is in one build of a copy, behind a switch that
-//! is read from the environment; then the tests run with one mutant after another switched on. What they all pass with is
-//! a survivor: a test is missing, or nothing that may be observed has changed, which `argued.txt` then says.
+//! is read from the environment; then the tests that come by it run with one mutant after another switched on. What they
+//! all pass with is a survivor: a test is missing, or nothing that may be observed has changed, which `argued.txt` then says.
 
 mod build;
 mod points;
+mod survey;
 mod trial;
 mod weave;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::workload::Dice;
 use crate::{Fault, Run};
 use build::{Program, Twin};
 use points::Point;
-use trial::{Ended, tests};
+use survey::{Test, survey};
+use trial::{Call, Ended, tests};
 
 /// What was argued about survivors.
 const ARGUED: &str = include_str!("argued.txt");
@@ -27,52 +29,27 @@ const ARGUED: &str = include_str!("argued.txt");
 const LANES: usize = 2;
 /// A budget below this has no room for a build.
 const LEAST: Duration = Duration::from_mins(20);
-/// A program of tests may take so many times what it takes without a mutant, and so much more.
+/// Tests may take so many times what they take without a mutant, and so much more.
 const TIMES: u32 = 5;
 const MORE: Duration = Duration::from_secs(30);
-/// Without a mutant, by itself.
-const BASELINE_MOST: Duration = Duration::from_mins(20);
+/// Tests that take less are run together, those of a program at a time; then the others one after another.
+const QUICK: Duration = Duration::from_millis(500);
+/// The programs of tests.
+const PROGRAMS: [&str; 8] = ["auth", "engine", "forensic", "fuzz_corpora", "golden", "identity", "lib", "replay"];
 /// So many mutants and none killed: then the switch switches nothing.
 const SUSPICIOUS: usize = 10;
-
-/// Programs of tests for the mutants of some folders, the likely and quick ones first. The library's own tests come first
-/// of all, and of them those of the folder.
-struct Room {
-    prefix: &'static str,
-    programs: &'static [&'static str],
-}
-
-const ROOMS: &[Room] = &[
-    Room { prefix: "src/log/", programs: &["golden", "forensic", "engine", "fuzz_corpora", "replay"] },
-    Room {
-        prefix: "src/event/",
-        programs: &["golden", "auth", "identity", "forensic", "engine", "fuzz_corpora", "replay"],
-    },
-    Room { prefix: "src/crypto/", programs: &["golden", "forensic", "engine", "fuzz_corpora", "replay"] },
-    Room { prefix: "src/vault/", programs: &["golden", "engine", "replay"] },
-    Room { prefix: "src/identity/", programs: &["identity", "golden", "engine", "replay"] },
-    Room { prefix: "src/auth/", programs: &["auth", "golden", "engine", "replay"] },
-];
 
 /// What became of a mutant.
 enum Fate {
     Killed(String, String),
     TimedOut(String),
-    Survived,
+    Survived(usize),
 }
 
-impl Room {
-    /// What the names of the folder's own tests hold.
-    fn module(&self) -> String {
-        self.prefix.trim_start_matches("src/").replace('/', "::")
-    }
-}
-
-/// What is run of a program, and what it takes without a mutant.
-struct Timed {
-    program: Program,
-    filter: String,
-    takes: Duration,
+/// What mutants are tried with.
+struct Bench {
+    programs: Vec<Program>,
+    tests: Vec<Test>,
 }
 
 /// Mutates and tests.
@@ -88,9 +65,10 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
         what:
             "Small changes of the product's own code, in what decides, chains, seals and opens: a comparison that is \
                turned round or moved by one, `&&` for `||`, a negation or a call left out, plus for minus, a function \
-               that does nothing and gives a default. Every one is compiled into one copy, behind a switch; the tests \
-               run with one after another switched on, until one fails. A mutant that passes them all is no failure of \
-               this part but a survivor, listed to be killed by a test or argued."
+               that does nothing and gives a default. Every one is compiled into one copy, behind a switch. Each test \
+               runs once by itself and is watched for the mutants that it comes by; then those that come by a mutant run \
+               with it switched on, until one fails. A mutant that passes them all is no failure of this part but a \
+               survivor, listed to be killed by a test or argued."
                 .to_owned(),
         command: format!("tools/lab mutate{count} --seed {}", run.seed),
         tried: (0, "mutants".to_owned()),
@@ -110,50 +88,31 @@ pub fn run(run: &Run) -> Result<Outcome, Fault> {
     println!("  {} mutants", copy.points.len());
     let rounds = copy.settle()?;
     println!("  the library's tests are built after {:.0} s", begun.elapsed().as_secs_f64());
-    let names: BTreeSet<&str> = ROOMS.iter().flat_map(|room| room.programs).copied().chain(["lib"]).collect();
-    let programs = copy.programs(&names.into_iter().collect::<Vec<_>>())?;
+    let programs = copy.programs(&PROGRAMS)?;
     let built = begun.elapsed();
     println!("  all tests are built after {:.0} s", built.as_secs_f64());
-    let mut table = Table::new("Tests, without a mutant", &["program", "seconds"]);
-    table.row(&[format!("(the build, in {rounds} rounds)"), format!("{:.0}", built.as_secs_f64())]);
-    let timed = baseline(&copy, programs, &mut table, &mut outcome.failures)?;
+    let (tests, failures) = survey(&copy.root, &programs)?;
+    outcome.failures.extend(failures);
+    let mut table = Table::new("Tests, without a mutant", &["program", "tests", "seconds", "asked about every mutant"]);
+    table.row(&[
+        format!("(the build, in {rounds} rounds)"),
+        "0".into(),
+        format!("{:.0}", built.as_secs_f64()),
+        "0".into(),
+    ]);
+    for (number, program) in programs.iter().enumerate() {
+        let of = || tests.iter().filter(|test| test.program == number);
+        let seconds = of().map(|test| test.takes.as_secs_f64()).sum::<f64>();
+        let (all, watched) = (of().count(), of().filter(|test| test.is_known()).count());
+        table.row(&[program.name.clone(), all.to_string(), format!("{seconds:.0}"), (all - watched).to_string()]);
+    }
     outcome.tables.push(table);
-    let fates = if outcome.failures.is_empty() { trials(run, &copy, &timed, begun)? } else { BTreeMap::new() };
+    println!("  {} tests are known after {:.0} s", tests.len(), begun.elapsed().as_secs_f64());
+    let bench = Bench { programs, tests };
+    let fates = if outcome.failures.is_empty() { trials(run, &copy, &bench, begun)? } else { BTreeMap::new() };
     tell(&copy, &fates, &mut outcome);
     outcome.seconds = begun.elapsed().as_secs_f64();
     Ok(outcome)
-}
-
-/// Runs every program without a mutant: it must pass, and says how long it takes.
-fn baseline(
-    copy: &Twin,
-    programs: Vec<Program>,
-    table: &mut Table,
-    failures: &mut Vec<String>,
-) -> Result<BTreeMap<String, Timed>, Fault> {
-    let own = programs.iter().filter(|program| program.name == "lib");
-    let own = own.flat_map(|program| ROOMS.iter().map(|room| (program.clone(), room.module()))).collect::<Vec<_>>();
-    let whole = programs.into_iter().map(|program| (program, String::new()));
-    let mut timed = BTreeMap::new();
-    for (program, filter) in whole.chain(own) {
-        let label = label(&program.name, &filter);
-        let begun = Instant::now();
-        match tests(&copy.root, &program, &filter, 0, BASELINE_MOST)? {
-            Ended::Passed => {}
-            Ended::Failed(test) => failures.push(format!("without a mutant, {label} fails: {test}")),
-            Ended::TooLong => failures.push(format!("without a mutant, {label} does not end")),
-        }
-        let takes = begun.elapsed();
-        println!("  {label} takes {:.0} s", takes.as_secs_f64());
-        table.row(&[label.clone(), format!("{:.0}", takes.as_secs_f64())]);
-        timed.insert(label, Timed { program, filter, takes });
-    }
-    Ok(timed)
-}
-
-/// How a program is called, or those of its tests whose names hold `filter`.
-fn label(name: &str, filter: &str) -> String {
-    if filter.is_empty() { name.to_owned() } else { format!("{name} {filter}") }
 }
 
 /// The order of trials: one file after another, and within each file as the seed has it.
@@ -174,12 +133,7 @@ fn order<'a>(points: impl Iterator<Item = &'a Point>, seed: u64) -> Vec<&'a Poin
     ranked.into_iter().map(|(.., point)| point).collect()
 }
 
-fn trials(
-    run: &Run,
-    copy: &Twin,
-    timed: &BTreeMap<String, Timed>,
-    begun: Instant,
-) -> Result<BTreeMap<u32, Fate>, Fault> {
+fn trials(run: &Run, copy: &Twin, bench: &Bench, begun: Instant) -> Result<BTreeMap<u32, Fate>, Fault> {
     let drawn = order(copy.points.iter().filter(|point| !copy.dropped.contains(&point.number)), run.seed);
     let most = run.count.map_or(drawn.len(), |count| usize::try_from(count).unwrap_or(usize::MAX));
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
@@ -188,11 +142,11 @@ fn trials(
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(point) = drawn.get(at).filter(|_| at < most) else { break };
             let from = Instant::now();
-            let fate = one(copy, point, timed)?;
+            let fate = bench.one(copy, point)?;
             let what = match &fate {
                 Fate::Killed(by, test) => format!("killed by {by}: {test}"),
                 Fate::TimedOut(within) => format!("timed out in {within}"),
-                Fate::Survived => "SURVIVED".to_owned(),
+                Fate::Survived(passed) => format!("SURVIVED {passed} tests"),
             };
             println!("  {} after {:.0} s: {}: {}", point.number, from.elapsed().as_secs_f64(), point.key(), what);
             done.lock().unwrap_or_else(PoisonError::into_inner).insert(point.number, fate);
@@ -206,23 +160,35 @@ fn trials(
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What is run for a mutant: the folder's own tests, the library's, then other programs.
-fn stages(file: &str) -> Vec<String> {
-    let Some(room) = ROOMS.iter().find(|room| file.starts_with(room.prefix)) else { return Vec::new() };
-    let first = [label("lib", &room.module()), label("lib", "")];
-    first.into_iter().chain(room.programs.iter().map(|name| label(name, ""))).collect()
-}
-
-fn one(copy: &Twin, point: &Point, timed: &BTreeMap<String, Timed>) -> Result<Fate, Fault> {
-    for label in stages(&point.file) {
-        let Timed { program, filter, takes } = timed.get(&label).ok_or_else(|| format!("{label} was not built"))?;
-        match tests(&copy.root, program, filter, point.number, *takes * TIMES + MORE)? {
-            Ended::Passed => {}
-            Ended::Failed(test) => return Ok(Fate::Killed(label, test)),
-            Ended::TooLong => return Ok(Fate::TimedOut(label)),
+impl Bench {
+    /// Runs what comes by a mutant: the quick tests of one program after another, then the slow ones, the shortest first.
+    fn one(&self, copy: &Twin, point: &Point) -> Result<Fate, Fault> {
+        let reaching = || self.tests.iter().filter(|test| test.reaches(point.number));
+        let mut quick: Vec<Vec<&Test>> = self.programs.iter().map(|_| Vec::new()).collect();
+        let (mut slow, takes) =
+            (Vec::new(), |tests: &Vec<&Test>| tests.iter().map(|test| test.takes).sum::<Duration>());
+        for test in reaching() {
+            match quick.get_mut(test.program).filter(|_| test.takes < QUICK) {
+                Some(others) => others.push(test),
+                None => slow.push(vec![test]),
+            }
         }
+        quick.retain(|tests| !tests.is_empty());
+        quick.sort_by_key(takes);
+        slow.sort_by_key(takes);
+        for together in quick.into_iter().chain(slow) {
+            let number = together.first().map_or(0, |test| test.program);
+            let program = self.programs.get(number).ok_or("no such program")?;
+            let names: Vec<&str> = together.iter().map(|test| test.name.as_str()).collect();
+            let most = takes(&together) * TIMES + MORE;
+            match tests(&copy.root, &Call { program, names: &names, mutant: point.number, reached: None, most })? {
+                Ended::Passed => {}
+                Ended::Failed(test) => return Ok(Fate::Killed(program.name.clone(), test)),
+                Ended::TooLong => return Ok(Fate::TimedOut(program.name.clone())),
+            }
+        }
+        Ok(Fate::Survived(reaching().count()))
     }
-    Ok(Fate::Survived)
 }
 
 /// The lines of `argued.txt`: each begins with what names a mutant.
@@ -276,7 +242,7 @@ impl Sum {
 fn tell(copy: &Twin, fates: &BTreeMap<u32, Fate>, outcome: &mut Outcome) {
     let mut files: BTreeMap<&str, Sum> = BTreeMap::new();
     let mut killers: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut survivors = Table::new("Survivors", &["line", "mutant"]);
+    let mut survivors = Table::new("Survivors", &["line", "mutant", "tests that come by it"]);
     let mut settled = Table::new("Survivors that were argued", &["mutant", "why it changes nothing"]);
     for point in &copy.points {
         let sum = files.entry(&point.file).or_default();
@@ -288,14 +254,17 @@ fn tell(copy: &Twin, fates: &BTreeMap<u32, Fate>, outcome: &mut Outcome) {
                 *killers.entry(by).or_default() += 1;
             }
             Some(Fate::TimedOut(_)) => sum.timed_out += 1,
-            Some(Fate::Survived) => {
+            Some(Fate::Survived(passed)) => {
                 sum.survived += 1;
                 match argument(point) {
                     Some(why) => {
                         sum.argued += 1;
                         settled.row(&[point.key(), why.to_owned()]);
                     }
-                    None => survivors.row(&[format!("{}:{}", point.file, point.line), point.key()]),
+                    None => {
+                        let line = format!("{}:{}", point.file, point.line);
+                        survivors.row(&[line, point.key(), passed.to_string()]);
+                    }
                 }
             }
             None => {}

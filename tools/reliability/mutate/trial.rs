@@ -28,17 +28,43 @@ pub enum Ended {
     TooLong,
 }
 
-/// Runs a program of tests, those whose names hold `filter`, with a mutant switched on; 0 is none. It ends with the first
-/// test that fails, and with it whatever it started.
-pub fn tests(root: &Path, program: &Program, filter: &str, mutant: u32, most: Duration) -> Result<Ended, Fault> {
+/// What is run.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The program of tests.
+    pub program: &'a Program,
+    /// Which of its tests.
+    pub names: &'a [&'a str],
+    /// The mutant that is switched on; 0 is none.
+    pub mutant: u32,
+    /// Where it is noted which mutants they come by.
+    pub reached: Option<&'a Path>,
+    /// What they may take.
+    pub most: Duration,
+}
+
+/// The names of a program's tests.
+pub fn names(root: &Path, program: &Program) -> Result<Vec<String>, Fault> {
+    let mut command = Command::new(&program.path);
+    command.args(["--list", "--format", "terse"]).current_dir(root).env("CARGO_MANIFEST_DIR", root);
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err(format!("{} does not list its tests: {}", program.name, output.status).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+/// Runs tests of a program with a mutant switched on. It ends with the first that fails, and with it whatever it started.
+pub fn tests(root: &Path, call: &Call<'_>) -> Result<Ended, Fault> {
     let begun = Instant::now();
     let temporary = tempfile::tempdir()?;
-    let mut command = Command::new(&program.path);
+    let mut command = Command::new(&call.program.path);
     command
-        .args(["--test-threads", THREADS])
-        .args(Some(filter).filter(|filter| !filter.is_empty()))
+        .args(["--test-threads", THREADS, "--exact"])
+        .args(call.names)
         .current_dir(root)
-        .env("PALYRA_MUTANT", mutant.to_string())
+        .env("PALYRA_MUTANT", call.mutant.to_string())
         .env("CARGO_MANIFEST_DIR", root)
         .env("TMPDIR", temporary.path())
         // What one mutant made fail is nothing for the next to begin with.
@@ -47,6 +73,9 @@ pub fn tests(root: &Path, program: &Program, filter: &str, mutant: u32, most: Du
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0);
+    if let Some(path) = call.reached {
+        command.env("PALYRA_MUTANT_REACHED", path);
+    }
     let mut process = command.spawn()?;
     let out = process.stdout.take().ok_or("no pipe")?;
     let group = i32::try_from(process.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
@@ -80,7 +109,7 @@ pub fn tests(root: &Path, program: &Program, filter: &str, mutant: u32, most: Du
                 None => Ended::Failed(status.to_string()),
             };
         }
-        if begun.elapsed() > most {
+        if begun.elapsed() > call.most {
             break Ended::TooLong;
         }
     };
