@@ -195,7 +195,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::identity::{PairingDenied, PairingEnded, RequestExpired};
+    use crate::event::identity::{PairingApproved, PairingDenied, PairingEnded, RequestExpired};
 
     #[test]
     fn a_request_is_a_subject_and_a_denial_a_refusal() {
@@ -203,10 +203,13 @@ mod tests {
         let denied = Event::PairingDenied(PairingDenied { request, device, reason: None });
         let expired = Event::RequestExpired(RequestExpired { request, device });
         let ended = |cause| Event::PairingEnded(PairingEnded { pairing: PairingId::from_bytes([3; 8]), cause });
+        let about = About { requests: vec![request], devices: vec![device], ..About::default() };
         for event in [&denied, &expired] {
-            let about = About { requests: vec![request], devices: vec![device], ..About::default() };
             assert_eq!(event.about(), about);
         }
+        let serial = Serial::new(7, [1; 8]);
+        let approved = Event::PairingApproved(PairingApproved { request, device, sas_compared: true, serial });
+        assert_eq!(approved.about(), About { certificates: vec![serial], ..about });
         let refusals = [&denied, &expired, &ended(EndCause::Burned), &ended(EndCause::Expired)].map(Event::is_refusal);
         assert_eq!(refusals, [true, false, true, false]);
     }

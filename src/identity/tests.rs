@@ -317,8 +317,14 @@ fn a_roll_goes_through_its_steps_in_order() {
     for out_of_order in [prepare(3), activate(2), taint(1), revoke(1)] {
         assert!(world.fold(out_of_order).is_err());
     }
+    let signer = |world: &World, generation| {
+        let now = Timestamp::from_millis(world.now);
+        plan_crl(world, now, generation).map(|(planned, _)| planned.generation)
+    };
     world.fold(prepare(2)).unwrap();
     assert_eq!(authorities(&world).unwrap().trusted().len(), 2);
+    assert_eq!([None, Some(1), Some(2)].map(|generation| signer(&world, generation).unwrap()), [1, 1, 2]);
+    assert!(matches!(signer(&world, Some(3)), Err(IdentityError::NoAuthority)));
     assert!(world.fold(prepare(3)).is_err());
     world.fold(activate(2)).unwrap();
     assert_eq!(authorities(&world).unwrap().active().unwrap().generation, 2);
@@ -329,7 +335,17 @@ fn a_roll_goes_through_its_steps_in_order() {
     world.fold(revoke(1)).unwrap();
     let left: Vec<u32> = authorities(&world).unwrap().trusted().iter().map(|record| record.generation).collect();
     assert_eq!(left, [2]);
+    assert_eq!(signer(&world, None).unwrap(), 2);
+    assert!(matches!(signer(&world, Some(1)), Err(IdentityError::NoAuthority)), "it is trusted no more");
     world.fold(prepare(3)).unwrap();
+}
+
+#[test]
+fn an_address_is_kept_short_and_in_one_line() {
+    assert_eq!(bounded("[::1]:9"), "[::1]:9");
+    assert_eq!(bounded("a\r\n\u{1b}b"), "ab");
+    let longest = bounded(&"\u{1f600}".repeat(200));
+    assert_eq!(longest.len(), limits::PEER_MAX, "whatever its letters");
 }
 
 #[test]

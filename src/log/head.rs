@@ -236,3 +236,6 @@ pub fn fuzz_record(bytes: &[u8]) {
         assert_eq!(again.first_chunk(), Some(&record.covered), "a record has one encoding");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -980,3 +980,37 @@ fn a_profile_whose_references_name_one_secret_twice_is_refused() {
     }
     ledger.auth().set(oauth("a", "openai", "global"), None).unwrap();
 }
+
+#[test]
+fn the_texts_of_a_profile_have_their_bounds() {
+    let (ledger, ..) = ledger();
+    let set = |name: &str, source: OauthSource| {
+        let credential = CredentialSource::Oauth(Box::new(source));
+        let profile = Profile { name: name.to_owned(), credential, ..oauth("a", "openai", "global") };
+        ledger.auth().set(profile, None).map_err(|error| error.to_string())
+    };
+    let (most, more) = ("s".repeat(256), "s".repeat(257));
+    let fullest = OauthSource { client_id: most.clone(), scopes: vec![most.clone(); 64], ..source("a") };
+    set(&most, fullest.clone()).unwrap();
+    set("", source("a")).unwrap();
+    let scoped = |scope: &str| OauthSource { scopes: vec!["read".to_owned(), scope.to_owned()], ..source("a") };
+    let client = |client: &str| OauthSource { client_id: client.to_owned(), ..source("a") };
+    for (name, source, field) in [
+        (&more[..], source("a"), "the name"),
+        ("a\u{7f}b", source("a"), "the name"),
+        ("", client(""), "the client id"),
+        ("", client(&more), "the client id"),
+        ("", OauthSource { scopes: vec![most.clone(); 65], ..fullest }, "the scopes"),
+        ("", scoped(""), "a scope of the grant"),
+        ("", scoped(&more), "a scope of the grant"),
+        ("", scoped("a b"), "a scope of the grant"),
+        ("", scoped("a\"b"), "a scope of the grant"),
+        ("", scoped("a\\b"), "a scope of the grant"),
+        ("", scoped("\u{e9}"), "a scope of the grant"),
+        ("", OauthSource { token_endpoint: "no url".to_owned(), ..source("a") }, "the token endpoint"),
+        ("", OauthSource { revocation_endpoint: Some("no url".to_owned()), ..source("a") }, "the revocation endpoint"),
+    ] {
+        let refused = set(name, source).unwrap_err();
+        assert!(refused.contains(field), "{field}: {refused}");
+    }
+}

@@ -80,6 +80,24 @@ fn i3_every_byte_of_a_frame_is_covered_by_its_hash() {
     }
 }
 
+/// A batch's events stand one behind the other; none comes before its group, and none is beyond its batch.
+#[test]
+fn a_header_outside_its_batch_or_group_is_refused() {
+    for (seq, group_start, batch_index, batch_len, sound) in [
+        (5, 4, 1, 2, true),
+        (5, 5, 0, 1, true),
+        (5, 0, 1, 2, true),
+        (5, 4, 1, 1, false),
+        (5, 5, 0, 0, false),
+        (5, 5, 1, 2, false),
+        (0, 0, 1, 2, false),
+    ] {
+        let header = Header { seq, group_start, batch_index, batch_len, ..header() };
+        let expected = if sound { Ok(header) } else { Err(FrameError::Batch) };
+        assert_eq!(Header::parse(&header.encode()), expected, "{header:?}");
+    }
+}
+
 #[test]
 fn a_frame_re_hashed_by_a_forger_does_not_open() {
     let bytes = sealed(b"some body");
