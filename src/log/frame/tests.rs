@@ -93,8 +93,8 @@ fn a_header_outside_its_batch_or_group_is_refused() {
         (0, 0, 1, 2, false),
     ] {
         let header = Header { seq, group_start, batch_index, batch_len, ..header() };
-        let expected = if sound { Ok(header) } else { Err(FrameError::Batch) };
-        assert_eq!(Header::parse(&header.encode()), expected, "{header:?}");
+        let (bytes, expected) = (header.encode(), if sound { Ok(header) } else { Err(FrameError::Batch) });
+        assert_eq!(Header::parse(&bytes), expected, "event {seq} of {batch_index} of {batch_len}");
     }
 }
 
