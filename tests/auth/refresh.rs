@@ -253,6 +253,27 @@ fn a_second_lost_answer_is_not_tried_by_itself_again_and_says_what_to_do() {
     assert_eq!(stands(&ledger).eligibility, Eligibility::Eligible);
 }
 
+/// A daemon gives a refresh to a process of its own, which knows its number alone.
+#[test]
+fn who_goes_on_with_a_refresh_is_given_the_one_that_is_under_way() {
+    let (ledger, _, clock) = logged_in();
+    let auth = ledger.auth();
+    for lost in [false, true] {
+        clock.set(runtime(&ledger).retry_at.unwrap_or(at(START + HOUR)));
+        let ticket = begin(&ledger);
+        assert_eq!(ticket.started.after_lost_answer, lost);
+        let mut expected = ticket.started.clone();
+        expected.refresh_version = 0;
+        let number = expected.generation;
+        assert_eq!(auth.resume(&id(NAME), number).unwrap(), expected);
+        for other in [number - 1, number + 1] {
+            assert!(matches!(refusal(auth.resume(&id(NAME), other)), AuthError::Superseded { .. }));
+        }
+        auth.refresh_failed(&expected, &failed(None, true)).unwrap();
+        assert!(matches!(refusal(auth.resume(&id(NAME), number)), AuthError::Superseded { .. }), "it is over");
+    }
+}
+
 #[test]
 fn an_unanswered_request_is_tried_again_after_its_wait_and_knows_that_the_token_may_be_spent() {
     let (ledger, _, clock) = logged_in();

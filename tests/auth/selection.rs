@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use palyra_ledger::auth::{AuthError, Query, RefreshResult, Skip};
 use palyra_ledger::event::auth::{CredentialSource, CredentialType, FailureKind, LoginFlow, OauthSource, Profile};
 use palyra_ledger::testing::{ManualClock, SimDisk};
-use palyra_ledger::{Clock, Error, Ledger, Timestamp};
+use palyra_ledger::{Clock, Error, Ledger, Timestamp, limits};
 use proptest::prelude::*;
 
 use super::common::{
@@ -1013,4 +1013,19 @@ fn the_texts_of_a_profile_have_their_bounds() {
         let refused = set(name, source).unwrap_err();
         assert!(refused.contains(field), "{field}: {refused}");
     }
+}
+
+#[test]
+fn an_order_has_its_bound_and_what_is_not_there_is_not_cleared() {
+    let (ledger, ..) = ledger();
+    let ids: Vec<_> = (0..=limits::ORDER_MAX).map(|number| id(&format!("k{number}"))).collect();
+    for id in &ids {
+        ledger.auth().set(key(id.as_str(), "openai", "global"), None).unwrap();
+    }
+    let order = |many: usize| {
+        ledger.auth().set_order("global".parse().unwrap(), "openai".parse().unwrap(), ids[..many].to_vec())
+    };
+    order(limits::ORDER_MAX).unwrap();
+    assert!(matches!(refusal(order(limits::ORDER_MAX + 1)), AuthError::Order(_)));
+    assert!(matches!(refusal(ledger.auth().clear(&id("no"))), AuthError::NoProfile(_)));
 }
