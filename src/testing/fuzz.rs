@@ -152,6 +152,17 @@ pub fn batch(bytes: &[u8]) {
     assert_eq!(read.ok(), Some(events));
     let later = journal.read_range(events / 2, u64::MAX, &mut |_| ControlFlow::Continue(()));
     assert_eq!(later.ok(), Some(events - events / 2));
+    let Some(last) = tail.last.map(|last| last.seq) else { return };
+    // By headers alone: from anywhere, what is looked for is found, the ends among it, and nothing beyond them is.
+    for (from, to) in [(0, last), (0, last / 2), (events / 2, last), (last, last)] {
+        let find = |wanted: &dyn Fn(&Header) -> bool| {
+            journal.find(from, to, wanted).ok().map(|found| found.map(|header| header.seq))
+        };
+        for seq in [from, to] {
+            assert_eq!(find(&|header| header.seq == seq), Some(Some(seq)));
+        }
+        assert_eq!(find(&|header| header.seq < from || header.seq > to), Some(None));
+    }
 }
 
 /// Bytes as a file of evidence: it is said what they are, and as a segment they are walked over; a verdict comes

@@ -970,8 +970,12 @@ fn a_choice_and_its_reports_write_nothing_until_they_are_flushed_in_one_event() 
 fn a_profile_whose_references_name_one_secret_twice_is_refused() {
     let (ledger, ..) = ledger();
     let (access, refresh) = (place("a", "access"), place("a", "refresh"));
-    for (second, third) in [(Some(access.clone()), None), (None, Some(access)), (Some(refresh.clone()), Some(refresh))]
-    {
+    for (second, third) in [
+        (Some(access.clone()), None),
+        (None, Some(access.clone())),
+        (Some(refresh.clone()), Some(access)),
+        (Some(refresh.clone()), Some(refresh)),
+    ] {
         let source = OauthSource { refresh: second, client_secret: third, ..source("a") };
         let profile =
             Profile { credential: CredentialSource::Oauth(Box::new(source)), ..oauth("a", "openai", "global") };
