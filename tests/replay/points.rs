@@ -90,6 +90,8 @@ fn told(changes: &[StateChange]) -> BTreeMap<String, (ChangeKind, Option<u64>, O
             let subject = change.subject.trim_start_matches("global/").to_owned();
             (subject, (change.change, after("version").and_then(|version| version.as_u64()), state))
         })
+        // What is shredded can be marked as deleted still, which the model does not know.
+        .filter(|(_, change)| *change != (ChangeKind::Changed, None, None))
         .collect()
 }
 
