@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 use crate::base::KeyedPrint;
 
 use super::Key;
@@ -26,6 +28,15 @@ impl Hash {
             hasher.update(part);
         }
         hasher.finish()
+    }
+
+    /// [`Hash::of`] a secret. What the computation keeps of it, up to a block of 64 bytes in each copy of its state,
+    /// is wiped from the stack.
+    #[must_use]
+    pub fn of_secret(context: &str, secret: &[u8]) -> Self {
+        let hash = hash_of_secret(context, secret);
+        wipe_stack();
+        hash
     }
 
     /// The bytes as stored.
@@ -55,6 +66,31 @@ impl std::str::FromStr for Hash {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         crate::base::hex_array(text).map(Self)
     }
+}
+
+/// In a frame of its own, which [`wipe_stack`] then lies over.
+#[inline(never)]
+fn hash_of_secret(context: &str, secret: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(secret);
+    // The first 32 bytes of the extended output are the hash; this reader can be wiped.
+    let mut reader = hasher.finalize_xof();
+    let mut hash = Hash([0; 32]);
+    reader.fill(&mut hash.0);
+    hasher.zeroize();
+    reader.zeroize();
+    hash
+}
+
+/// Bytes of the stack that hashing may have used: a hasher of some 1,900 bytes, and the calls below it.
+const STACK_USED: usize = 8192;
+
+/// Overwrites what calls that returned have left of the stack.
+#[inline(never)]
+fn wipe_stack() {
+    let mut area = [0; STACK_USED];
+    area.zeroize();
+    std::hint::black_box(&area);
 }
 
 /// A running BLAKE3 `derive_key` hash.
@@ -181,5 +217,18 @@ impl fmt::Write for KeyedHasher {
 impl fmt::Debug for KeyedHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyedHasher(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_secret_is_that_of_its_bytes() {
+        for len in [0, 1, 46, 64, 65, 1024, 5000] {
+            let secret = vec![7; len];
+            assert_eq!(Hash::of_secret("test", &secret), Hash::of("test", &[&secret]), "{len} bytes");
+        }
     }
 }

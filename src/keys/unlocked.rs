@@ -220,7 +220,7 @@ impl Unlocked {
 /// not. It never leaves memory.
 #[must_use]
 pub fn value_digest(value: &[u8]) -> Hash {
-    Hash::of(labels::VALUE_DIGEST, &[value])
+    Hash::of_secret(labels::VALUE_DIGEST, value)
 }
 
 /// The key that wraps DEK slots.
