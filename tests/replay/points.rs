@@ -302,7 +302,7 @@ fn every_revocation_list_is_signed_again_whoever_revoked_meanwhile() {
         let (from, mut lists) = (ledger.log().head().unwrap().seq, Vec::new());
         std::thread::scope(|scope| {
             let revoking: Vec<_> = devices.chunks(4).map(|some| scope.spawn(|| revoke(&ledger, some))).collect();
-            while !revoking.iter().all(|thread| thread.is_finished()) {
+            while !revoking.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 lists.push(ledger.identity().revocation_list().unwrap());
             }
         });
