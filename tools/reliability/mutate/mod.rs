@@ -25,7 +25,7 @@ use trial::{Call, Ended, tests};
 
 /// What was argued about survivors.
 const ARGUED: &str = include_str!("argued.txt");
-/// Mutants that are tried at a time.
+/// Mutants, or tests without one, that are tried at a time.
 const LANES: usize = 2;
 /// A budget below this has no room for a build.
 const LEAST: Duration = Duration::from_mins(20);

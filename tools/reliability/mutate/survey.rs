@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::LANES;
 use super::build::Program;
 use super::trial::{Call, Ended, names, tests};
 use crate::Fault;
 
 /// A test, by itself and without a mutant.
 const MOST: Duration = Duration::from_mins(10);
-/// Tests at a time.
-const LANES: usize = 2;
 
 /// A test.
 #[derive(Debug)]
